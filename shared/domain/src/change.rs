@@ -1,0 +1,65 @@
+//! What a platform tells its watchers.
+
+use crate::endpoint::Endpoint;
+use crate::report::ReporterId;
+use crate::revision::{Revision, RevisionId};
+use crate::units::Replicas;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// One change on the platform. A watch gives everything known, then [`Change::Synced`], then every change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Everything known has been told.
+    Synced,
+    /// A revision appeared or its settings changed.
+    Applied(Arc<Revision>),
+    /// A revision is gone.
+    Deleted(RevisionId),
+    /// The whole list of a revision's replicas. Versions grow.
+    Endpoints {
+        /// Whose.
+        revision: RevisionId,
+        /// Grows with every change of this revision's list.
+        version: u64,
+        /// All of them; one that is missing is never used again.
+        endpoints: Arc<[Endpoint]>,
+    },
+    /// Replica counts as the platform has them.
+    Replicas {
+        /// Whose.
+        revision: RevisionId,
+        /// What was last asked for (`spec.replicas`).
+        requested: Replicas,
+        /// How many are ready.
+        ready: Replicas,
+        /// Why replicas do not become ready, when the platform knows.
+        trouble: Option<Trouble>,
+    },
+    /// The activators that should be reporting. One that is listed and silent blocks shrinking (kpa-behaviour 5.6).
+    Activators(Vec<ReporterId>),
+    /// The autoscalers that frames are sent to.
+    Autoscalers(Vec<Peer>),
+}
+
+/// Another process of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub id: ReporterId,
+    /// Where it listens for frames.
+    pub address: SocketAddr,
+}
+
+/// Why replicas do not become ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// One word, such as `CrashLoopBackOff`.
+    pub reason: String,
+    /// A sentence: what, and what would help.
+    pub message: String,
+    /// It will not pass by waiting.
+    pub permanent: bool,
+}

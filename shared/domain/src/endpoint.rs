@@ -1,0 +1,100 @@
+//! Where requests can be sent: a pod, a process, or a service address.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Names one replica for as long as it lives; never reused. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EndpointId(Arc<str>);
+
+impl EndpointId {
+    /// The replica called `name` (a pod's uid, a process's instance name).
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One replica as the platform sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Its name.
+    pub id: EndpointId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What the platform says of it.
+    pub state: EndpointState,
+    /// How an activator may find out earlier than the platform that it answers (kpa-behaviour 4.4); `None` when only
+    /// the platform can know (exec probe, startup probe) or already probes as fast as we would (local).
+    pub early_probe: Option<Probe>,
+}
+
+/// What the platform says of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EndpointState {
+    /// It exists and is not ready.
+    Starting,
+    /// It may be sent requests.
+    Ready,
+    /// It is leaving: it finishes what it has and gets nothing new.
+    Draining,
+}
+
+/// A readiness check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// What is checked.
+    pub check: ProbeCheck,
+    /// How long one check may take. Kubernetes: `timeoutSeconds`, default 1 s.
+    pub timeout: Duration,
+    /// Time between checks once it succeeded. Kubernetes: `periodSeconds`, default 10 s.
+    pub period: Duration,
+    /// Failures in a row that make a ready replica unready. Kubernetes default 3.
+    pub failure_threshold: u32,
+    /// Successes in a row that make it ready. Kubernetes default 1.
+    pub success_threshold: u32,
+}
+
+/// What a readiness check does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProbeCheck {
+    /// The port accepts a connection.
+    Tcp {
+        /// `None`: the port that serves.
+        port: Option<u16>,
+    },
+    /// GET answers 200 to 399.
+    Http {
+        /// `None`: the port that serves.
+        port: Option<u16>,
+        /// Path with query.
+        path: String,
+        /// Extra headers, name and value.
+        headers: Vec<(String, String)>,
+    },
+    /// The command ends with status 0.
+    Exec {
+        /// Program and arguments.
+        command: Vec<String>,
+    },
+}

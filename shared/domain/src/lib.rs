@@ -1,0 +1,32 @@
+//! The words of the field as types, shared by every program and both platforms.
+//!
+//! Invariant: no clock, no I/O, no async runtime, no logging; everything here can be made in a test by hand.
+//!
+//! ```text
+//! annotations + config ──> Revision { Limits, ScalingSpec }     Frame { Row … } ──> Ack
+//!                              └── Change ──> activator, autoscaler      └── activator ⇄ autoscaler
+//! ```
+
+pub mod change;
+pub mod endpoint;
+pub mod limits;
+pub mod origin;
+pub mod problem;
+pub mod report;
+pub mod revision;
+pub mod scaling;
+pub mod signal;
+pub mod time;
+pub mod units;
+
+pub use change::{Change, Peer, Trouble};
+pub use endpoint::{Endpoint, EndpointId, EndpointState, Probe, ProbeCheck};
+pub use limits::{Limits, LoadBalancing, OnDisconnect, Protocol};
+pub use origin::{Origin, Resolved};
+pub use problem::{Problem, Severity};
+pub use report::{Ack, Frame, ReporterId, Row, StartFailed};
+pub use revision::{Mode, Refusal, Revision, RevisionId, Route, ScaleTargetRef};
+pub use scaling::{Aggregation, Manual, ScalingSpec};
+pub use signal::{Signal, SignalSpec};
+pub use time::{Millis, Timestamp};
+pub use units::{Fraction, Replicas, RequestMillis};

@@ -1,0 +1,233 @@
+//! What activators and autoscalers tell each other: the wire format and the trace format (kpa-behaviour 7).
+//!
+//! Invariant: a [`Row`] holds cumulative readings in the sender's own clock, so a lost frame loses resolution, never
+//! data. A row left out means "unchanged and idle"; a missing frame means nothing.
+
+use crate::endpoint::EndpointId;
+use crate::revision::RevisionId;
+use crate::time::Millis;
+use crate::units::RequestMillis;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::sync::Arc;
+
+/// Media type of a [`Frame`] and of an [`Ack`].
+pub const FRAME_MEDIA_TYPE: &str = "application/vnd.kpa.frame+json";
+/// Version of the format. Unknown fields are ignored; another major version is refused.
+pub const FRAME_VERSION: u16 = 1;
+/// Largest encoded frame, in bytes.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most rows in a frame.
+pub const FRAME_ROWS_MAX: usize = 50_000;
+/// Most reporters an autoscaler listens to.
+pub const REPORTERS_MAX: usize = 64;
+
+/// Names one activator or autoscaler process. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReporterId(Arc<str>);
+
+impl ReporterId {
+    /// The process called `name`.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReporterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One report of one activator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// [`FRAME_VERSION`].
+    pub v: u16,
+    /// Who reports.
+    pub reporter: ReporterId,
+    /// A number drawn at the reporter's start: another one means another life of it.
+    pub boot: u64,
+    /// The number of the reporter's latest one-second tick since its boot; the first regular frame is tick 1. An urgent
+    /// frame carries the number of the tick before it.
+    pub tick: u64,
+    /// Grows by one with every frame of a boot, regular or urgent.
+    pub seq: u64,
+    /// The reporter's clock at the reading, since its boot.
+    pub at: Millis,
+    /// The reporter is about to stop; its counts are final.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub leaving: bool,
+    /// Sent between ticks because something cannot wait. Makes no sample.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub urgent: bool,
+    /// Carries a row for every revision the reporter has ever counted, not only the changed ones.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub complete: bool,
+    /// Numbers introduced for revisions, once per boot and receiver (again after `resync`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<(u32, RevisionId)>,
+    /// The readings.
+    #[serde(default)]
+    pub rows: Vec<Row>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// The readings of one revision. On the wire an array in field order:
+/// `[n, area, requests, in_flight, queued, endpoints_version]`, then, only if present, the load per endpoint and the
+/// endpoints no longer sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Row {
+    /// The number given to the revision in `names`.
+    pub n: u32,
+    /// Integral of concurrency since boot.
+    pub area: RequestMillis,
+    /// Requests that arrived since boot.
+    pub requests: u64,
+    /// Requests now running on a replica.
+    pub in_flight: u32,
+    /// Requests now waiting.
+    pub queued: u32,
+    /// The version of the endpoint list in use.
+    pub endpoints_version: u64,
+    /// Requests in flight per endpoint, if asked for by `load_of`.
+    pub endpoints: Vec<(EndpointId, u32)>,
+    /// Endpoints that were named by a drain directive and are no longer sent to.
+    pub drained: Vec<EndpointId>,
+}
+
+impl Row {
+    /// Requests the reporter has now, running and waiting.
+    #[must_use]
+    pub const fn load(&self) -> u32 {
+        self.in_flight.saturating_add(self.queued)
+    }
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let head = (self.n, self.area, self.requests, self.in_flight, self.queued, self.endpoints_version);
+        if self.endpoints.is_empty() && self.drained.is_empty() {
+            head.serialize(serializer)
+        } else {
+            let (n, area, requests, in_flight, queued, version) = head;
+            (n, area, requests, in_flight, queued, version, &self.endpoints, &self.drained).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RowVisitor;
+        impl<'de> serde::de::Visitor<'de> for RowVisitor {
+            type Value = Row;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array [n, area, requests, in_flight, queued, endpoints_version, …]")
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Row, A::Error> {
+                let missing = |index| serde::de::Error::invalid_length(index, &"at least 6 numbers");
+                let row = Row {
+                    n: seq.next_element()?.ok_or_else(|| missing(0))?,
+                    area: seq.next_element()?.ok_or_else(|| missing(1))?,
+                    requests: seq.next_element()?.ok_or_else(|| missing(2))?,
+                    in_flight: seq.next_element()?.ok_or_else(|| missing(3))?,
+                    queued: seq.next_element()?.ok_or_else(|| missing(4))?,
+                    endpoints_version: seq.next_element()?.ok_or_else(|| missing(5))?,
+                    endpoints: seq.next_element()?.unwrap_or_default(),
+                    drained: seq.next_element()?.unwrap_or_default(),
+                };
+                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(row)
+            }
+        }
+        deserializer.deserialize_seq(RowVisitor)
+    }
+}
+
+/// The answer to a frame, and how an autoscaler talks to activators. Complete each time: what is not named is not asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ack {
+    /// The frame that is acknowledged.
+    pub seq: u64,
+    /// Send `names` and every row again: this autoscaler does not know them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resync: bool,
+    /// Which autoscaler acts now, if this one knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<ReporterId>,
+    /// Revisions whose load per endpoint is wanted in the next rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load_of: Vec<RevisionId>,
+    /// Endpoints to send nothing new to. One that is no longer named may be used again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drain: Vec<(RevisionId, Vec<EndpointId>)>,
+    /// Revisions whose start has failed, with when to try again: held requests are refused with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_failed: Vec<StartFailed>,
+}
+
+/// A start that failed (kpa-behaviour 5.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailed {
+    /// Which revision.
+    pub revision: RevisionId,
+    /// Why, for the client.
+    pub reason: String,
+    /// When the next start may be asked for, in milliseconds from now.
+    pub retry_after: Millis,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(rows: Vec<Row>) -> Frame {
+        Frame {
+            v: FRAME_VERSION,
+            reporter: ReporterId::new("a-1"),
+            boot: 7,
+            tick: 3,
+            seq: 4,
+            at: Millis(3001),
+            leaving: false,
+            urgent: false,
+            complete: false,
+            names: vec![(0, RevisionId::new("default", "model"))],
+            rows,
+        }
+    }
+
+    #[test]
+    fn rows_are_positional_and_round_trip() {
+        let plain = Row { n: 0, area: RequestMillis(1500), requests: 3, in_flight: 1, ..Row::default() };
+        let full = Row { endpoints: vec![(EndpointId::new("r-1"), 2)], drained: vec![EndpointId::new("r-2")], ..plain };
+        let plain = Row { endpoints: Vec::new(), drained: Vec::new(), ..full.clone() };
+        let text = serde_json::to_string(&frame(vec![plain, full])).unwrap();
+        assert_eq!(
+            text,
+            r#"{"v":1,"reporter":"a-1","boot":7,"tick":3,"seq":4,"at":3001,"names":[[0,"default/model"]],"rows":[[0,1500,3,1,0,0],[0,1500,3,1,0,0,[["r-1",2]],["r-2"]]]}"#
+        );
+        let back: Frame = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&back).unwrap(), text);
+    }
+
+    #[test]
+    fn later_minor_versions_are_understood() {
+        let text = r#"{"v":1,"reporter":"a","boot":1,"tick":1,"seq":1,"at":1,"colour":"blue","rows":[[0,1,1,0,0,0,[],[],"new"]]}"#;
+        let frame: Frame = serde_json::from_str(text).unwrap();
+        assert_eq!(frame.rows.len(), 1);
+        assert!(serde_json::from_str::<Row>("[1,2,3]").is_err());
+    }
+}
