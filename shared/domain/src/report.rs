@@ -211,10 +211,10 @@ mod tests {
 
     #[test]
     fn rows_are_positional_and_round_trip() {
-        let plain = Row { n: 0, area: RequestMillis(1500), requests: 3, in_flight: 1, ..Row::default() };
-        let full = Row { endpoints: vec![(EndpointId::new("r-1"), 2)], drained: vec![EndpointId::new("r-2")], ..plain };
-        let plain = Row { endpoints: Vec::new(), drained: Vec::new(), ..full.clone() };
-        let text = serde_json::to_string(&frame(vec![plain, full])).unwrap();
+        let plain = || Row { n: 0, area: RequestMillis(1500), requests: 3, in_flight: 1, ..Row::default() };
+        let full =
+            Row { endpoints: vec![(EndpointId::new("r-1"), 2)], drained: vec![EndpointId::new("r-2")], ..plain() };
+        let text = serde_json::to_string(&frame(vec![plain(), full])).unwrap();
         assert_eq!(
             text,
             r#"{"v":1,"reporter":"a-1","boot":7,"tick":3,"seq":4,"at":3001,"names":[[0,"default/model"]],"rows":[[0,1500,3,1,0,0],[0,1500,3,1,0,0,[["r-1",2]],["r-2"]]]}"#

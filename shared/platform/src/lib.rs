@@ -3,6 +3,8 @@
 //!
 //! Invariant: a platform decides nothing about counts; it tells what is, and does what it is told.
 
+pub mod manifest;
+
 use domain::{Change, EndpointId, Replicas, ScaleTargetRef};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
