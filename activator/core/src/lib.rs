@@ -1,1 +1,13 @@
-//! To be written.
+//! The pure half of the activator: who goes where, who waits, and what has been counted.
+//!
+//! Invariant: no clock, no I/O, no logging; time and seeds are arguments, and the same code runs under load, in the
+//! simulator and in tests.
+
+pub mod admission;
+pub mod balance;
+pub mod meter;
+mod queue;
+
+pub use admission::{Admission, Ask, Class, SeatId, Slot, TicketId, Verdict};
+pub use balance::Chooser;
+pub use meter::{Area, Meter, Reading};

@@ -1,0 +1,281 @@
+//! Who goes to which replica now, and who waits: one per revision.
+//!
+//! Invariants: first in, first out within a class; no replica carries more than the container concurrency; a free slot
+//! never coexists with a waiting request once [`Admission::grant`] has returned fewer grants than it was allowed; at
+//! most `queue_depth` wait. Knative's breaker (knative-behaviour 12) keeps two semaphores for this and lets them disagree;
+//! here there is one state.
+
+use crate::balance::Chooser;
+use crate::queue::Queue;
+pub use crate::queue::TicketId;
+use domain::LoadBalancing;
+use std::num::NonZeroU32;
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// Which line it stands in.
+    pub class: Class,
+    /// How much of a replica's concurrency it takes, at least 1. More than the limit counts as the limit.
+    pub weight: u32,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self { class: Class::Normal, weight: 1 }
+    }
+}
+
+/// Lines of waiting requests, served in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Everybody.
+    Normal,
+}
+
+impl Class {
+    const COUNT: usize = 1;
+
+    const fn line(self) -> usize {
+        match self {
+            Self::Normal => 0,
+        }
+    }
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes to this replica now.
+    Go(Slot),
+    /// It waits; its waiter will be handed back with a slot.
+    Wait(TicketId),
+    /// Too many wait already.
+    Full,
+}
+
+/// Room taken on one replica. Must be given back exactly once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a slot that is not released is lost"]
+pub struct Slot {
+    seat: SeatId,
+    weight: u32,
+}
+
+impl Slot {
+    /// Where it is.
+    #[must_use]
+    pub const fn seat(&self) -> SeatId {
+        self.seat
+    }
+}
+
+/// A replica's place in the table. Places are reused under another generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SeatId {
+    /// Its index; small, for the caller's own tables.
+    pub index: u32,
+    generation: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seat {
+    generation: u32,
+    state: SeatState,
+    in_use: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SeatState {
+    Vacant,
+    Closed,
+    Open,
+}
+
+#[derive(Debug)]
+struct Waiting<W> {
+    ask: Ask,
+    waiter: W,
+}
+
+/// The queue and the replicas of one revision. `W` is handed back when the request may go.
+#[derive(Debug)]
+pub struct Admission<W> {
+    limit: Option<NonZeroU32>,
+    queue_depth: usize,
+    chooser: Chooser,
+    seats: Vec<Seat>,
+    open: usize,
+    lines: [Queue<Waiting<W>>; Class::COUNT],
+}
+
+impl<W> Admission<W> {
+    /// No replica, nobody waiting.
+    #[must_use]
+    pub fn new(limit: Option<NonZeroU32>, queue_depth: u32, policy: LoadBalancing, seed: u64) -> Self {
+        Self {
+            limit,
+            queue_depth: queue_depth as usize,
+            chooser: Chooser::new(policy, seed),
+            seats: Vec::new(),
+            open: 0,
+            lines: [const { Queue::new() }; Class::COUNT],
+        }
+    }
+
+    /// Changes the settings. What is over a lower limit finishes; what a higher one allows is given by
+    /// [`Admission::grant`].
+    pub const fn configure(&mut self, limit: Option<NonZeroU32>, queue_depth: u32, policy: LoadBalancing) {
+        self.limit = limit;
+        self.queue_depth = queue_depth as usize;
+        self.chooser.set_policy(policy);
+    }
+
+    /// A request arrives: it goes, waits (then, and only then, `waiter` is made) or is refused.
+    pub fn admit(&mut self, ask: Ask, waiter: impl FnOnce() -> W) -> Verdict {
+        if !self.anyone_waiting()
+            && let Some(slot) = self.claim(ask.weight)
+        {
+            return Verdict::Go(slot);
+        }
+        if self.waiting() >= self.queue_depth {
+            return Verdict::Full;
+        }
+        Verdict::Wait(self.lines[ask.class.line()].push_back(Waiting { ask, waiter: waiter() }))
+    }
+
+    /// A request that a replica did not take comes back: it keeps its place at the head, whatever the depth of the
+    /// queue. The caller still holds and then releases the slot it had.
+    pub fn readmit(&mut self, ask: Ask, waiter: impl FnOnce() -> W) -> Verdict {
+        match self.claim(ask.weight) {
+            Some(slot) => Verdict::Go(slot),
+            None => Verdict::Wait(self.lines[ask.class.line()].push_front(Waiting { ask, waiter: waiter() })),
+        }
+    }
+
+    /// Gives room back. Follow with [`Admission::grant`].
+    pub fn release(&mut self, slot: Slot) {
+        if let Some(seat) = self.seats.get_mut(slot.seat.index as usize)
+            && seat.generation == slot.seat.generation
+        {
+            debug_assert!(seat.in_use >= slot.weight, "a slot was released twice");
+            seat.in_use = seat.in_use.saturating_sub(slot.weight);
+        }
+    }
+
+    /// Hands free room to those who wait, oldest first, at most `max` of them. Fewer than `max` means that nobody else can
+    /// go now.
+    pub fn grant(&mut self, max: usize, granted: &mut Vec<(W, Slot)>) -> usize {
+        let before = granted.len();
+        while granted.len() - before < max {
+            let Some(line) = self.lines.iter().position(|line| !line.is_empty()) else { break };
+            let Some(weight) = self.lines[line].front().map(|waiting| waiting.ask.weight) else { break };
+            let Some(slot) = self.claim(weight) else { break };
+            if let Some(waiting) = self.lines[line].pop_front() {
+                granted.push((waiting.waiter, slot));
+            }
+        }
+        granted.len() - before
+    }
+
+    /// A waiting request leaves. `None` when it was granted or cancelled before.
+    pub fn cancel(&mut self, ticket: TicketId) -> Option<W> {
+        // One line today; with more, the ticket would name its own.
+        self.lines.iter_mut().find_map(|line| line.remove(ticket)).map(|waiting| waiting.waiter)
+    }
+
+    /// A replica appears. It gets nothing before [`Admission::open`].
+    #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
+    pub fn add_seat(&mut self) -> SeatId {
+        let index = self.seats.iter().position(|seat| seat.state == SeatState::Vacant).unwrap_or_else(|| {
+            self.seats.push(Seat { generation: 0, state: SeatState::Vacant, in_use: 0 });
+            self.seats.len() - 1
+        });
+        let seat = &mut self.seats[index];
+        seat.state = SeatState::Closed;
+        seat.in_use = 0;
+        SeatId { index: index as u32, generation: seat.generation }
+    }
+
+    /// Lets a replica be sent requests, or not (draining, suspect, not ready). Follow an opening with
+    /// [`Admission::grant`].
+    pub fn set_open(&mut self, id: SeatId, open: bool) {
+        let state = if open { SeatState::Open } else { SeatState::Closed };
+        if let Some(seat) = self.seat_mut(id)
+            && seat.state != state
+        {
+            seat.state = state;
+            if open {
+                self.open += 1;
+            } else {
+                self.open -= 1;
+            }
+        }
+    }
+
+    /// A replica is gone: slots on it mean nothing any more.
+    pub fn remove_seat(&mut self, id: SeatId) {
+        self.set_open(id, false);
+        if let Some(seat) = self.seat_mut(id) {
+            seat.state = SeatState::Vacant;
+            seat.generation = seat.generation.wrapping_add(1);
+            seat.in_use = 0;
+        }
+    }
+
+    /// Requests waiting.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lines.iter().map(Queue::len).sum()
+    }
+
+    /// Whether somebody waits.
+    #[must_use]
+    pub fn anyone_waiting(&self) -> bool {
+        self.lines.iter().any(|line| !line.is_empty())
+    }
+
+    /// Replicas that may be sent requests.
+    #[must_use]
+    pub const fn open_seats(&self) -> usize {
+        self.open
+    }
+
+    /// What a replica carries through slots; 0 when it is gone.
+    #[must_use]
+    pub fn in_use(&self, id: SeatId) -> u32 {
+        self.seats.get(id.index as usize).filter(|seat| seat.generation == id.generation).map_or(0, |seat| seat.in_use)
+    }
+
+    /// Whether requests need slots at all once nobody waits.
+    #[must_use]
+    pub const fn limit(&self) -> Option<NonZeroU32> {
+        self.limit
+    }
+
+    fn seat_mut(&mut self, id: SeatId) -> Option<&mut Seat> {
+        self.seats
+            .get_mut(id.index as usize)
+            .filter(|seat| seat.generation == id.generation && seat.state != SeatState::Vacant)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
+    fn claim(&mut self, weight: u32) -> Option<Slot> {
+        if self.open == 0 {
+            return None;
+        }
+        let limit = self.limit.map_or(u32::MAX, NonZeroU32::get);
+        let weight = weight.clamp(1, limit);
+        let seats = &self.seats;
+        let index = self.chooser.choose(seats.len(), |i| {
+            let seat = &seats[i];
+            (seat.state == SeatState::Open && seat.in_use.saturating_add(weight) <= limit).then_some(seat.in_use)
+        })?;
+        let seat = &mut self.seats[index];
+        seat.in_use += weight;
+        Some(Slot { seat: SeatId { index: index as u32, generation: seat.generation }, weight })
+    }
+}
+
+#[cfg(test)]
+mod tests;
