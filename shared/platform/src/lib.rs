@@ -3,6 +3,12 @@
 //!
 //! Invariant: a platform decides nothing about counts; it tells what is, and does what it is told.
 
+pub mod board;
+#[cfg(any(test, feature = "test-support"))]
+pub mod contract;
+#[cfg(any(test, feature = "test-support"))]
+pub mod fake;
+pub mod fixed;
 pub mod manifest;
 
 use domain::{Change, EndpointId, Replicas, ScaleTargetRef};
