@@ -1,1 +1,38 @@
-fn main() {}
+//! The `loadtest` command.
+
+use clap::{Parser, Subcommand};
+use loadtest::{cold_start, model_server, output, peers, run};
+use std::process::ExitCode;
+
+/// Load tests and benchmarks for kpa, and the sample model server they are run against.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A sample model server: slow to load, streams tokens, can fail on purpose.
+    ModelServer(model_server::Args),
+    /// Sends requests: exactly N in flight, at a fixed rate, or N at the same instant.
+    Run(run::Args),
+    /// Compares the activator with nginx and HAProxy on the same machine, one core each.
+    Peers(peers::Args),
+    /// Measures the machinery of cold starts against a running kpa.
+    ColdStart(cold_start::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::ModelServer(args) => model_server::main(args),
+        Command::Run(args) => run::main(args),
+        Command::Peers(args) => peers::main(args),
+        Command::ColdStart(args) => cold_start::main(args),
+    };
+    outcome.unwrap_or_else(|error| {
+        output::notice(&format!("loadtest: {error:#}"));
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,13 @@
+//! Load for kpa and something to put it on: a sample model server, a load generator, and the benchmarks of the README.
+//!
+//! Invariant: everything here ends: runs are bounded in time or count, and processes that a benchmark starts end with it.
+
+pub mod cold_start;
+pub mod model_server;
+pub mod net;
+pub mod output;
+pub mod peers;
+pub mod run;
+pub mod sse;
+pub mod stats;
+pub mod values;

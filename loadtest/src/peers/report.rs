@@ -1,0 +1,222 @@
+//! What is printed: a line for each proxy, and the ratio to the better peer.
+
+use super::Args;
+use super::proxy::Peer;
+use super::spread::Spread;
+use crate::stats::Latencies;
+use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+
+/// One proxy's turn in one round.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// Which round.
+    pub(super) number: usize,
+    /// Whose turn.
+    pub(super) peer: Peer,
+    /// How long it took.
+    pub(super) elapsed: Duration,
+    /// CPU time of the proxy.
+    pub(super) cpu: Duration,
+    /// CPU time of backend and generator.
+    pub(super) load_cpu: Duration,
+    /// Resident memory afterwards.
+    pub(super) rss_bytes: u64,
+    /// Answers.
+    pub(super) requests: u64,
+    /// Connections that failed.
+    pub(super) errors: u64,
+    /// Of the answers.
+    pub(super) latencies: Latencies,
+}
+
+impl Round {
+    fn cpu_micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.requests as f64
+    }
+}
+
+/// The result.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Outcome {
+    machine: String,
+    rounds: usize,
+    seconds: f64,
+    connections: usize,
+    body_bytes: usize,
+    proxies: Vec<Line>,
+    /// Of the activator to the better peer; missing when one of them was not measured.
+    pub(super) ratio: Option<Ratio>,
+}
+
+/// One proxy, the medians over all rounds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    proxy: Peer,
+    requests_per_second: f64,
+    cpu_micros_per_request: Spread,
+    p50_ms: f64,
+    p99_ms: f64,
+    rss_mib: f64,
+    /// Busy part of the proxy's core; the rate is the proxy's own limit only near 1.
+    core_utilisation: f64,
+    /// Busy part of the core of backend and generator.
+    load_utilisation: f64,
+    errors: u64,
+}
+
+/// CPU per request of the activator, divided by the better peer's in the same round.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ratio {
+    to: Peer,
+    /// The median and quartiles over the rounds.
+    pub(super) spread: Spread,
+    /// 1.0 lies between the quartiles: these rounds cannot tell the two apart.
+    equal: bool,
+}
+
+impl Outcome {
+    /// Of all turns of all rounds.
+    pub(super) fn new(args: &Args, rounds: &[Round]) -> Self {
+        let proxies: Vec<Line> = Peer::ALL.iter().filter_map(|peer| Line::of(*peer, rounds)).collect();
+        Self {
+            machine: machine(),
+            rounds: args.rounds,
+            seconds: args.seconds,
+            connections: args.connections,
+            body_bytes: args.body_bytes,
+            ratio: Ratio::of(&proxies, rounds),
+            proxies,
+        }
+    }
+}
+
+impl Line {
+    fn of(proxy: Peer, rounds: &[Round]) -> Option<Self> {
+        let own = || rounds.iter().filter(move |round| round.peer == proxy);
+        let median = |value: &dyn Fn(&Round) -> f64| Some(Spread::of(own().map(value))?.median);
+        Some(Self {
+            proxy,
+            requests_per_second: median(&|round| round.requests as f64 / round.elapsed.as_secs_f64())?,
+            cpu_micros_per_request: Spread::of(own().map(Round::cpu_micros))?,
+            p50_ms: median(&|round| round.latencies.percentiles().p50)?,
+            p99_ms: median(&|round| round.latencies.percentiles().p99)?,
+            rss_mib: own().map(|round| round.rss_bytes).max()? as f64 / f64::from(1024 * 1024),
+            core_utilisation: median(&|round| round.cpu.as_secs_f64() / round.elapsed.as_secs_f64())?,
+            load_utilisation: median(&|round| round.load_cpu.as_secs_f64() / round.elapsed.as_secs_f64())?,
+            errors: own().map(|round| round.errors).sum(),
+        })
+    }
+}
+
+impl Ratio {
+    fn of(proxies: &[Line], rounds: &[Round]) -> Option<Self> {
+        let peers = proxies.iter().filter(|line| line.proxy != Peer::Activator);
+        let better =
+            peers.min_by(|a, b| a.cpu_micros_per_request.median.total_cmp(&b.cpu_micros_per_request.median))?;
+        let of = |peer, number| rounds.iter().find(|round| round.peer == peer && round.number == number);
+        let ratios = rounds.iter().filter(|round| round.peer == Peer::Activator).filter_map(|ours| {
+            let theirs = of(better.proxy, ours.number)?;
+            Some(ours.cpu_micros() / theirs.cpu_micros())
+        });
+        let spread = Spread::of(ratios)?;
+        Some(Self { to: better.proxy, spread, equal: spread.holds(1.0) })
+    }
+}
+
+/// Processor, number of cores and kernel, as a reader of the figures needs them.
+fn machine() -> String {
+    let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let name = cpuinfo.lines().find_map(|line| Some(line.strip_prefix("model name")?.split_once(':')?.1.trim()));
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{}, {cores} cores, Linux {}", name.unwrap_or("unknown processor"), kernel.trim())
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, rounds, seconds, connections, body_bytes, .. } = self;
+        writeln!(f, "machine: {machine}")?;
+        writeln!(
+            f,
+            "{rounds} rounds of {seconds} s, {connections} connections, {body_bytes}-byte body, one core each\n"
+        )?;
+        writeln!(f, "proxy       requests/s   CPU µs/request (quartiles)   p50 ms   p99 ms  RSS MiB  core  load core")?;
+        for line in &self.proxies {
+            writeln!(
+                f,
+                "{:<10} {:>11.0}   {:>26}   {:>6.2}   {:>6.2}  {:>7.1}  {:>3.0}%       {:>3.0}%",
+                line.proxy,
+                line.requests_per_second,
+                line.cpu_micros_per_request.to_string(),
+                line.p50_ms,
+                line.p99_ms,
+                line.rss_mib,
+                line.core_utilisation * 100.0,
+                line.load_utilisation * 100.0,
+            )?;
+            if line.errors > 0 {
+                writeln!(f, "{:<10} {} connections failed: its figures do not count", line.proxy, line.errors)?;
+            }
+            if line.core_utilisation < 0.9 {
+                writeln!(f, "{:<10} its core was not busy: the rate is not its limit", line.proxy)?;
+            }
+        }
+        match &self.ratio {
+            Some(Ratio { to, spread, equal }) => {
+                let verdict = if *equal { "equal within the spread" } else { "median (quartiles)" };
+                write!(f, "\nCPU ratio to the better peer, {to}: {spread}, {verdict}")
+            }
+            None => write!(f, "\nno CPU ratio: it needs the activator and one of nginx and haproxy"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(number: usize, peer: Peer, cpu_micros: u64) -> Round {
+        Round {
+            number,
+            peer,
+            elapsed: Duration::from_secs(1),
+            cpu: Duration::from_micros(cpu_micros * 1000),
+            load_cpu: Duration::ZERO,
+            rss_bytes: 0,
+            requests: 1000,
+            errors: 0,
+            latencies: Latencies::new(),
+        }
+    }
+
+    #[test]
+    fn the_ratio_is_taken_within_a_round() {
+        // The machine is half as fast in the second round; the ratio stays 1.2.
+        let rounds = [
+            round(0, Peer::Activator, 12),
+            round(0, Peer::Nginx, 10),
+            round(0, Peer::Haproxy, 20),
+            round(1, Peer::Activator, 24),
+            round(1, Peer::Nginx, 20),
+            round(1, Peer::Haproxy, 40),
+        ];
+        let lines: Vec<Line> = Peer::ALL.iter().filter_map(|peer| Line::of(*peer, &rounds)).collect();
+        let ratio = Ratio::of(&lines, &rounds).unwrap();
+        assert_eq!(ratio.to, Peer::Nginx);
+        assert!((ratio.spread.median - 1.2).abs() < 1e-9 && !ratio.equal);
+        assert!((ratio.spread.upper_quartile - 1.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn without_a_peer_there_is_no_ratio() {
+        let rounds = [round(0, Peer::Activator, 12)];
+        let lines: Vec<Line> = Line::of(Peer::Activator, &rounds).into_iter().collect();
+        assert!(Ratio::of(&lines, &rounds).is_none());
+    }
+}
