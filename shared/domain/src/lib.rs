@@ -7,8 +7,12 @@
 //!                              └── Change ──> activator, autoscaler      └── activator ⇄ autoscaler
 //! ```
 
+pub mod annotations;
 pub mod change;
+pub mod defaults;
+pub mod duration;
 pub mod endpoint;
+pub mod host;
 pub mod limits;
 pub mod origin;
 pub mod problem;
@@ -18,6 +22,7 @@ pub mod scaling;
 pub mod signal;
 pub mod time;
 pub mod units;
+pub mod why;
 
 pub use change::{Change, Peer, Trouble};
 pub use endpoint::{Endpoint, EndpointId, EndpointState, Probe, ProbeCheck};
@@ -30,3 +35,4 @@ pub use scaling::{Aggregation, Manual, ScalingSpec};
 pub use signal::{Signal, SignalSpec};
 pub use time::{Millis, Timestamp};
 pub use units::{Fraction, Replicas, RequestMillis};
+pub use why::Why;

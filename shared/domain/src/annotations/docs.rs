@@ -1,0 +1,95 @@
+//! The tables as text: `docs/annotations.md`, `docs/config.md` and `config/config-autoscaler.yaml`.
+//!
+//! Invariant: the files of the repository equal what is printed here, by a test.
+
+use super::keys::{KEYS, KPA_PREFIX, KeyDoc, Served};
+use crate::defaults::{CONFIG_KEYS, CONFIG_MAP, Defaults};
+use std::fmt::Write as _;
+
+/// `docs/annotations.md`.
+#[must_use]
+pub fn annotations() -> String {
+    let mut out = String::from(
+        "# Annotations\n\n\
+         <!-- Printed from the table in shared/domain/src/annotations/keys.rs: cargo run -p domain --example docs -->\n\n\
+         Each is read from the Deployment's `metadata.annotations`, then from its pod template's; within a level the \
+         first existing\nspelling counts, even when its value is wrong. A wrong value is reported and the last good one \
+         stays in force; where none is\nknown the service may be woken and grow and is never scaled down until the value \
+         is corrected.\n\n\
+         Values are texts: write `\"10\"`, not `10`. Durations are Go's: `30s`, `1m30s`, `1.5h`; there is no `d`. Numbers \
+         must be finite.\n`cluster KEY` stands for a key of `config-autoscaler` ([config.md](config.md)).\n",
+    );
+    let (ours, knatives): (Vec<&KeyDoc>, Vec<&KeyDoc>) = KEYS.iter().partition(|row| row.key.starts_with(KPA_PREFIX));
+    for (title, rows) in [("Knative's keys", knatives), ("Our own keys", ours)] {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "\n## {title}\n");
+        table(&mut out, &rows);
+    }
+    out
+}
+
+/// `docs/config.md`.
+#[must_use]
+pub fn config() -> String {
+    let mut out = String::from(
+        "# config-autoscaler\n\n\
+         <!-- Printed from the table in shared/domain/src/defaults.rs: cargo run -p domain --example docs -->\n\n\
+         A ConfigMap named `config-autoscaler` beside the manifests sets the defaults of every service. It is read \
+         again when it\nchanges. A wrong map is reported whole and the last good one stays in force; when the first one is \
+         wrong, nothing is scaled\ndown until it is corrected. Unknown keys are reported. The built-in defaults as a file: \
+         [config/config-autoscaler.yaml](../config/config-autoscaler.yaml).\n\n",
+    );
+    table(&mut out, &CONFIG_KEYS.iter().collect::<Vec<_>>());
+    out
+}
+
+/// `config/config-autoscaler.yaml`: every key with its default.
+#[must_use]
+pub fn config_map() -> String {
+    let mut out = format!(
+        "# The defaults of every service, as they are built in. Printed from the table in shared/domain/src/defaults.rs:\n\
+         # cargo run -p domain --example docs\n\
+         apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {CONFIG_MAP}\ndata:\n"
+    );
+    for ((key, value), row) in Defaults::default().to_map().into_iter().zip(CONFIG_KEYS) {
+        for line in wrapped(row.doc, 112) {
+            let _ = writeln!(out, "  # {line}");
+        }
+        let _ = writeln!(out, "  # {}.", capital(&row.kind.to_string()));
+        let _ = writeln!(out, "  {key}: \"{value}\"");
+    }
+    out
+}
+
+fn table(out: &mut String, rows: &[&KeyDoc]) {
+    out.push_str("| Key | Value | Default | Meaning |\n|---|---|---|---|\n");
+    for row in rows {
+        let names: Vec<String> = row.names().map(|name| format!("`{name}`")).collect();
+        let note = match row.served {
+            Served::Now => String::new(),
+            Served::Later(instead) => format!(" *Not served in this release: {instead}.*"),
+        };
+        let _ = writeln!(out, "| {} | {} | {} | {}{note} |", names.join("<br>"), row.kind, row.default, row.doc);
+    }
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        if lines.last().is_some_and(|line| !line.is_empty() && line.len() + 1 + word.len() > width) {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

@@ -1,0 +1,123 @@
+//! The request path's keys: limits, routing, port.
+
+use super::keys;
+use super::kind::{Kind, Refused, quoted};
+use super::read::{Reader, Reading};
+use crate::host;
+use crate::limits::{Limits, OnDisconnect};
+use crate::origin::{Origin, Resolved};
+use crate::revision::Route;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Every limit, resolved.
+pub(super) fn limits(reader: &mut Reader<'_>, last: Option<&Limits>) -> Limits {
+    let built_in = Limits::default();
+    let container_concurrency = reader.value(
+        &keys::CONTAINER_CONCURRENCY,
+        |kind, text| kind.whole(text).map(NonZeroU32::new),
+        last.map(|last| &*last.container_concurrency),
+        built_in.container_concurrency,
+    );
+    let span =
+        |reader: &mut Reader<'_>, row, last: Option<&Duration>, default| reader.value(row, Kind::span, last, default);
+    let span_or_off = |reader: &mut Reader<'_>, row, last: Option<&Option<Duration>>, default| {
+        reader.value(row, Kind::span_or_off, last, default)
+    };
+    Limits {
+        container_concurrency,
+        protocol: reader.value(&keys::PROTOCOL, Kind::word, last.map(|l| &*l.protocol), built_in.protocol),
+        queue_depth: reader.value(&keys::QUEUE_DEPTH, Kind::whole, last.map(|l| &*l.queue_depth), built_in.queue_depth),
+        queue_timeout: span(reader, &keys::QUEUE_TIMEOUT, last.map(|l| &*l.queue_timeout), built_in.queue_timeout),
+        start_deadline: span(reader, &keys::START_DEADLINE, last.map(|l| &*l.start_deadline), built_in.start_deadline),
+        connect_timeout: span(
+            reader,
+            &keys::CONNECT_TIMEOUT,
+            last.map(|l| &*l.connect_timeout),
+            built_in.connect_timeout,
+        ),
+        upstream_idle_timeout: span(
+            reader,
+            &keys::UPSTREAM_IDLE_TIMEOUT,
+            last.map(|l| &*l.upstream_idle_timeout),
+            built_in.upstream_idle_timeout,
+        ),
+        on_disconnect: reader.value(
+            &keys::ON_DISCONNECT,
+            Kind::word,
+            last.map(|l| &*l.on_disconnect),
+            Resolved::default_value(on_disconnect(*container_concurrency)),
+        ),
+        response_start_timeout: span_or_off(
+            reader,
+            &keys::RESPONSE_START_TIMEOUT,
+            last.map(|l| &*l.response_start_timeout),
+            built_in.response_start_timeout,
+        ),
+        idle_timeout: span_or_off(reader, &keys::IDLE_TIMEOUT, last.map(|l| &*l.idle_timeout), built_in.idle_timeout),
+        timeout: span_or_off(reader, &keys::TIMEOUT, last.map(|l| &*l.timeout), built_in.timeout),
+        drain_timeout: span(reader, &keys::DRAIN_TIMEOUT, last.map(|l| &*l.drain_timeout), built_in.drain_timeout),
+        load_balancing: reader.value(
+            &keys::LOAD_BALANCING,
+            Kind::word,
+            last.map(|l| &*l.load_balancing),
+            built_in.load_balancing,
+        ),
+    }
+}
+
+/// A replica that runs one to three requests at once is most likely busy with the abandoned one (kpa-behaviour 2).
+fn on_disconnect(container_concurrency: Option<NonZeroU32>) -> OnDisconnect {
+    match container_concurrency.map(NonZeroU32::get) {
+        Some(1..=3) => OnDisconnect::Finish,
+        _ => OnDisconnect::Cancel,
+    }
+}
+
+/// `hosts`, `path-prefix` and `default-route`.
+pub(super) fn route(reader: &mut Reader<'_>, last: Option<&Route>) -> Route {
+    Route {
+        hosts: reader.value(&keys::HOSTS, hosts, last.map(|l| &l.hosts), Resolved::default_value(Vec::new())).value,
+        path_prefix: reader
+            .value(&keys::PATH_PREFIX, path_prefix, last.map(|l| &l.path_prefix), Resolved::default_value(None))
+            .value,
+        default_route: reader
+            .value(&keys::DEFAULT_ROUTE, Kind::flag, last.map(|l| &l.default_route), Resolved::default_value(false))
+            .value,
+        age_rank: 0,
+    }
+}
+
+/// `port`.
+pub(super) fn port(reader: &mut Reader<'_>, last: Option<u16>) -> Option<Resolved<u16>> {
+    let number = |kind: &Kind, text: &str| {
+        kind.whole(text).and_then(|port| u16::try_from(port).map_err(|_| Refused(format!("{port} is no port"))))
+    };
+    match reader.read(&keys::PORT, number, last.map(|port| port.to_string())) {
+        Reading::Good(port) => Some(port),
+        Reading::Absent => None,
+        Reading::Refused => last.map(|port| Resolved::new(port, Origin::LastGood)),
+    }
+}
+
+fn hosts(_: &Kind, text: &str) -> Result<Vec<String>, Refused> {
+    let mut hosts: Vec<String> = Vec::new();
+    for written in text.split(',').map(str::trim).filter(|host| !host.is_empty()) {
+        let host = written.to_ascii_lowercase();
+        if let Err(why) = host::check_claim(&host) {
+            return Err(Refused(format!("{} {why}", quoted(written))));
+        }
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    if hosts.is_empty() { Err(Refused(format!("{} names no host", quoted(text)))) } else { Ok(hosts) }
+}
+
+fn path_prefix(_: &Kind, text: &str) -> Result<Option<String>, Refused> {
+    if text.starts_with('/') && !text.contains(['?', '#', ' ']) {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(Refused(format!("{} is no path that begins with /", quoted(text))))
+    }
+}
