@@ -1,0 +1,151 @@
+//! What a person sees of a revision: `kpa get`, its wide columns and its YAML.
+//!
+//! Invariant: a copy of what the brain knows at one moment; nothing here decides.
+
+use domain::{EndpointId, Mode, Origin, Problem, Replicas, RevisionId, Why};
+use serde::Serialize;
+
+/// One revision as `kpa get` shows it. Serialised in camelCase.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// `namespace/name`.
+    pub id: RevisionId,
+    /// Column NAME.
+    pub name: String,
+    /// Column NAMESPACE.
+    pub namespace: String,
+    /// Column REFERENCE: what is scaled, such as `Deployment/model`.
+    pub reference: String,
+    /// Column TARGETS: per signal the average of a ready replica over its target, such as `7.5/7`; `<unknown>` for a
+    /// reading that is missing.
+    pub targets: String,
+    /// Column MINPODS: `min-scale`.
+    pub min_pods: Replicas,
+    /// Column MAXPODS: `max-scale`; `None` is unlimited.
+    pub max_pods: Option<Replicas>,
+    /// Column REPLICAS: what the platform was last asked for.
+    pub replicas: Replicas,
+    /// Column AGE: seconds since this autoscaler first saw it.
+    pub age_seconds: u64,
+    /// Wide column READY.
+    pub ready: Replicas,
+    /// Wide column MODE.
+    pub mode: Activity,
+    /// Wide column IN-FLIGHT: requests running on a replica, newest reports.
+    pub in_flight: u32,
+    /// Wide column QUEUED: requests waiting, newest reports.
+    pub queued: u32,
+    /// Wide column REASON: the last decision as a sentence.
+    pub reason: String,
+    /// What is wanted now.
+    pub wanted: Replicas,
+    /// How far we may go with it.
+    pub management: Mode,
+    /// The whole arithmetic of the last decision.
+    pub last_decision: Option<Why>,
+    /// Seconds since the last panic trigger, while it panics.
+    pub panicking_seconds: Option<f64>,
+    /// Replicas that are leaving.
+    pub draining: Vec<EndpointId>,
+    /// Seconds until the next start may be tried, after a failed one.
+    pub retry_after_seconds: Option<f64>,
+    /// Every setting in force with its source.
+    pub settings: Vec<Setting>,
+    /// Everything wrong with its settings.
+    pub problems: Vec<Problem>,
+    /// What is true of it and matters: coverage, start, trouble of its replicas.
+    pub conditions: Vec<Condition>,
+}
+
+/// What a revision is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// Follows the stable window.
+    Stable,
+    /// Follows the panic window.
+    Panic,
+    /// No replica.
+    Asleep,
+    /// Woken; no replica was ready yet.
+    Starting,
+    /// Nothing to do; the last replica waits for its retention period.
+    Idle,
+    /// Replicas are leaving.
+    Draining,
+    /// Something is not known, so nothing shrinks.
+    Holding,
+    /// Its start failed.
+    StartFailed,
+    /// Paused by annotation.
+    Paused,
+    /// Decides and never writes.
+    Shadow,
+    /// Not ours to scale.
+    Refused,
+    /// Its settings are wrong.
+    Invalid,
+}
+
+impl Activity {
+    /// The word of the column MODE.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Panic => "panic",
+            Self::Asleep => "asleep",
+            Self::Starting => "starting",
+            Self::Idle => "idle",
+            Self::Draining => "draining",
+            Self::Holding => "holding",
+            Self::StartFailed => "start-failed",
+            Self::Paused => "paused",
+            Self::Shadow => "shadow",
+            Self::Refused => "refused",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// One setting in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Setting {
+    /// The key without its prefix, such as `min-scale`.
+    pub key: &'static str,
+    /// The value as it would be written.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// One condition, in the manner of Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// One word: `Coverage`, `Started`, `Replicas`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Whether all is well in this respect.
+    pub status: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence; empty when all is well.
+    pub message: String,
+    /// Seconds since it became so, when known.
+    pub since_seconds: Option<u64>,
+}
+
+/// A decision that was kept, and how long it stood.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// The decision, with the numbers it had when it was first made.
+    pub why: Why,
+    /// When it was last made again, with the same outcome.
+    pub until: domain::Timestamp,
+    /// How many times it was made in a row.
+    pub times: u32,
+}
