@@ -9,8 +9,16 @@
 //!                                             victims ──> drain ─────────┘──> Ack.drain
 //! ```
 
+pub mod decide;
+pub mod delay;
 pub mod event;
+pub mod proposal;
+pub mod recompute;
 pub mod status;
+pub mod window;
+
+#[cfg(test)]
+mod testing;
 
 pub use event::{BrainSettings, Command, Event, FrameChunk, FrameHeader, Happening, ScaleOutcome, Story};
 pub use status::{Activity, Condition, Kept, RevisionStatus, Setting};
