@@ -1,5 +1,186 @@
 //! Kubernetes YAML to domain types, shared by both platforms.
+//!
+//! Invariant: pure, and nothing is lost in silence. A document that cannot be read hides none beside it and takes away
+//! nothing that was good before (kpa-behaviour 1.6); what is not used is named with its reason.
 
+mod command;
+mod deployment;
+mod document;
+mod env;
+mod expand;
+mod objects;
+mod ports;
+mod probe;
+mod report;
+#[cfg(test)]
+mod tests;
+mod unhonoured;
 pub mod workload;
 
+pub use expand::expand;
 pub use workload::{EnvVar, PreStop, Workload};
+
+use domain::defaults::Defaults;
+use domain::{Problem, Revision, RevisionId};
+use objects::Objects;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The resource by which a container asks for GPUs.
+const GPU: &str = "nvidia.com/gpu";
+
+/// One file. YAML streams, JSON (`.json`), and `NAME.env`, which stands in for a ConfigMap or Secret called NAME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Where it is; its folder is the working directory of what it declares.
+    pub path: PathBuf,
+    /// What it holds.
+    pub text: String,
+}
+
+/// How manifests are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// What to run instead of an image: image, with or without tag, to command line.
+    pub images: BTreeMap<String, String>,
+    /// The namespace of objects that name none. Default `default`.
+    pub namespace: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { images: BTreeMap::new(), namespace: "default".into() }
+    }
+}
+
+impl Options {
+    /// The command for an image: by its full name, else without digest, else without tag.
+    fn command_for(&self, image: &str) -> Option<&str> {
+        let without_digest = image.split_once('@').map_or(image, |(name, _)| name);
+        // A colon before the last slash belongs to the registry's port.
+        let without_tag = match without_digest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => name,
+            _ => without_digest,
+        };
+        [image, without_digest, without_tag].iter().find_map(|name| self.images.get(*name)).map(String::as_str)
+    }
+}
+
+/// One Deployment that can be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// What is routed and scaled.
+    pub revision: Arc<Revision>,
+    /// How a replica is run.
+    pub workload: Workload,
+    /// The file that declares it.
+    pub path: PathBuf,
+}
+
+impl Entry {
+    /// The same settings with other problems: what is kept while its new state cannot be read.
+    fn with_problems(&self, problems: Vec<Problem>) -> Self {
+        let revision = Revision { problems, ..(*self.revision).clone() };
+        Self { revision: Arc::new(revision), workload: self.workload.clone(), path: self.path.clone() }
+    }
+}
+
+/// An object that is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// Where it stands: `app.yaml:12`.
+    pub place: String,
+    /// Its kind.
+    pub kind: String,
+    /// `namespace/name`.
+    pub name: String,
+    /// Why it is not used.
+    pub reason: String,
+}
+
+/// What a set of files declares.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Manifests {
+    /// What can be run, sorted by identity.
+    pub entries: Vec<Entry>,
+    /// Problems of files, of `config-autoscaler`, and of objects that are no entries. Those of an entry are in its
+    /// revision; [`Self::all_problems`] has both.
+    pub problems: Vec<Problem>,
+    /// The defaults in force.
+    pub defaults: Defaults,
+    /// What was recognised and is not used.
+    pub ignored: Vec<Ignored>,
+    /// What is wrong with `config-autoscaler` while no good one is known: every entry is invalid meanwhile.
+    config_lost: Vec<Problem>,
+    /// The next rank among claimants of a host.
+    next_rank: u64,
+}
+
+impl Manifests {
+    /// Every problem, of entries too.
+    pub fn all_problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().chain(self.entries.iter().flat_map(|entry| &entry.revision.problems))
+    }
+
+    /// The entry of a revision.
+    #[must_use]
+    pub fn entry(&self, id: &RevisionId) -> Option<&Entry> {
+        self.entries.binary_search_by(|entry| entry.revision.id.cmp(id)).ok().map(|at| &self.entries[at])
+    }
+}
+
+/// Reads files. `previous` is what they, or their last versions, declared: an object that was good keeps its last good
+/// settings for whatever is wrong now, and stays when its document cannot be read; one that was never good is
+/// `Mode::Invalid`.
+#[must_use]
+pub fn load(sources: &[Source], options: &Options, previous: Option<&Manifests>) -> Manifests {
+    let mut objects = Objects::collect(sources, options);
+    let mut out = Manifests { next_rank: previous.map_or(0, |previous| previous.next_rank), ..Manifests::default() };
+    objects.defaults(previous, &mut out);
+    let context = deployment::Context {
+        defaults: &out.defaults.clone(),
+        config_problems: &out.config_lost.clone(),
+        refs: &objects.refs,
+        services: &objects.services,
+        options,
+    };
+    let mut entries: BTreeMap<RevisionId, Entry> = BTreeMap::new();
+    for (document, deployment) in &objects.deployments {
+        let (namespace, name) = deployment::identity(&deployment.metadata, options);
+        let id = RevisionId::new(&namespace, &name);
+        let before = previous.and_then(|previous| previous.entry(&id));
+        let rank = before.map_or(out.next_rank, |before| before.revision.route.age_rank);
+        match deployment::entry(document, deployment, context, before, rank) {
+            Ok(entry) => {
+                out.next_rank = out.next_rank.max(rank + 1);
+                entries.insert(id, entry);
+            }
+            Err(unusable) => {
+                objects.problems.extend(unusable.problems);
+                objects.ignored.push(Ignored {
+                    place: document.place(),
+                    kind: "Deployment".into(),
+                    name: id.to_string(),
+                    reason: unusable.reason,
+                });
+            }
+        }
+    }
+    for entry in previous.iter().flat_map(|previous| &previous.entries) {
+        let id = &entry.revision.id;
+        if let Some(problem) = objects.keeps(entry)
+            && !entries.contains_key(id)
+        {
+            let mut problems = entry.revision.problems.clone();
+            if !problems.contains(problem) {
+                problems.push(problem.clone());
+            }
+            entries.insert(id.clone(), entry.with_problems(problems));
+        }
+    }
+    out.entries = entries.into_values().collect();
+    out.problems.extend(objects.problems);
+    out.ignored = objects.ignored;
+    out
+}

@@ -1,0 +1,263 @@
+//! Everything that files declare, sorted by kind.
+//!
+//! Invariant: every object ends in one of the lists, in `ignored` with a reason, or in `problems`.
+
+use super::deployment::identity;
+use super::document::{Document, Fault, documents};
+use super::env::{References, env_file};
+use super::{Entry, Ignored, Manifests, Options, Source};
+use domain::defaults::{CONFIG_MAP, Defaults};
+use domain::{Problem, Severity};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How deep a `List` may hold lists.
+const LIST_DEPTH_MAX: usize = 4;
+
+/// Objects by kind.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    pub(super) deployments: Vec<(Document, Deployment)>,
+    /// With their namespaces.
+    pub(super) services: Vec<(String, Service)>,
+    pub(super) refs: References,
+    pub(super) problems: Vec<Problem>,
+    pub(super) ignored: Vec<Ignored>,
+    /// Where the first `config-autoscaler` stands, and its data or what is wrong with it.
+    config: Option<(String, Result<BTreeMap<String, String>, Problem>)>,
+    /// A document that cannot be read, in a file that speaks of `config-autoscaler`: it may be the one.
+    config_suspect: Option<Problem>,
+    /// Files that hold a document that could not be read, with the problem.
+    broken: BTreeMap<PathBuf, Problem>,
+    /// Where each named object was first seen.
+    seen: BTreeMap<(String, String, String), String>,
+}
+
+impl Objects {
+    /// Sorts the documents of all files.
+    pub(super) fn collect(sources: &[Source], options: &Options) -> Self {
+        let mut objects = Self::default();
+        for source in sources {
+            if source.path.extension().is_some_and(|extension| extension == "env") {
+                let stem = source.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+                objects.refs.env_files.insert(stem.unwrap_or_default(), env_file(&source.text));
+                continue;
+            }
+            for document in documents(&source.path, &source.text) {
+                match document {
+                    Ok(document) => objects.sort(document, options, 0),
+                    Err(fault) => {
+                        let problem = objects.break_file(&source.path, fault);
+                        if source.text.contains(CONFIG_MAP) {
+                            objects.config_suspect.get_or_insert(problem);
+                        }
+                    }
+                }
+            }
+        }
+        objects
+    }
+
+    fn sort(&mut self, document: Document, options: &Options, depth: usize) {
+        let (version, kind) = (document.text_at("/apiVersion").to_owned(), document.text_at("/kind").to_owned());
+        match (version.as_str(), kind.as_str()) {
+            (_, "") => {
+                let fault = Fault { line: document.line, what: "is no Kubernetes object: it has no kind".into() };
+                self.break_file(&document.path, fault);
+            }
+            (_, list) if list.ends_with("List") && document.value.get("items").is_some() => {
+                let items = document.items().filter(|_| depth < LIST_DEPTH_MAX);
+                match items {
+                    Some(items) => items.into_iter().for_each(|item| self.sort(item, options, depth + 1)),
+                    None => {
+                        let fault = Fault { line: document.line, what: "has items that are no list".into() };
+                        self.break_file(&document.path, fault);
+                    }
+                }
+            }
+            ("apps/v1", "Deployment") => {
+                if let Some(deployment) = self.decode::<Deployment>(&document)
+                    && self.first(&document, &kind, &identity(&deployment.metadata, options))
+                {
+                    self.deployments.push((document, deployment));
+                }
+            }
+            ("v1", "Service") => {
+                if let Some(service) = self.decode::<Service>(&document) {
+                    let id = identity(&service.metadata, options);
+                    if self.first(&document, &kind, &id) {
+                        self.services.push((id.0, service));
+                    }
+                }
+            }
+            ("v1", "ConfigMap") => self.config_map(&document, options),
+            ("v1", "Secret") => {
+                if let Some(secret) = self.decode::<Secret>(&document) {
+                    let id = identity(&secret.metadata, options);
+                    if self.first(&document, &kind, &id) {
+                        let data = self.secret_data(&document, secret);
+                        self.refs.secrets.insert(id, data);
+                    }
+                }
+            }
+            _ => self.ignore(&document, &version, kind, options),
+        }
+    }
+
+    fn config_map(&mut self, document: &Document, options: &Options) {
+        let decoded = document.decode::<ConfigMap>();
+        let config = document.text_at("/metadata/name") == CONFIG_MAP;
+        match decoded {
+            Ok(map) => {
+                let id = identity(&map.metadata, options);
+                if !self.first(document, "ConfigMap", &id) {
+                    return;
+                }
+                let data = map.data.unwrap_or_default();
+                if config && self.config.is_none() {
+                    let place = format!("{} ConfigMap {}/{}", document.place(), id.0, id.1);
+                    self.config = Some((place, Ok(data)));
+                } else if config {
+                    self.ignored.push(Ignored {
+                        place: document.place(),
+                        kind: "ConfigMap".into(),
+                        name: format!("{}/{}", id.0, id.1),
+                        reason: "there is another config-autoscaler before it".into(),
+                    });
+                } else {
+                    self.refs.config_maps.insert(id, data);
+                }
+            }
+            Err(fault) => {
+                let problem = self.break_file(&document.path, fault);
+                if config && self.config.is_none() {
+                    self.config = Some((document.place(), Err(problem)));
+                }
+            }
+        }
+    }
+
+    /// `data` in base64 and `stringData`, which wins.
+    fn secret_data(&mut self, document: &Document, secret: Secret) -> BTreeMap<String, String> {
+        let mut data = BTreeMap::new();
+        for (key, value) in secret.data.into_iter().flatten() {
+            match String::from_utf8(value.0) {
+                Ok(text) => {
+                    data.insert(key, text);
+                }
+                Err(_) => self.problems.push(Problem {
+                    severity: Severity::Warning,
+                    place: document.place(),
+                    key: format!("data[{key:?}]"),
+                    what: "is not text, and an environment holds only text".into(),
+                    expected: String::new(),
+                    consequence: "variables that refer to it are not set".into(),
+                }),
+            }
+        }
+        data.extend(secret.string_data.into_iter().flatten());
+        data
+    }
+
+    /// The typed object, or a broken file.
+    fn decode<T: DeserializeOwned>(&mut self, document: &Document) -> Option<T> {
+        match document.decode() {
+            Ok(object) => Some(object),
+            Err(fault) => {
+                self.break_file(&document.path, fault);
+                None
+            }
+        }
+    }
+
+    /// Whether this is the first object of its kind and name; reports it otherwise.
+    fn first(&mut self, document: &Document, kind: &str, (namespace, name): &(String, String)) -> bool {
+        let key = (kind.to_owned(), namespace.clone(), name.clone());
+        if let Some(first) = self.seen.get(&key) {
+            self.problems.push(Problem {
+                severity: Severity::Error,
+                place: document.place(),
+                key: "metadata.name".into(),
+                what: format!("{kind} {namespace}/{name} is declared twice"),
+                expected: "one declaration".into(),
+                consequence: format!("the one at {first} counts"),
+            });
+            return false;
+        }
+        self.seen.insert(key, document.place());
+        true
+    }
+
+    fn break_file(&mut self, path: &Path, fault: Fault) -> Problem {
+        let problem = Problem {
+            severity: Severity::Error,
+            place: format!("{}:{}", path.display(), fault.line),
+            key: "document".into(),
+            what: fault.what,
+            expected: String::new(),
+            consequence: "it is left out; what it declared before stays as it was".into(),
+        };
+        self.broken.entry(path.to_owned()).or_insert_with(|| problem.clone());
+        self.problems.push(problem.clone());
+        problem
+    }
+
+    /// Why `entry` stays although nothing declares it now: its file holds something that cannot be read.
+    pub(super) fn keeps(&self, entry: &Entry) -> Option<&Problem> {
+        self.broken.get(&entry.path)
+    }
+
+    /// Sets the defaults in force, those of `config-autoscaler` or the last good ones.
+    pub(super) fn defaults(&self, previous: Option<&Manifests>, out: &mut Manifests) {
+        let read = match (&self.config, &self.config_suspect) {
+            (None, None) => Ok(Defaults::default()),
+            // Reported with its file.
+            (Some((_, Err(problem))), _) | (None, Some(problem)) => Err((vec![problem.clone()], false)),
+            (Some((place, Ok(data))), _) => Defaults::from_map(place, data).map_err(|problems| (problems, true)),
+        };
+        match read {
+            Ok(defaults) => {
+                out.problems.extend(defaults.warnings.iter().cloned());
+                out.defaults = defaults;
+            }
+            Err((problems, report)) => {
+                match previous.filter(|previous| previous.config_lost.is_empty()) {
+                    Some(previous) => out.defaults = previous.defaults.clone(),
+                    None => {
+                        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+                        out.config_lost = errors.cloned().collect();
+                    }
+                }
+                if report {
+                    out.problems.extend(problems);
+                }
+            }
+        }
+    }
+
+    fn ignore(&mut self, document: &Document, version: &str, kind: String, options: &Options) {
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        let reason = match (group, kind.as_str()) {
+            ("autoscaling", "HorizontalPodAutoscaler") => {
+                "HorizontalPodAutoscalers are served in a later release; its target is not scaled by it"
+            }
+            ("serving.kserve.io", _) => "InferenceServices are served in a later release; write a Deployment",
+            ("serving.knative.dev", _) => "Knative's own objects are not run; write a Deployment",
+            ("keda.sh" | "http.keda.sh", _) => "KEDA's objects are not read; its target is not scaled by it",
+            (_, "Deployment") => "only apiVersion apps/v1 is read",
+            (_, "StatefulSet" | "ReplicaSet" | "DaemonSet" | "Pod" | "Job" | "CronJob") => {
+                "only Deployments are run in this release"
+            }
+            _ => "it has no meaning on one machine",
+        };
+        let named = |pointer, default: &str| match document.text_at(pointer) {
+            "" => default.to_owned(),
+            text => text.chars().take(253).collect(),
+        };
+        let name = format!("{}/{}", named("/metadata/namespace", &options.namespace), named("/metadata/name", "?"));
+        self.ignored.push(Ignored { place: document.place(), kind, name, reason: reason.into() });
+    }
+}
