@@ -36,3 +36,23 @@ fn main() -> ExitCode {
         ExitCode::from(2)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_has_one_mode() {
+        let parse = |flags: &str| Cli::try_parse_from(format!("loadtest run http://a/ {flags}").split_whitespace());
+        assert!(parse("--in-flight 10 --duration 70s").is_ok());
+        assert!(parse("--burst 1000 --expect-all").is_ok());
+        assert!(parse("--in-flight 10 --rate 5").is_err());
+        assert!(parse("--burst 10 --duration 5s").is_err());
+    }
+}

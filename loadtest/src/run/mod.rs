@@ -26,7 +26,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    request: plan::Args,
+    request: plan::RequestArgs,
     /// Holds exactly this many requests in flight: the next one leaves when one is answered. The default, with 1.
     #[arg(long, value_name = "N", group = "mode")]
     in_flight: Option<usize>,

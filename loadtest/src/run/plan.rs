@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The flags that describe a request.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Args {
+pub(super) struct RequestArgs {
     /// Where to, such as http://localhost:8080/v1/models/custom-model:predict.
     url: Uri,
     /// Method. Default GET, or POST with a body.
@@ -110,7 +110,7 @@ impl Plan {
     }
 
     /// What the flags say.
-    pub(super) async fn new(args: &Args) -> anyhow::Result<Self> {
+    pub(super) async fn new(args: &RequestArgs) -> anyhow::Result<Self> {
         if args.url.scheme_str().is_some_and(|scheme| scheme != "http") {
             bail!("only http:// is spoken");
         }
