@@ -1,0 +1,272 @@
+//! The autoscaler's numbers: one table of names, one set of handles.
+//!
+//! Invariant: labels are `namespace`, `revision` and words of closed lists; every handle that is kept is touched every
+//! [`PUBLISH_EVERY`](crate::event_loop::PUBLISH_EVERY), or the exporter would forget it and the handle go dark.
+
+use crate::ingest::IngestError;
+use autoscaler_core::{Activity, RevisionStatus};
+use domain::RevisionId;
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a series is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// Frames taken in. Label `kind`: regular, urgent.
+pub const FRAMES: &str = "autoscaler_frames_total";
+/// Rows taken in.
+pub const FRAME_ROWS: &str = "autoscaler_frame_rows_total";
+/// Frames refused. Label `why`: [`IngestError::CODES`].
+pub const FRAMES_REFUSED: &str = "autoscaler_frames_refused_total";
+/// Time of one turn of the event loop. Label `event`: [`Turn`].
+pub const TURN_SECONDS: &str = "autoscaler_turn_seconds";
+/// Scale calls that ended. Labels `namespace`, `revision`, `outcome`.
+pub const SCALE_CALLS: &str = "autoscaler_scale_calls_total";
+/// Time of a scale call. Label `outcome`.
+pub const SCALE_CALL_SECONDS: &str = "autoscaler_scale_call_seconds";
+/// Whether this process acts.
+pub const LEADER: &str = "autoscaler_leader";
+/// Revisions known.
+pub const REVISIONS: &str = "autoscaler_revisions";
+/// Replicas that are wanted.
+pub const WANTED_REPLICAS: &str = "autoscaler_wanted_replicas";
+/// Replicas that the platform was asked for.
+pub const REQUESTED_REPLICAS: &str = "autoscaler_requested_replicas";
+/// Replicas that are ready.
+pub const READY_REPLICAS: &str = "autoscaler_ready_replicas";
+/// Replicas that are leaving.
+pub const DRAINING_REPLICAS: &str = "autoscaler_draining_replicas";
+/// Requests running on replicas.
+pub const IN_FLIGHT_REQUESTS: &str = "autoscaler_in_flight_requests";
+/// Requests waiting.
+pub const QUEUED_REQUESTS: &str = "autoscaler_queued_requests";
+/// Whether it follows the panic window.
+pub const PANIC: &str = "autoscaler_panic";
+/// Things wrong with its settings.
+pub const PROBLEMS: &str = "autoscaler_problems";
+
+/// Every series: name, kind, help. What the documentation is compared with.
+pub const ALL: &[(&str, Kind, &str)] = &[
+    (FRAMES, Kind::Counter, "Frames taken in, by kind (regular, urgent)."),
+    (FRAME_ROWS, Kind::Counter, "Rows of the frames taken in."),
+    (FRAMES_REFUSED, Kind::Counter, "Frames refused, by why."),
+    (TURN_SECONDS, Kind::Histogram, "Time of one turn of the event loop, by event."),
+    (SCALE_CALLS, Kind::Counter, "Scale calls that ended, by revision and outcome."),
+    (SCALE_CALL_SECONDS, Kind::Histogram, "Time of a scale call, by outcome."),
+    (LEADER, Kind::Gauge, "1 while this process acts, 0 while it decides silently."),
+    (REVISIONS, Kind::Gauge, "Revisions known."),
+    (WANTED_REPLICAS, Kind::Gauge, "Replicas that are wanted, by revision."),
+    (REQUESTED_REPLICAS, Kind::Gauge, "Replicas that the platform was asked for, by revision."),
+    (READY_REPLICAS, Kind::Gauge, "Replicas that are ready, by revision."),
+    (DRAINING_REPLICAS, Kind::Gauge, "Replicas that are leaving, by revision."),
+    (IN_FLIGHT_REQUESTS, Kind::Gauge, "Requests running on replicas, newest reports, by revision."),
+    (QUEUED_REQUESTS, Kind::Gauge, "Requests waiting, newest reports, by revision."),
+    (PANIC, Kind::Gauge, "1 while the revision follows the panic window."),
+    (PROBLEMS, Kind::Gauge, "Things wrong with the revision's settings."),
+];
+
+/// What a turn of the event loop was about: the label `event`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Urgent,
+    Outcome,
+    Leadership,
+    Change,
+    Rows,
+    Slot,
+    Query,
+}
+
+impl Turn {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Outcome => "outcome",
+            Self::Leadership => "leadership",
+            Self::Change => "change",
+            Self::Rows => "rows",
+            Self::Slot => "slot",
+            Self::Query => "query",
+        }
+    }
+}
+
+/// The handles.
+pub(crate) struct Meters {
+    regular: Counter,
+    urgent: Counter,
+    rows: Counter,
+    refused: BTreeMap<&'static str, Counter>,
+    leader: Gauge,
+    revisions: Gauge,
+    by_revision: Mutex<BTreeMap<RevisionId, OfRevision>>,
+}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meters").field("revisions", &self.by_revision.lock().len()).finish_non_exhaustive()
+    }
+}
+
+/// The handles of one revision.
+struct OfRevision {
+    wanted: Gauge,
+    requested: Gauge,
+    ready: Gauge,
+    draining: Gauge,
+    in_flight: Gauge,
+    queued: Gauge,
+    panic: Gauge,
+    problems: Gauge,
+}
+
+impl Meters {
+    /// Describes and registers everything with the recorder in force.
+    pub(crate) fn new() -> Self {
+        for (name, kind, help) in ALL.iter().copied() {
+            match kind {
+                Kind::Counter => describe_counter!(name, help),
+                Kind::Gauge => describe_gauge!(name, help),
+                Kind::Histogram => describe_histogram!(name, help),
+            }
+        }
+        Self {
+            regular: counter!(FRAMES, "kind" => "regular"),
+            urgent: counter!(FRAMES, "kind" => "urgent"),
+            rows: counter!(FRAME_ROWS),
+            refused: IngestError::CODES.iter().map(|why| (*why, counter!(FRAMES_REFUSED, "why" => *why))).collect(),
+            leader: gauge!(LEADER),
+            revisions: gauge!(REVISIONS),
+            by_revision: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn frame(&self, urgent: bool, rows: usize) {
+        if urgent { &self.urgent } else { &self.regular }.increment(1);
+        self.rows.increment(rows as u64);
+    }
+
+    pub(crate) fn refused(&self, error: &IngestError) {
+        if let Some(counter) = self.refused.get(error.code()) {
+            counter.increment(1);
+        }
+    }
+
+    /// Looked up anew each time, unlike counters: a histogram cannot be touched without recording something.
+    pub(crate) fn turn(&self, turn: Turn, took: Duration) {
+        histogram!(TURN_SECONDS, "event" => turn.as_str()).record(took);
+    }
+
+    pub(crate) fn scale_call(&self, revision: &RevisionId, outcome: &'static str, took: Duration) {
+        let (namespace, name) = (revision.namespace().to_owned(), revision.name().to_owned());
+        counter!(SCALE_CALLS, "namespace" => namespace, "revision" => name, "outcome" => outcome).increment(1);
+        histogram!(SCALE_CALL_SECONDS, "outcome" => outcome).record(took);
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leader.set(f64::from(u8::from(leads)));
+    }
+
+    /// Sets every gauge of every revision, and touches what is kept.
+    pub(crate) fn publish(&self, statuses: &[RevisionStatus]) {
+        for counter in [&self.regular, &self.urgent, &self.rows].into_iter().chain(self.refused.values()) {
+            counter.increment(0);
+        }
+        self.leader.increment(0.0);
+        self.revisions.set(count(statuses.len()));
+        let mut known = self.by_revision.lock();
+        let mut before = std::mem::take(&mut *known);
+        for status in statuses {
+            let handles = before.remove(&status.id).unwrap_or_else(|| OfRevision::new(&status.id));
+            handles.set(status);
+            known.insert(status.id.clone(), handles);
+        }
+    }
+}
+
+impl OfRevision {
+    fn new(id: &RevisionId) -> Self {
+        let gauge = |metric: &'static str| gauge!(metric, "namespace" => id.namespace().to_owned(), "revision" => id.name().to_owned());
+        Self {
+            wanted: gauge(WANTED_REPLICAS),
+            requested: gauge(REQUESTED_REPLICAS),
+            ready: gauge(READY_REPLICAS),
+            draining: gauge(DRAINING_REPLICAS),
+            in_flight: gauge(IN_FLIGHT_REQUESTS),
+            queued: gauge(QUEUED_REQUESTS),
+            panic: gauge(PANIC),
+            problems: gauge(PROBLEMS),
+        }
+    }
+
+    fn set(&self, status: &RevisionStatus) {
+        self.wanted.set(status.wanted.as_f64());
+        self.requested.set(status.replicas.as_f64());
+        self.ready.set(status.ready.as_f64());
+        self.draining.set(count(status.draining.len()));
+        self.in_flight.set(status.in_flight);
+        self.queued.set(status.queued);
+        self.panic.set(f64::from(u8::from(status.mode == Activity::Panic)));
+        self.problems.set(count(status.problems.len()));
+    }
+}
+
+/// A length as a gauge; beyond 2³² it no longer matters how many.
+fn count(length: usize) -> f64 {
+    f64::from(u32::try_from(length).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_follow_the_convention_and_are_unique() {
+        let mut seen = BTreeSet::new();
+        for (name, kind, help) in ALL {
+            assert!(name.starts_with("autoscaler_") && help.ends_with('.'), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_seconds"), *kind == Kind::Histogram, "{name}");
+            assert!(seen.insert(name), "{name} twice");
+        }
+    }
+
+    #[test]
+    fn every_series_shows_its_help_and_a_value() {
+        let (recorder, page) = runtime::Metrics::detached();
+        metrics::with_local_recorder(&recorder, || {
+            let meters = Meters::new();
+            meters.frame(true, 3);
+            meters.refused(&IngestError::Version(2));
+            meters.turn(Turn::Slot, Duration::from_millis(1));
+            meters.scale_call(&RevisionId::new("default", "a"), "accepted", Duration::from_millis(3));
+            meters.leads(true);
+            meters.publish(&[]);
+        });
+        let page = page.render();
+        for line in [
+            "autoscaler_frames_total{kind=\"urgent\"} 1",
+            "autoscaler_frames_total{kind=\"regular\"} 0",
+            "autoscaler_frame_rows_total 3",
+            "autoscaler_frames_refused_total{why=\"version\"} 1",
+            "autoscaler_scale_calls_total{namespace=\"default\",revision=\"a\",outcome=\"accepted\"} 1",
+            "autoscaler_leader 1",
+            "autoscaler_revisions 0",
+            "# HELP autoscaler_turn_seconds ",
+        ] {
+            assert!(page.contains(line), "{line} is not in {page}");
+        }
+        assert_eq!(IngestError::CODES.len(), page.matches("autoscaler_frames_refused_total{").count());
+    }
+}
