@@ -1,1 +1,33 @@
-//! To be written.
+//! Replicas as child processes of this machine: the local platform.
+//!
+//! Invariant: it decides nothing about counts; it runs as many processes as it was asked for, tells which of them
+//! answer, and leaves none behind.
+//!
+//! ```text
+//! files ─> manifests ─┐                       ┌─> replica ─> launch ─> spawner ─> exec shim ─> the command
+//!          scale ─────┼─> runner ─> supervisor┤      ├─> health ─> probe, procs
+//!          seen ──────┘      └─> feed ─> watchers    └─> logs
+//! ```
+
+pub mod exec_shim;
+mod feed;
+mod files;
+mod health;
+mod launch;
+mod local;
+mod logs;
+mod options;
+mod orphans;
+mod ports;
+mod probe;
+mod process;
+mod procs;
+mod reaper;
+mod replica;
+mod runner;
+mod state;
+mod supervisor;
+
+pub use local::LocalPlatform;
+pub use options::{Options, Output, Shutdown, Spawn, StartError};
+pub use ports::{DEFAULT_PORTS, QUARANTINE};

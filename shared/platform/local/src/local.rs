@@ -1,0 +1,216 @@
+//! The platform itself: puts the parts together and answers its three verbs.
+
+use crate::feed::Feed;
+use crate::files::Files;
+use crate::logs::Logs;
+use crate::options::{Options, Output, Shutdown, Spawn, StartError};
+use crate::orphans;
+use crate::ports::Ports;
+use crate::process::Spawner;
+use crate::reaper;
+use crate::replica::Context;
+use crate::runner::{Request, Runner};
+use crate::state::{Memory, StateDir};
+use crate::supervisor::Supervisor;
+use domain::{Change, EndpointId, Peer, Problem, Replicas, ReporterId, ScaleTargetRef};
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use platform::manifest::{self, Ignored, Manifests, Source};
+use platform::{Leadership, Platform, ScaleError};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Requests waiting for the runner.
+const REQUESTS: usize = 256;
+/// News of replicas waiting for the runner.
+const NEWS: usize = 1024;
+
+/// Replicas as child processes. Clones are the same platform.
+#[derive(Clone)]
+pub struct LocalPlatform(Arc<Shared>);
+
+struct Shared {
+    requests: mpsc::Sender<Request>,
+    feed: Arc<Feed>,
+    leadership: watch::Sender<Leadership>,
+    manifests: Arc<Mutex<Arc<Manifests>>>,
+}
+
+impl std::fmt::Debug for LocalPlatform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalPlatform").finish_non_exhaustive()
+    }
+}
+
+impl LocalPlatform {
+    /// Reads the manifests, ends what an earlier run left behind, and starts to supervise. This process becomes the
+    /// parent of all orphaned descendants (a child subreaper), and a thread is started that spawns every replica.
+    ///
+    /// # Errors
+    /// The state directory is in use or unusable, or a path of manifests cannot be read.
+    pub async fn start(options: Options, spawn: Spawn) -> Result<Self, StartError> {
+        match options.shim.first() {
+            Some(shim) if Path::new(shim).is_absolute() => {}
+            shim => return Err(StartError::Shim(shim.cloned().unwrap_or_default())),
+        }
+        let (state, memory) = StateDir::open(&options.state_dir)?;
+        let (files, sources) = Files::open(&options.paths)?;
+        if let Err(error) = reaper::adopt() {
+            tracing::warn!(%error, "cannot adopt replicas' orphans; they may stay as zombies");
+        }
+        let orphans = orphans::reap(&state).await;
+        if orphans > 0 {
+            tracing::info!(processes = orphans, "what an earlier run left behind has ended");
+        }
+
+        let (requests, requested) = mpsc::channel(REQUESTS);
+        let (seen, news) = mpsc::channel(NEWS);
+        let (state, feed) = (Arc::new(state), Arc::new(Feed::default()));
+        let context = Context {
+            spawner: Spawner::start().map_err(StartError::Thread)?,
+            logs: Logs::start(options.output == Output::Prefixed).map_err(StartError::Thread)?,
+            state: Arc::clone(&state),
+            shim: options.shim.into(),
+            spawn: Arc::clone(&spawn),
+            seen,
+        };
+        let gpus = options.gpus.unwrap_or_else(count_gpus);
+        // Two supervisors on one machine should not run after the same ports.
+        let ports = Ports::new(options.ports, std::process::id());
+        let supervisor = Supervisor::new(ports, gpus, memory.boot);
+        let (memory, remembered) = watch::channel(memory);
+
+        feed.publish(Change::Autoscalers(options.autoscalers));
+        feed.publish(Change::Activators(options.activators));
+        let reading = manifest::Options { images: options.images, ..manifest::Options::default() };
+        let declared = Arc::new(manifest::load(&sources, &reading, None));
+        let manifests = Arc::new(Mutex::new(Arc::clone(&declared)));
+        let mut runner = Runner::new(supervisor, Arc::clone(&feed), context, memory);
+        runner.declare(&declared);
+        runner.turn();
+
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        let run = async move {
+            let _ended = guard;
+            runner.run(requested, news).await;
+        };
+        spawn("local-supervisor", Box::pin(run));
+        spawn("local-memory", Box::pin(remember(state, remembered)));
+        let reap = ended.clone().run_until_cancelled_owned(reaper::run());
+        spawn("local-reaper", Box::pin(reap.map(|_| ())));
+        let follow = follow(files, sources, reading, requests.downgrade(), Arc::clone(&manifests));
+        let follow = ended.run_until_cancelled_owned(follow);
+        spawn("local-manifests", Box::pin(follow.map(|_| ())));
+        let (leadership, _) = watch::channel(Leadership::Leader { until: None });
+        Ok(Self(Arc::new(Shared { requests, feed, leadership, manifests })))
+    }
+
+    /// Everything wrong or noteworthy about the manifests as they are now.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.manifests().all_problems().cloned().collect()
+    }
+
+    /// What is recognised in the manifests and not used, with the reason.
+    #[must_use]
+    pub fn ignored(&self) -> Vec<Ignored> {
+        self.manifests().ignored.clone()
+    }
+
+    /// The manifests as they are now, with the defaults of `config-autoscaler` in force.
+    #[must_use]
+    pub fn manifests(&self) -> Arc<Manifests> {
+        Arc::clone(&self.0.manifests.lock())
+    }
+
+    /// Tells watchers who reports and who decides, as soon as they listen.
+    pub fn set_peers(&self, autoscalers: Vec<Peer>, activators: Vec<ReporterId>) {
+        self.0.feed.publish(Change::Autoscalers(autoscalers));
+        self.0.feed.publish(Change::Activators(activators));
+    }
+
+    /// Ends every replica and starts none ever after; returns when none is left. [`Shutdown::Kill`] while a
+    /// [`Shutdown::Drain`] is under way cuts it short. What was asked for is remembered for the next start.
+    pub async fn shutdown(&self, how: Shutdown) {
+        let (reply, done) = oneshot::channel();
+        if self.0.requests.send(Request::Shutdown { how, reply }).await.is_ok() {
+            // A runner that is gone has left nothing to wait for.
+            drop(done.await);
+        }
+    }
+}
+
+impl Platform for LocalPlatform {
+    fn watch(&self) -> BoxStream<'static, Change> {
+        self.0.feed.watch()
+    }
+
+    fn scale<'a>(
+        &'a self,
+        target: &'a ScaleTargetRef,
+        from: Replicas,
+        to: Replicas,
+        remove_first: &'a [EndpointId],
+    ) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async move {
+            let gone = || ScaleError::Unreachable("the local supervisor has ended".into());
+            let (reply, done) = oneshot::channel();
+            let (target, remove_first) = (target.clone(), remove_first.to_vec());
+            let request = Request::Scale { target, from, to, remove_first, reply };
+            self.0.requests.send(request).await.map_err(|_| gone())?;
+            done.await.map_err(|_| gone())?
+        })
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.0.leadership.subscribe()
+    }
+}
+
+/// Follows the manifests' files.
+async fn follow(
+    files: Files,
+    sources: Vec<Source>,
+    reading: manifest::Options,
+    requests: mpsc::WeakSender<Request>,
+    current: Arc<Mutex<Arc<Manifests>>>,
+) {
+    let changed = |sources: Vec<Source>| {
+        let previous = Arc::clone(&current.lock());
+        let declared = Arc::new(manifest::load(&sources, &reading, Some(&previous)));
+        *current.lock() = Arc::clone(&declared);
+        let requests = requests.upgrade();
+        async move {
+            if let Some(requests) = requests {
+                // A runner that is gone takes nothing any more.
+                drop(requests.send(Request::Declare(declared)).await);
+            }
+        }
+    };
+    files.follow(sources, changed).await;
+}
+
+/// Writes down what is asked for, the newest only.
+async fn remember(state: Arc<StateDir>, mut memory: watch::Receiver<Memory>) {
+    while memory.changed().await.is_ok() {
+        let newest = memory.borrow_and_update().clone();
+        let state = Arc::clone(&state);
+        let written = tokio::task::spawn_blocking(move || state.remember(&newest)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "the counts asked for cannot be remembered");
+        }
+    }
+}
+
+/// GPUs of this machine, as the driver shows them.
+fn count_gpus() -> u32 {
+    let Ok(devices) = std::fs::read_dir("/dev") else { return 0 };
+    let is_gpu = |name: &str| name.strip_prefix("nvidia").is_some_and(|number| number.parse::<u32>().is_ok());
+    let count = devices.flatten().filter(|device| device.file_name().to_str().is_some_and(is_gpu)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
