@@ -14,6 +14,7 @@ pub mod delay;
 pub mod event;
 pub mod proposal;
 pub mod recompute;
+pub mod reporters;
 pub mod status;
 pub mod window;
 

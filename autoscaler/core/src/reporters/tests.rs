@@ -1,0 +1,274 @@
+use super::*;
+use crate::event::FrameHeader;
+use crate::window::Sample;
+use domain::{Millis, RequestMillis, Row};
+use proptest::prelude::*;
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn model() -> RevisionId {
+    RevisionId::new("default", "model")
+}
+
+/// A regular frame of `tick` with one row.
+fn frame(tick: u64, area: u64, requests: u64, in_flight: u32) -> FrameChunk {
+    FrameChunk {
+        header: FrameHeader {
+            reporter: ReporterId::new("a"),
+            boot: 1,
+            tick,
+            seq: tick * 10,
+            at: Millis(tick * 1000),
+            leaving: false,
+            urgent: false,
+            complete: false,
+        },
+        rows: vec![Row { n: 0, area: RequestMillis(area), requests, in_flight, ..Row::default() }],
+        names: vec![(0, model())],
+        last: true,
+    }
+}
+
+fn empty(tick: u64) -> FrameChunk {
+    FrameChunk { rows: Vec::new(), ..frame(tick, 0, 0, 0) }
+}
+
+fn of(reporter: &str, chunk: FrameChunk) -> FrameChunk {
+    FrameChunk { header: FrameHeader { reporter: ReporterId::new(reporter), ..chunk.header }, ..chunk }
+}
+
+fn urgent(chunk: FrameChunk) -> FrameChunk {
+    FrameChunk { header: FrameHeader { urgent: true, seq: chunk.header.seq + 1, ..chunk.header }, ..chunk }
+}
+
+fn complete(chunk: FrameChunk) -> FrameChunk {
+    FrameChunk { header: FrameHeader { complete: true, ..chunk.header }, ..chunk }
+}
+
+fn boot(boot: u64, chunk: FrameChunk) -> FrameChunk {
+    FrameChunk { header: FrameHeader { boot, ..chunk.header }, ..chunk }
+}
+
+fn take(reporters: &mut Reporters, millis: u64, chunk: FrameChunk) -> Vec<Sample> {
+    let mut effects = Vec::new();
+    reporters.accept(at(millis), chunk, &mut effects).unwrap();
+    effects.into_iter().filter_map(|effect| effect.span).flat_map(Span::samples).collect()
+}
+
+fn sample(second: u64, concurrency: f64, requests: f64) -> Sample {
+    Sample { second, concurrency, requests }
+}
+
+#[test]
+fn a_new_life_counts_from_zero() {
+    let mut reporters = Reporters::new(at(0));
+    assert_eq!(take(&mut reporters, 5_200, frame(1, 500, 3, 1)), [sample(5, 0.5, 3.0)]);
+    assert_eq!(take(&mut reporters, 6_900, frame(2, 1500, 3, 1)), [sample(6, 1.0, 0.0)], "by number, not by arrival");
+    assert_eq!(reporters.close(at(6_900)), 6);
+}
+
+#[test]
+fn a_gap_is_filled_evenly() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 5_200, frame(1, 0, 0, 0));
+    let late = take(&mut reporters, 8_200, frame(4, 6000, 9, 2));
+    assert_eq!(late, [sample(6, 2.0, 3.0), sample(7, 2.0, 3.0), sample(8, 2.0, 3.0)]);
+}
+
+#[test]
+fn a_row_left_out_is_measured_from_the_frame_that_left_it_out() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 1_000, frame(1, 1000, 1, 0));
+    take(&mut reporters, 2_000, empty(2));
+    take(&mut reporters, 3_000, empty(3));
+    assert_eq!(take(&mut reporters, 4_000, frame(4, 2000, 2, 1)), [sample(4, 1.0, 1.0)]);
+}
+
+#[test]
+fn a_row_left_out_is_idle_and_an_urgent_frame_makes_no_sample() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 1_000, frame(1, 1000, 1, 3));
+    assert_eq!(reporters.load(at(1_000), &model()).total(), 3);
+    assert_eq!(take(&mut reporters, 1_500, urgent(frame(1, 3000, 9, 50))), []);
+    assert_eq!(reporters.load(at(1_500), &model()).total(), 50);
+    assert_eq!(take(&mut reporters, 2_000, frame(2, 4000, 9, 0)), [sample(2, 3.0, 8.0)]);
+    take(&mut reporters, 2_100, urgent(frame(2, 4000, 9, 4)));
+    take(&mut reporters, 3_000, empty(3));
+    assert_eq!(reporters.load(at(3_000), &model()).total(), 0);
+}
+
+#[test]
+fn an_urgent_frame_may_overtake_a_regular_one() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 1_000, frame(1, 0, 0, 0));
+    let mut ahead = urgent(frame(2, 100, 8, 8));
+    ahead.header.seq = 30;
+    take(&mut reporters, 2_000, ahead);
+    assert_eq!(take(&mut reporters, 2_010, frame(2, 0, 0, 0)), [sample(2, 0.0, 0.0)]);
+    assert_eq!(reporters.load(at(2_010), &model()).total(), 8, "the newer word stands");
+}
+
+#[test]
+fn a_life_that_was_running_begins_at_its_first_frame() {
+    let mut reporters = Reporters::new(at(0));
+    assert_eq!(take(&mut reporters, 9_000, frame(500, 1_000_000, 900, 4)), []);
+    assert_eq!(reporters.load(at(9_000), &model()).total(), 4, "visible within one frame");
+    assert!(reporters.wants_resync(&ReporterId::new("a")));
+    assert_eq!(reporters.covered_from(at(9_000)), 9);
+    assert_eq!(take(&mut reporters, 10_000, complete(frame(501, 1_004_000, 902, 4))), [sample(10, 4.0, 2.0)]);
+    assert!(!reporters.wants_resync(&ReporterId::new("a")));
+}
+
+#[test]
+fn another_boot_starts_anew_in_a_later_second() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 1_000, frame(1, 1000, 1, 7));
+    take(&mut reporters, 2_000, frame(2, 2000, 2, 7));
+    assert_eq!(take(&mut reporters, 2_900, boot(2, frame(1, 300, 1, 1))), [sample(3, 0.3, 1.0)]);
+    assert_eq!(reporters.load(at(2_900), &model()).total(), 1, "the old life counts as zero");
+    let mut effects = Vec::new();
+    let old = reporters.accept(at(2_950), frame(3, 3000, 3, 7), &mut effects);
+    assert_eq!(old, Err(Refused::Late));
+}
+
+#[test]
+fn readings_never_go_back_within_a_life() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 1_000, frame(1, 1000, 5, 0));
+    let mut effects = Vec::new();
+    let mut back = frame(2, 900, 5, 0);
+    assert_eq!(reporters.accept(at(2_000), back.clone(), &mut effects), Err(Refused::WentBack));
+    back.header.tick = 1;
+    back.header.seq = 99;
+    assert_eq!(reporters.accept(at(3_000), back, &mut effects), Err(Refused::WentBack));
+    assert!(effects.is_empty());
+    assert_eq!(reporters.refused(), 2);
+}
+
+#[test]
+fn unknown_numbers_ask_for_everything_again() {
+    let mut reporters = Reporters::new(at(0));
+    let nameless = FrameChunk { names: Vec::new(), ..frame(1, 1000, 1, 1) };
+    assert_eq!(take(&mut reporters, 1_000, nameless), []);
+    assert!(reporters.wants_resync(&ReporterId::new("a")));
+    assert_eq!(take(&mut reporters, 2_000, complete(frame(2, 9000, 1, 1))), [sample(2, 0.0, 0.0)], "no spike");
+    assert!(!reporters.wants_resync(&ReporterId::new("a")));
+}
+
+#[test]
+fn seconds_close_when_all_have_delivered_or_after_two_and_a_half() {
+    let mut reporters = Reporters::new(at(0));
+    reporters.list(at(0), vec![ReporterId::new("a"), ReporterId::new("b")]);
+    take(&mut reporters, 5_100, frame(1, 0, 0, 0));
+    take(&mut reporters, 5_600, of("b", frame(1, 0, 0, 0)));
+    take(&mut reporters, 6_100, frame(2, 0, 0, 0));
+    assert_eq!(reporters.close(at(6_200)), 5, "b has not delivered second 6 yet");
+    take(&mut reporters, 6_600, of("b", frame(2, 0, 0, 0)));
+    assert_eq!(reporters.close(at(6_600)), 6);
+    for tick in 3..7 {
+        take(&mut reporters, 4_100 + tick * 1000, frame(tick, 0, 0, 0));
+    }
+    assert_eq!(reporters.close(at(9_000)), 6, "b is late");
+    assert_eq!(reporters.close(at(10_200)), 10, "b is silent: the second closes without it");
+}
+
+#[test]
+fn a_silent_reporter_matters_for_what_it_carried() {
+    let mut reporters = Reporters::new(at(0));
+    let window = Duration::from_secs(6);
+    assert_eq!(reporters.coverage(at(0), &model(), window), Coverage::NoReporters);
+    reporters.list(at(0), vec![ReporterId::new("a")]);
+    let silent = |since| Coverage::Partial { reporter: ReporterId::new("a"), since };
+    assert_eq!(reporters.coverage(at(0), &model(), window), silent(None), "listed and never heard");
+    take(&mut reporters, 1_000, frame(1, 500, 1, 1));
+    assert_eq!(reporters.coverage(at(1_000), &model(), window), Coverage::Full);
+    assert_eq!(reporters.coverage(at(9_000), &model(), window), silent(Some(at(1_000))));
+    let other = RevisionId::new("default", "other");
+    assert_eq!(reporters.coverage(at(9_000), &other, window), Coverage::Full);
+    assert_eq!(reporters.load(at(9_000), &model()).total(), 1, "its last word stands while it is listed");
+    reporters.list(at(9_000), vec![ReporterId::new("b")]);
+    assert_eq!(reporters.load(at(9_000), &model()).total(), 0, "no longer listed counts as zero");
+}
+
+#[test]
+fn one_that_said_leaving_counts_as_zero() {
+    let mut reporters = Reporters::new(at(0));
+    reporters.list(at(0), vec![ReporterId::new("a")]);
+    let mut last = frame(1, 500, 1, 3);
+    last.header.leaving = true;
+    take(&mut reporters, 1_000, last);
+    assert_eq!(reporters.load(at(1_000), &model()).total(), 0);
+    assert_eq!(reporters.coverage(at(60_000), &model(), Duration::from_secs(6)), Coverage::Full);
+}
+
+#[test]
+fn draining_needs_the_word_of_every_live_reporter() {
+    let mut reporters = Reporters::new(at(0));
+    let replica = EndpointId::new("r-1");
+    let with = |tick, drained: &[&EndpointId], load: &[(&EndpointId, u32)]| {
+        let mut frame = frame(tick, tick * 1000, 1, 1);
+        frame.rows[0].drained = drained.iter().map(|id| (*id).clone()).collect();
+        frame.rows[0].endpoints = load.iter().map(|(id, load)| ((*id).clone(), *load)).collect();
+        frame
+    };
+    take(&mut reporters, 1_000, with(1, &[&replica], &[(&replica, 2)]));
+    take(&mut reporters, 1_000, of("b", with(1, &[], &[])));
+    assert!(!reporters.drained(at(1_000), &model(), &replica));
+    assert_eq!(reporters.load_on(at(1_000), &model(), &replica), None, "b has not said where its requests are");
+    take(&mut reporters, 2_000, with(2, &[&replica], &[(&replica, 2)]));
+    take(&mut reporters, 2_000, of("b", with(2, &[&replica], &[(&EndpointId::new("r-2"), 1)])));
+    assert!(reporters.drained(at(2_000), &model(), &replica));
+    assert_eq!(reporters.load_on(at(2_000), &model(), &replica), Some(2));
+}
+
+#[test]
+fn clocks_that_drift_apart_are_followed_without_a_double_second() {
+    let mut reporters = Reporters::new(at(0));
+    let mut seconds = Vec::new();
+    let mut requests = 0.0;
+    // The reporter's clock is 10 % slow, then 10 % fast.
+    let mut now = 1_000;
+    for tick in 1..=300 {
+        now += if tick < 150 { 1_100 } else { 900 };
+        for sample in take(&mut reporters, now, frame(tick, 0, tick * 2, 0)) {
+            seconds.push(sample.second);
+            requests += sample.requests;
+        }
+    }
+    assert!(seconds.windows(2).all(|pair| pair[1] == pair[0] + 1), "each second once: {seconds:?}");
+    let off = (now / 1000).abs_diff(*seconds.last().unwrap());
+    assert!(off <= 16, "{off}");
+    assert!((requests - 600.0).abs() < 3.0, "{requests}");
+}
+
+proptest! {
+    /// Whatever is lost and however late the rest, the samples hold the requests and the area that were counted, and
+    /// each second once.
+    #[test]
+    fn the_sum_over_the_seconds_equals_what_was_counted(
+        steps in prop::collection::vec((0_u64..4000, 0_u64..50, prop::bool::weighted(0.7), 0_u64..900), 1..60),
+    ) {
+        let mut reporters = Reporters::new(at(0));
+        let (mut area, mut requests) = (0, 0);
+        let (mut sampled_area, mut sampled_requests) = (0.0, 0.0);
+        let mut seconds = Vec::new();
+        let count = steps.len() as u64;
+        for (tick, (more, arrivals, arrives, jitter)) in (1_u64..).zip(steps) {
+            area += more;
+            requests += arrivals;
+            if !(arrives || tick == 1 || tick == count) {
+                continue;
+            }
+            for sample in take(&mut reporters, 10_000 + tick * 1000 + jitter, frame(tick, area, requests, 0)) {
+                sampled_area += sample.concurrency * 1000.0;
+                sampled_requests += sample.requests;
+                seconds.push(sample.second);
+            }
+        }
+        prop_assert!((sampled_requests - requests as f64).abs() < 1e-6, "{} {}", sampled_requests, requests);
+        prop_assert!((sampled_area - area as f64).abs() < 1e-3, "{} {}", sampled_area, area);
+        prop_assert!(seconds.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    }
+}
