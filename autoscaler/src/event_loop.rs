@@ -240,3 +240,6 @@ fn stamp_ready(wakes: &WakeLog, change: &Change, clock: Clock) {
         Change::Synced | Change::Applied(_) | Change::Deleted(_) | Change::Activators(_) | Change::Autoscalers(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

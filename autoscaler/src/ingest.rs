@@ -177,3 +177,6 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Frame, IngestError> {
         Ok(frame)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub mod event_loop;
 pub mod ingest;
 pub mod metrics;
 mod story;
+#[cfg(test)]
+mod testing;
 
 pub use applier::{CALL_TIMEOUT, CALLS_MAX, LEASE_MARGIN, ORDER_LIFE};
 pub use autoscaler_core::BrainSettings;
