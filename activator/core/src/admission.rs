@@ -184,7 +184,12 @@ impl<W> Admission<W> {
         self.lines.iter_mut().find_map(|line| line.remove(ticket)).map(|waiting| waiting.waiter)
     }
 
-    /// A replica appears. It gets nothing before [`Admission::open`].
+    /// Takes the oldest waiting request out of the queue, to be refused.
+    pub fn refuse_next(&mut self) -> Option<W> {
+        self.lines.iter_mut().find_map(Queue::pop_front).map(|waiting| waiting.waiter)
+    }
+
+    /// A replica appears. It gets nothing before [`Admission::set_open`].
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
     pub fn add_seat(&mut self) -> SeatId {
         let index = self.seats.iter().position(|seat| seat.state == SeatState::Vacant).unwrap_or_else(|| {

@@ -6,8 +6,10 @@
 pub mod admission;
 pub mod balance;
 pub mod meter;
+pub mod patience;
 mod queue;
 
 pub use admission::{Admission, Ask, Class, SeatId, Slot, TicketId, Verdict};
 pub use balance::Chooser;
+pub use patience::Warmth;
 pub use meter::{Area, Meter, Reading};

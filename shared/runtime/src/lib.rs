@@ -4,10 +4,13 @@
 
 pub mod admin;
 pub mod clock;
+pub mod listen;
+pub mod net;
 pub mod phase;
 pub mod rlimit;
 pub mod signals;
 pub mod tasks;
+pub mod watched;
 pub mod telemetry;
 pub mod wakes;
 

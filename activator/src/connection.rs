@@ -1,0 +1,240 @@
+//! One client connection: HTTP version, clocks, draining.
+//!
+//! Invariants: a connection that said nothing, said half a head, or has been idle is closed by its own clock; draining
+//! closes only connections on which nothing has begun. hyper's own `header_read_timeout` stays off: it does not run
+//! before the first byte, and it doubles as the idle timeout.
+
+use crate::body::Open;
+use crate::request::{Peer, Request};
+use crate::stack::Stack;
+use crate::worker::Worker;
+use bytes::Bytes;
+use http::HeaderValue;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use runtime::net::{Connect, Socket};
+use runtime::watched::{Watch, Watched};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep};
+
+/// How an HTTP/2 connection begins (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Streams a client may open on one connection.
+pub const H2_STREAMS_MAX: u32 = 100;
+/// What a client may send on a stream before somebody reads it.
+pub const H2_STREAM_WINDOW: u32 = 64 * 1024;
+/// So large that all streams together never fill it: a held one cannot stall another.
+pub const H2_CONNECTION_WINDOW: u32 = H2_STREAMS_MAX * H2_STREAM_WINDOW + 1024 * 1024;
+/// Response bytes buffered for one HTTP/2 stream.
+const H2_SEND_BUFFER: usize = 256 * 1024;
+/// How often a connection's clock looks. Not shorter, because each look wakes an idle connection.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Serves one connection to its end.
+pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker: Arc<Worker<C>>, stack: Arc<Stack>) {
+    worker.connections.fetch_add(1, Relaxed);
+    let _count = Counted(&worker);
+    let watch = Arc::<Watch>::default();
+    let peer = Arc::new(Peer {
+        address,
+        forwarded_for: HeaderValue::from_str(&address.ip().to_canonical().to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+        trusted: worker.settings.trusted.trusts(address.ip()),
+        watch: Arc::clone(&watch),
+    });
+    let Some((socket, first, version)) = sniff(socket, &worker).await else { return };
+    let io = Watched::new(socket, first, Arc::clone(&watch));
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let (worker, stack, peer) = (Arc::clone(&worker), Arc::clone(&stack), Arc::clone(&peer));
+        async move {
+            let open = Open::new(Arc::clone(&peer.watch));
+            let (head, body) = request.into_parts();
+            stack.answer(&worker, Request { head, body, peer, open }).await
+        }
+    });
+    match version {
+        Http::One => {
+            let connection = http1::Builder::new()
+                .half_close(false)
+                .keep_alive(true)
+                .writev(false)
+                .max_headers(crate::HEADERS_MAX)
+                .max_buf_size(crate::HEAD_BYTES_MAX)
+                .serve_connection(io, service)
+                .with_upgrades();
+            watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch).await;
+        }
+        Http::Two => {
+            let connection = http2::Builder::new(worker.base.executor())
+                .initial_stream_window_size(H2_STREAM_WINDOW)
+                .initial_connection_window_size(H2_CONNECTION_WINDOW)
+                .adaptive_window(false)
+                .max_concurrent_streams(H2_STREAMS_MAX)
+                .max_send_buf_size(H2_SEND_BUFFER)
+                .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+                .serve_connection(io, service);
+            watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch).await;
+        }
+    }
+}
+
+struct Counted<'a, C: Connect>(&'a Worker<C>);
+
+impl<C: Connect> Drop for Counted<'_, C> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Http {
+    One,
+    Two,
+}
+
+/// Reads until the first bytes say which HTTP it is. `None`: the client said nothing in time or left.
+async fn sniff<C: Connect, S: Socket>(mut socket: S, worker: &Worker<C>) -> Option<(S, Bytes, Http)> {
+    let mut first = [0_u8; PREFACE.len()];
+    let mut count = 0;
+    let mut deadline = pin!(sleep(worker.settings.keep_alive));
+    while count < PREFACE.len() {
+        let read = tokio::select! {
+            biased;
+            read = socket.read(&mut first[count..]) => read.ok()?,
+            () = worker.drain().cancelled(), if count == 0 => return None,
+            () = &mut deadline => return None,
+        };
+        if read == 0 {
+            return None;
+        }
+        if count == 0 {
+            deadline.as_mut().reset(Instant::now() + worker.settings.head_timeout);
+        }
+        count += read;
+        if first[..count] != PREFACE[..count] {
+            return Some((socket, Bytes::copy_from_slice(&first[..count]), Http::One));
+        }
+    }
+    Some((socket, Bytes::copy_from_slice(&first), Http::Two))
+}
+
+/// Drives a connection, with its clock and its drain beside it.
+///
+/// The clock's timer and the drain's notification are polled only when they may have something to say: the waker that
+/// they were given is the connection's task, which does not change.
+async fn watch_over<C, F, E>(connection: F, shut_down: fn(Pin<&mut F>), worker: &Worker<C>, watch: &Watch)
+where
+    C: Connect,
+    F: Future<Output = Result<(), E>>,
+{
+    let mut connection = pin!(connection);
+    let mut clock = Clock::new(worker, watch);
+    let mut drain = pin!(worker.drain().cancelled());
+    let mut told = false;
+    let mut drain_asked = false;
+    let mut settled = false;
+    let mut settle = pin!(tokio::task::yield_now());
+    poll_fn(|cx: &mut Context<'_>| {
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if clock.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !drain_asked {
+            drain_asked = true;
+            // Leaves the waker; what it answers is asked of the worker below.
+            let _ = drain.as_mut().poll(cx);
+        }
+        if worker.is_draining() && !told {
+            // One more turn of the reactor, so that a request that is already in the socket is seen and served.
+            if !settled && settle.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            settled = true;
+            if !(watch.is_idle() && watch.has_heard()) {
+                told = true;
+                shut_down(connection.as_mut());
+                return connection.as_mut().poll(cx).map(drop);
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Closes connections that wait for a request for too long.
+struct Clock<'a> {
+    watch: &'a Watch,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    asked: bool,
+    quiet_since: Instant,
+    was: Quiet,
+    keep_alive: Duration,
+    head_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quiet {
+    /// A request is open: nothing to wait for.
+    Busy,
+    /// Between requests.
+    Idle,
+    /// Part of a head has arrived.
+    Head,
+}
+
+impl<'a> Clock<'a> {
+    fn new<C: Connect>(worker: &Worker<C>, watch: &'a Watch) -> Self {
+        Self {
+            watch,
+            sleep: Box::pin(sleep(LOOK)),
+            asked: false,
+            quiet_since: Instant::now(),
+            was: Quiet::Idle,
+            keep_alive: worker.settings.keep_alive,
+            head_timeout: worker.settings.head_timeout,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.asked && !self.sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            self.asked = true;
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            let is = match (self.watch.is_idle(), self.watch.has_heard()) {
+                (false, _) => Quiet::Busy,
+                (true, false) => Quiet::Idle,
+                (true, true) => Quiet::Head,
+            };
+            if is != self.was || is == Quiet::Busy {
+                self.was = is;
+                self.quiet_since = now;
+            }
+            let limit = match is {
+                Quiet::Busy => Duration::MAX,
+                Quiet::Idle => self.keep_alive,
+                Quiet::Head => self.head_timeout,
+            };
+            let quiet = now - self.quiet_since;
+            if quiet >= limit {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(now + LOOK.min(limit - quiet));
+            self.asked = false;
+        }
+    }
+}

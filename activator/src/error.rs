@@ -1,0 +1,290 @@
+//! Everything that can go wrong with a request, closed: status, code, retry advice and metric label stand in one place.
+//!
+//! Invariant: a client never sees internal text; a new variant does not compile until its rules are written here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a request got no answer from a replica.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The table of revisions is not filled yet.
+    #[error("this activator is starting and does not know its services yet")]
+    NotSynced,
+    /// No revision has this host.
+    #[error("no service is named {host:?}{}", did_you_mean(.similar))]
+    UnknownHost {
+        /// What the client asked for, shortened.
+        host: Box<str>,
+        /// What could have been meant.
+        similar: Box<[String]>,
+    },
+    /// The request is malformed or contradicts itself.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// CONNECT and TRACE are not proxied.
+    #[error("this method is not proxied")]
+    MethodRefused,
+    /// The queue is full.
+    #[error("{0} requests are waiting already, which is the limit (kpa.dev/queue-depth)")]
+    QueueFull(u32),
+    /// It waited too long for a replica.
+    #[error("no replica had room for {0:?} (kpa.dev/queue-timeout)")]
+    QueueTimeout(Duration),
+    /// The service could not be started.
+    #[error("the service could not be started: {reason}")]
+    StartFailed {
+        /// Why.
+        reason: Arc<str>,
+        /// When another try makes sense.
+        retry_after: Duration,
+    },
+    /// Nothing is ready, and this request may not wake anything.
+    #[error("no replica is ready")]
+    NoCapacity,
+    /// The replica could not be reached.
+    #[error("no replica could be reached")]
+    Unreachable,
+    /// The replica broke the exchange.
+    #[error("the replica closed the connection before it answered")]
+    Broken,
+    /// The replica said nothing in time.
+    #[error("the replica sent no answer within {0:?} (kpa.dev/response-start-timeout)")]
+    ResponseStartTimeout(Duration),
+    /// The whole exchange took too long.
+    #[error("the request took longer than {0:?} (kpa.dev/timeout)")]
+    Timeout(Duration),
+    /// The client stopped sending.
+    #[error("the request body stalled for longer than {0:?} (kpa.dev/idle-timeout)")]
+    RequestStalled(Duration),
+    /// The client left.
+    #[error("the client left")]
+    ClientGone,
+    /// A defect of ours.
+    #[error("the proxy failed on this request")]
+    Internal,
+}
+
+fn did_you_mean(similar: &[String]) -> String {
+    if similar.is_empty() { String::new() } else { format!("; did you mean {}?", similar.join(" or ")) }
+}
+
+/// What an error answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Stable word for machines, also the metric label.
+    pub code: &'static str,
+    /// gRPC status number for callers that speak it.
+    pub grpc: u8,
+    /// Seconds after which waiting helps.
+    pub retry_after_s: Option<u64>,
+}
+
+impl RequestError {
+    /// The one table of statuses, codes and advice.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        const UNAVAILABLE: u8 = 14;
+        const DEADLINE: u8 = 4;
+        let reply = |status, code, grpc, retry_after_s| Reply { status, code, grpc, retry_after_s };
+        match self {
+            Self::NotSynced => reply(503, "starting", UNAVAILABLE, Some(1)),
+            Self::UnknownHost { .. } => reply(404, "unknown_host", 12, None),
+            Self::BadRequest(_) => reply(400, "bad_request", 3, None),
+            Self::MethodRefused => reply(405, "method_refused", 12, None),
+            Self::QueueFull(_) => reply(503, "queue_full", UNAVAILABLE, Some(1)),
+            Self::QueueTimeout(_) => reply(503, "queue_timeout", UNAVAILABLE, Some(1)),
+            Self::StartFailed { retry_after, .. } => {
+                reply(503, "start_failed", UNAVAILABLE, Some(retry_after.as_secs().max(1)))
+            }
+            Self::NoCapacity => reply(503, "no_capacity", UNAVAILABLE, Some(1)),
+            Self::Unreachable => reply(502, "unreachable", UNAVAILABLE, None),
+            Self::Broken => reply(502, "broken", UNAVAILABLE, None),
+            Self::ResponseStartTimeout(_) => reply(504, "response_start_timeout", DEADLINE, None),
+            Self::Timeout(_) => reply(504, "timeout", DEADLINE, None),
+            Self::RequestStalled(_) => reply(408, "request_stalled", DEADLINE, None),
+            Self::ClientGone => reply(499, "client_gone", 1, None),
+            Self::Internal => reply(500, "internal", 13, None),
+        }
+    }
+
+    /// How this ending is counted.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::NotSynced | Self::NoCapacity => Outcome::NoCapacity,
+            Self::UnknownHost { .. } | Self::BadRequest(_) | Self::MethodRefused => Outcome::BadRequest,
+            Self::QueueFull(_) => Outcome::QueueFull,
+            Self::QueueTimeout(_) => Outcome::QueueTimeout,
+            Self::StartFailed { .. } => Outcome::StartFailed,
+            Self::Unreachable => Outcome::Unreachable,
+            Self::Broken => Outcome::Broken,
+            Self::ResponseStartTimeout(_) | Self::Timeout(_) | Self::RequestStalled(_) => Outcome::Timeout,
+            Self::ClientGone => Outcome::ClientGone,
+            Self::Internal => Outcome::Internal,
+        }
+    }
+}
+
+/// How an exchange ended, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Outcome {
+    /// The replica answered 1xx.
+    Informational,
+    /// The replica answered 2xx.
+    Success,
+    /// The replica answered 3xx.
+    Redirection,
+    /// The replica answered 4xx.
+    ClientError,
+    /// The replica answered 5xx.
+    ServerError,
+    /// Refused by us: malformed.
+    BadRequest,
+    /// Refused by us: queue full.
+    QueueFull,
+    /// Refused by us: waited too long.
+    QueueTimeout,
+    /// Refused by us: the start failed.
+    StartFailed,
+    /// Refused by us: nothing ready.
+    NoCapacity,
+    /// No replica could be reached.
+    Unreachable,
+    /// The replica broke the exchange.
+    Broken,
+    /// A clock ran out.
+    Timeout,
+    /// The client left before the answer.
+    ClientGone,
+    /// A defect of ours.
+    Internal,
+}
+
+impl Outcome {
+    /// How many there are.
+    pub const COUNT: usize = 15;
+
+    /// Every outcome, by index.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Informational,
+        Self::Success,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+        Self::BadRequest,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::StartFailed,
+        Self::NoCapacity,
+        Self::Unreachable,
+        Self::Broken,
+        Self::Timeout,
+        Self::ClientGone,
+        Self::Internal,
+    ];
+
+    /// Its place in a table of counts.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The outcome of an answer that a replica gave.
+    #[must_use]
+    pub const fn of_status(status: u16) -> Self {
+        match status / 100 {
+            1 => Self::Informational,
+            2 => Self::Success,
+            3 => Self::Redirection,
+            4 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+
+    /// The metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::BadRequest => "bad_request",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::StartFailed => "start_failed",
+            Self::NoCapacity => "no_capacity",
+            Self::Unreachable => "unreachable",
+            Self::Broken => "broken",
+            Self::Timeout => "timeout",
+            Self::ClientGone => "client_gone",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Whether an exchange that failed may be tried again (kpa-behaviour 4.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryClass {
+    /// The replica never had the request: any method, another replica, its place in the queue kept.
+    NotSent,
+    /// A reused connection died before any byte of an answer, and the request can be sent again unchanged: once.
+    Replay,
+    /// It may have been executed: 502.
+    Never,
+}
+
+/// The one function that decides about retries.
+///
+/// `message_returned`: hyper gave the request back, so not a byte of it was written. `reused`: the connection had carried
+/// a request before. `answer_begun`: some byte of an answer arrived. `repeatable`: the method is idempotent or the
+/// client sent an Idempotency-Key, and the whole body is at hand.
+#[must_use]
+pub const fn retry_class(message_returned: bool, reused: bool, answer_begun: bool, repeatable: bool) -> RetryClass {
+    if message_returned {
+        RetryClass::NotSent
+    } else if reused && !answer_begun && repeatable {
+        RetryClass::Replay
+    } else {
+        RetryClass::Never
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_stand_where_their_index_says() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome.index(), index);
+        }
+    }
+
+    #[test]
+    fn only_what_was_never_executed_is_tried_again() {
+        use RetryClass::{Never, NotSent, Replay};
+        for (returned, reused, begun, repeatable, class) in [
+            (true, true, false, false, NotSent),
+            (true, false, false, true, NotSent),
+            (false, true, false, true, Replay),
+            (false, true, false, false, Never),
+            (false, false, false, true, Never),
+            (false, true, true, true, Never),
+        ] {
+            assert_eq!(retry_class(returned, reused, begun, repeatable), class);
+        }
+    }
+
+    #[test]
+    fn a_client_is_told_when_waiting_helps() {
+        let failed = RequestError::StartFailed { reason: "no such file".into(), retry_after: Duration::from_secs(20) };
+        assert_eq!((failed.reply().status, failed.reply().retry_after_s), (503, Some(20)));
+        assert_eq!(RequestError::Broken.reply().retry_after_s, None);
+    }
+}

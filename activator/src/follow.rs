@@ -1,0 +1,97 @@
+//! What the platform tells, applied to the table: one task, in order.
+//!
+//! Invariant: level-triggered; every change carries the whole truth about its revision, so a repeated one does nothing.
+
+use crate::gate::StartFailure;
+use crate::revisions::Revisions;
+use crate::settings::Settings;
+use domain::host::RouteTable;
+use domain::{Change, Peer, Revision};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use runtime::{Clock, Phase, PhaseSender};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Follows a platform.
+#[derive(Debug)]
+pub struct Follow {
+    revisions: Arc<Revisions>,
+    settings: Arc<Settings>,
+    clock: Clock,
+    phase: PhaseSender,
+    autoscalers: watch::Sender<Vec<Peer>>,
+    known: BTreeMap<domain::RevisionId, Arc<Revision>>,
+}
+
+impl Follow {
+    /// Fills `revisions`; tells `autoscalers` where frames go; `phase` is ready once everything is known.
+    #[must_use]
+    pub fn new(
+        revisions: Arc<Revisions>,
+        settings: Arc<Settings>,
+        clock: Clock,
+        phase: PhaseSender,
+        autoscalers: watch::Sender<Vec<Peer>>,
+    ) -> Self {
+        Self { revisions, settings, clock, phase, autoscalers, known: BTreeMap::new() }
+    }
+
+    /// Applies changes until the platform's stream ends, which it never should.
+    pub async fn run(mut self, mut changes: BoxStream<'static, Change>) {
+        while let Some(change) = changes.next().await {
+            self.apply(change);
+        }
+    }
+
+    /// Applies one change.
+    pub fn apply(&mut self, change: Change) {
+        let now = self.clock.now();
+        match change {
+            Change::Synced => {
+                self.publish_routes();
+                self.revisions.set_synced();
+                self.phase.advance(Phase::Ready);
+            }
+            Change::Applied(revision) => {
+                let before = self.known.insert(revision.id.clone(), Arc::clone(&revision));
+                let moved = before.is_none_or(|before| before.route != revision.route);
+                self.revisions.apply(revision);
+                if moved && self.revisions.is_synced() {
+                    self.publish_routes();
+                }
+            }
+            Change::Deleted(id) => {
+                self.known.remove(&id);
+                self.revisions.remove(now, &id);
+                self.publish_routes();
+            }
+            Change::Endpoints { revision, version, endpoints } => {
+                if let Some(handle) = self.revisions.get(&revision) {
+                    handle.gate.set_endpoints(now, version, &endpoints);
+                }
+            }
+            Change::Replicas { revision, trouble, .. } => {
+                // A permanent failure will not pass by waiting: held requests learn the reason now (kpa-behaviour 11.4).
+                if let (Some(handle), Some(trouble)) = (self.revisions.get(&revision), trouble.filter(|t| t.permanent)) {
+                    let reason = format!("{}: {}", trouble.reason, trouble.message).into();
+                    handle.gate.fail_start(&StartFailure { reason, retry_at: now });
+                }
+            }
+            Change::Autoscalers(peers) => {
+                self.autoscalers.send_replace(peers);
+            }
+            Change::Activators(_) => {}
+        }
+    }
+
+    fn publish_routes(&self) {
+        let revisions: Vec<_> = self.known.values().cloned().collect();
+        let (routes, problems) = RouteTable::build(&revisions, &self.settings.domains);
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        self.revisions.set_routes(routes);
+    }
+}

@@ -1,0 +1,263 @@
+//! What one worker keeps for one revision: counters that only it writes, and its own view of the replicas.
+//!
+//! Invariant: on the uncontended path nothing here is written by two workers; the reporter only reads.
+
+use crate::revisions::Handle;
+use crate::upstream::pool::Pool;
+use activator_core::{Chooser, Meter};
+use crossbeam_utils::CachePadded;
+use domain::{Limits, Timestamp};
+use parking_lot::Mutex;
+use runtime::net::Socket;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Upper bounds of the latency buckets, in milliseconds; the last bucket has none.
+pub const LATENCY_BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000];
+
+/// What every part of a worker may need: its clock and its tasks.
+#[derive(Debug)]
+pub struct Base {
+    /// The process's clock.
+    pub clock: runtime::Clock,
+    /// This worker's tasks.
+    pub tasks: runtime::Tasks,
+}
+
+impl Base {
+    /// Spawns hyper's own tasks among this worker's.
+    #[must_use]
+    pub fn executor(&self) -> Executor {
+        Executor(self.tasks.clone())
+    }
+}
+
+/// Runs hyper's tasks (HTTP/2 streams) among a worker's own.
+#[derive(Debug, Clone)]
+pub struct Executor(runtime::Tasks);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor {
+    fn execute(&self, work: F) {
+        self.0.spawn("http/2 stream", work);
+    }
+}
+
+/// One worker's counts for one revision.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Concurrency and its integral.
+    pub meter: Meter,
+    /// Requests that arrived.
+    pub requests: AtomicU64,
+    /// The reporter wants to know when this worker's concurrency reaches this; `u32::MAX` when it has been told.
+    pub alarm_at: AtomicU32,
+    /// Answers by [`crate::error::Outcome`].
+    pub outcomes: [AtomicU64; crate::error::Outcome::COUNT],
+    /// Requests sent a second time.
+    pub replays: AtomicU64,
+    /// Answers by time to the response head.
+    pub latency: [AtomicU64; LATENCY_BUCKETS_MS.len() + 1],
+    /// Sum of the times to the response head, in microseconds.
+    pub latency_sum_us: AtomicU64,
+}
+
+impl Counters {
+    /// Whether one more request may be sent a second time: at most one in ten (kpa-behaviour 4.6), and the first few.
+    pub fn may_replay(&self) -> bool {
+        let allowed = self.replays.load(Relaxed) * 10 < self.requests.load(Relaxed) + 100;
+        if allowed {
+            self.replays.fetch_add(1, Relaxed);
+        }
+        allowed
+    }
+
+    /// Notes how an exchange ended and how long the client waited for the response head.
+    #[expect(clippy::cast_possible_truncation, reason = "580 000 years")]
+    pub fn answered(&self, outcome: crate::error::Outcome, waited: Duration) {
+        self.outcomes[outcome.index()].fetch_add(1, Relaxed);
+        let millis = waited.as_millis() as u64;
+        let bucket = LATENCY_BUCKETS_MS.partition_point(|bound| *bound < millis);
+        self.latency[bucket].fetch_add(1, Relaxed);
+        self.latency_sum_us.fetch_add(waited.as_micros() as u64, Relaxed);
+    }
+}
+
+/// A replica as every worker sees it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its name.
+    pub id: domain::EndpointId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// It has answered a request: from then on it is warm (kpa-behaviour 4.4).
+    pub answered: AtomicBool,
+    /// It gets no new connections and its idle ones are closed.
+    pub leaving: AtomicBool,
+    loads: Mutex<Vec<Arc<CachePadded<AtomicU32>>>>,
+}
+
+impl Endpoint {
+    /// A replica nobody has sent anything to.
+    #[must_use]
+    pub fn new(id: domain::EndpointId, address: SocketAddr) -> Self {
+        Self {
+            id,
+            address,
+            answered: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            loads: Mutex::default(),
+        }
+    }
+
+    /// Requests in flight to it, over all workers.
+    #[must_use]
+    pub fn load(&self) -> u32 {
+        self.loads.lock().iter().map(|load| load.load(Relaxed)).sum()
+    }
+
+    fn register(&self) -> Arc<CachePadded<AtomicU32>> {
+        let load = Arc::<CachePadded<AtomicU32>>::default();
+        self.loads.lock().push(Arc::clone(&load));
+        load
+    }
+}
+
+/// One worker's share of one replica: its load and its idle connections.
+#[derive(Debug)]
+pub struct EndpointLocal<S: Socket> {
+    base: Arc<Base>,
+    /// The replica.
+    pub endpoint: Arc<Endpoint>,
+    /// Requests this worker has in flight to it.
+    pub load: Arc<CachePadded<AtomicU32>>,
+    /// This worker's connections to it.
+    pub pool: Pool<S>,
+}
+
+/// What one worker keeps for one revision.
+#[derive(Debug)]
+pub struct Local<S: Socket> {
+    /// The worker's clock and tasks.
+    pub base: Arc<Base>,
+    /// What all workers share.
+    pub handle: Arc<Handle>,
+    /// Read by the reporter.
+    pub counters: Arc<CachePadded<Counters>>,
+    view: Mutex<View<S>>,
+}
+
+#[derive(Debug)]
+struct View<S: Socket> {
+    version: u64,
+    limits: Arc<Limits>,
+    /// By seat index.
+    seats: Vec<Option<Arc<EndpointLocal<S>>>>,
+    chooser: Chooser,
+}
+
+impl<S: Socket> Local<S> {
+    /// One worker's part of `handle`; `seed` makes its choices differ from the other workers'.
+    #[must_use]
+    pub fn new(base: Arc<Base>, handle: Arc<Handle>, seed: u64) -> Arc<Self> {
+        let counters = Arc::<CachePadded<Counters>>::default();
+        handle.register(Arc::clone(&counters));
+        let limits = handle.gate.limits();
+        let chooser = Chooser::new(*limits.load_balancing, seed);
+        let view = View { version: u64::MAX, limits, seats: Vec::new(), chooser };
+        Arc::new(Self { base, handle, counters, view: Mutex::new(view) })
+    }
+
+    /// The settings in force.
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.fresh().limits)
+    }
+
+    /// The replica in seat `index`, if it is still there.
+    pub fn seat(&self, index: u32) -> Option<Arc<EndpointLocal<S>>> {
+        self.fresh().seats.get(index as usize).cloned().flatten()
+    }
+
+    /// The least loaded replica by this worker's own counts, with nothing shared written.
+    pub fn choose(&self) -> Option<Arc<EndpointLocal<S>>> {
+        let mut view = self.fresh();
+        let View { seats, chooser, .. } = &mut *view;
+        let index = chooser.choose(seats.len(), |i| {
+            let seat = seats[i].as_ref()?;
+            (!seat.endpoint.leaving.load(Relaxed)).then(|| seat.load.load(Relaxed))
+        })?;
+        seats[index].clone()
+    }
+
+    /// The view, brought up to date when the gate has changed.
+    fn fresh(&self) -> parking_lot::MutexGuard<'_, View<S>> {
+        let mut view = self.view.lock();
+        if view.version != self.handle.gate.version() {
+            let (version, limits, endpoints) = self.handle.gate.snapshot();
+            let mut old = std::mem::take(&mut view.seats);
+            view.seats = endpoints
+                .into_iter()
+                .map(|endpoint| {
+                    let endpoint = endpoint?;
+                    let known = old.iter_mut().find(|seat| {
+                        seat.as_ref().is_some_and(|local| Arc::ptr_eq(&local.endpoint, &endpoint))
+                    });
+                    Some(known.and_then(Option::take).unwrap_or_else(|| {
+                        let load = endpoint.register();
+                        Arc::new(EndpointLocal { base: Arc::clone(&self.base), endpoint, load, pool: Pool::default() })
+                    }))
+                })
+                .collect();
+            view.chooser.set_policy(*limits.load_balancing);
+            view.limits = limits;
+            view.version = version;
+        }
+        view
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub fn tidy(&self, now: Timestamp) {
+        let view = self.fresh();
+        let idle_timeout = *view.limits.upstream_idle_timeout;
+        for seat in view.seats.iter().flatten() {
+            let leaving = seat.endpoint.leaving.load(Relaxed);
+            seat.pool.tidy(now, idle_timeout, leaving);
+            seat.pool.h2.tidy(leaving);
+        }
+    }
+}
+
+/// A request in flight at one replica: its load, and its slot where one was needed.
+#[derive(Debug)]
+pub struct Permit<S: Socket> {
+    /// Where it goes.
+    pub seat: Arc<EndpointLocal<S>>,
+    slot: Option<crate::gate::HeldSlot>,
+}
+
+impl<S: Socket> Permit<S> {
+    /// Counts the request at `seat`, with the slot it holds if the gate gave one.
+    pub fn new(seat: Arc<EndpointLocal<S>>, slot: Option<crate::gate::HeldSlot>) -> Self {
+        seat.load.fetch_add(1, Relaxed);
+        Self { seat, slot }
+    }
+
+    /// The worker's clock and tasks.
+    #[must_use]
+    pub fn base(&self) -> &Base {
+        &self.seat.base
+    }
+
+    /// Whether the replica's concurrency is limited, so that the slot must not fall before the replica is done.
+    pub const fn is_limited(&self) -> bool {
+        self.slot.is_some()
+    }
+}
+
+impl<S: Socket> Drop for Permit<S> {
+    fn drop(&mut self) {
+        self.seat.load.fetch_sub(1, Relaxed);
+    }
+}

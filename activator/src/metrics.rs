@@ -1,0 +1,97 @@
+//! Request metrics as Prometheus text, summed over the workers.
+//!
+//! Invariant: nothing on the request path knows of this; counters are read when somebody asks. Every name stands in
+//! [`ALL`].
+
+use crate::error::Outcome;
+use crate::local::{Counters, LATENCY_BUCKETS_MS};
+use crate::revisions::Revisions;
+use runtime::Clock;
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Name, type and help of every metric of this program.
+pub const ALL: &[(&str, &str, &str)] = &[
+    ("activator_requests_total", "counter", "Requests by how they ended (label outcome)."),
+    ("activator_in_flight_requests", "gauge", "Requests in flight, waiting ones included."),
+    ("activator_waiting_requests", "gauge", "Requests waiting for a replica."),
+    ("activator_request_replays_total", "counter", "Requests sent a second time because a connection had gone stale."),
+    ("activator_response_head_seconds", "histogram", "Time from the arrival of a request to its response head."),
+    ("activator_replicas_usable", "gauge", "Replicas that may be sent requests."),
+];
+
+/// Appends the text of all request metrics.
+pub fn render(revisions: &Revisions, clock: Clock, out: &mut String) {
+    let mut rows: Vec<Row> = revisions.all().iter().map(|handle| Row::read(handle, clock)).collect();
+    rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+    for (name, kind, help) in ALL {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for row in &rows {
+            row.write(name, out);
+        }
+    }
+}
+
+struct Row {
+    labels: String,
+    outcomes: [u64; Outcome::COUNT],
+    in_flight: u32,
+    waiting: u32,
+    replays: u64,
+    latency: [u64; LATENCY_BUCKETS_MS.len() + 1],
+    latency_sum_us: u64,
+    usable: usize,
+}
+
+impl Row {
+    fn read(handle: &crate::revisions::Handle, clock: Clock) -> Self {
+        let counters = handle.counters();
+        let sum = |value: &dyn Fn(&Counters) -> u64| counters.iter().map(|counters| value(counters)).sum();
+        Self {
+            labels: format!("namespace=\"{}\",revision=\"{}\"", handle.id.namespace(), handle.id.name()),
+            outcomes: std::array::from_fn(|i| sum(&|counters| counters.outcomes[i].load(Relaxed))),
+            in_flight: counters.iter().map(|counters| counters.meter.read(clock.now()).in_flight).sum(),
+            waiting: handle.gate.waiting(),
+            replays: sum(&|counters| counters.replays.load(Relaxed)),
+            latency: std::array::from_fn(|i| sum(&|counters| counters.latency[i].load(Relaxed))),
+            latency_sum_us: sum(&|counters| counters.latency_sum_us.load(Relaxed)),
+            usable: handle.gate.endpoints().iter().filter(|(_, usable)| *usable).count(),
+        }
+    }
+
+    fn write(&self, name: &str, out: &mut String) {
+        let labels = &self.labels;
+        let _ = match name {
+            "activator_requests_total" => {
+                for outcome in Outcome::ALL {
+                    let count = self.outcomes[outcome.index()];
+                    if count > 0 {
+                        let _ = writeln!(out, "{name}{{{labels},outcome=\"{}\"}} {count}", outcome.label());
+                    }
+                }
+                Ok(())
+            }
+            "activator_in_flight_requests" => writeln!(out, "{name}{{{labels}}} {}", self.in_flight),
+            "activator_waiting_requests" => writeln!(out, "{name}{{{labels}}} {}", self.waiting),
+            "activator_request_replays_total" => writeln!(out, "{name}{{{labels}}} {}", self.replays),
+            "activator_replicas_usable" => writeln!(out, "{name}{{{labels}}} {}", self.usable),
+            "activator_response_head_seconds" => self.write_latency(name, out),
+            _ => Ok(()),
+        };
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a sum shown to a person")]
+    fn write_latency(&self, name: &str, out: &mut String) -> std::fmt::Result {
+        let labels = &self.labels;
+        let mut count = 0;
+        for (i, bound) in LATENCY_BUCKETS_MS.iter().enumerate() {
+            count += self.latency[i];
+            writeln!(out, "{name}_bucket{{{labels},le=\"{}\"}} {count}", *bound as f64 / 1e3)?;
+        }
+        count += self.latency[LATENCY_BUCKETS_MS.len()];
+        writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
+        writeln!(out, "{name}_sum{{{labels}}} {}", self.latency_sum_us as f64 / 1e6)?;
+        writeln!(out, "{name}_count{{{labels}}} {count}")
+    }
+}

@@ -1,0 +1,392 @@
+//! Tells every autoscaler what is in flight, once a second and at once where that cannot wait (kpa-behaviour 7.1).
+//!
+//! Invariants: readings are cumulative and taken on numbered ticks of our own schedule; per autoscaler at most one regular
+//! and one urgent frame is on its way, so nothing queues; a revision is urgent at most once in [`URGENT_PAUSE`], and its
+//! last word is never dropped.
+
+pub mod book;
+pub mod post;
+
+use crate::gate::StartFailure;
+use crate::revisions::{Handle, Revisions};
+use activator_core::Area;
+use book::{FrameClock, Identity, Kind, Names, Receiver, is_urgent, next_alarm};
+use domain::{Ack, EndpointId, Millis, Peer, ReporterId, RequestMillis, RevisionId, Row, Signal};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use http::HeaderValue;
+use post::{Line, PostError};
+use runtime::net::Connect;
+use runtime::{Clock, Tasks};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// Between two urgent frames about the same revision.
+pub const URGENT_PAUSE: Duration = Duration::from_millis(50);
+/// Between two regular frames.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// Who the activator is to the autoscalers.
+#[derive(Debug, Clone)]
+pub struct ReporterSettings {
+    /// Its name.
+    pub id: ReporterId,
+    /// A number drawn at this start.
+    pub boot: u64,
+    /// Shown as a bearer token.
+    pub token: Option<String>,
+}
+
+/// Asks the reporter for its last frame.
+#[derive(Debug, Clone)]
+pub struct Leave(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Leave {
+    /// Sends a frame that says `leaving` and waits until every autoscaler has it or its time is over.
+    pub async fn leave(&self) {
+        let (done, told) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            // An error means that the reporter has ended, and then there is nobody to wait for.
+            let _ = told.await;
+        }
+    }
+}
+
+/// One autoscaler.
+#[derive(Default)]
+struct Target {
+    peer: Option<Peer>,
+    receiver: Receiver,
+    regular: Option<Line>,
+    urgent: Option<Line>,
+    urgent_missed: bool,
+    failing: bool,
+}
+
+/// What came back from one frame.
+struct Posted {
+    to: ReporterId,
+    kind: Kind,
+    line: Line,
+    rows: Vec<Row>,
+    complete: bool,
+    answer: Result<Ack, PostError>,
+}
+
+/// What is kept for one revision.
+#[derive(Default)]
+struct Entry {
+    areas: Vec<Area>,
+    told: Row,
+    urgent_after: Option<Instant>,
+}
+
+/// The reporting side of an activator.
+pub struct Reporter<C> {
+    connector: C,
+    identity: Identity,
+    authorization: Option<HeaderValue>,
+    revisions: Arc<Revisions>,
+    clock: Clock,
+    workers: usize,
+    peers: watch::Receiver<Vec<Peer>>,
+    leave: mpsc::Receiver<oneshot::Sender<()>>,
+    tasks: Tasks,
+    booted: Instant,
+    seq: u64,
+    names: Names,
+    entries: HashMap<RevisionId, Entry>,
+    pending: BTreeSet<RevisionId>,
+    targets: BTreeMap<ReporterId, Target>,
+    load_of: BTreeMap<ReporterId, BTreeSet<RevisionId>>,
+    posts: FuturesUnordered<BoxFuture<'static, Posted>>,
+}
+
+impl<C: Connect + Clone> Reporter<C> {
+    /// A reporter for `workers` workers that follows the list of autoscalers in `peers`.
+    pub fn new(
+        settings: ReporterSettings,
+        connector: C,
+        revisions: Arc<Revisions>,
+        clock: Clock,
+        workers: usize,
+        peers: watch::Receiver<Vec<Peer>>,
+        tasks: Tasks,
+    ) -> (Self, Leave) {
+        let (sender, leave) = mpsc::channel(1);
+        let authorization = settings.token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
+        let reporter = Self {
+            connector,
+            identity: Identity { id: settings.id, boot: settings.boot },
+            authorization,
+            revisions,
+            clock,
+            workers: workers.max(1),
+            peers,
+            leave,
+            tasks,
+            booted: Instant::now(),
+            seq: 0,
+            names: Names::default(),
+            entries: HashMap::new(),
+            pending: BTreeSet::new(),
+            targets: BTreeMap::new(),
+            load_of: BTreeMap::new(),
+            posts: FuturesUnordered::new(),
+        };
+        (reporter, Leave(sender))
+    }
+
+    /// Reports until the process ends.
+    pub async fn run(mut self) {
+        self.booted = Instant::now();
+        let urgent = Arc::clone(self.revisions.urgent());
+        let mut next_tick = self.booted + TICK;
+        self.follow_peers();
+        loop {
+            let due = self.next_urgent();
+            tokio::select! {
+                biased;
+                () = urgent.wait() => self.raised(&urgent.take()),
+                () = tokio::time::sleep_until(due.unwrap_or(next_tick)), if due.is_some() => self.send_urgent(),
+                Some(posted) = self.posts.next(), if !self.posts.is_empty() => self.posted(posted),
+                () = tokio::time::sleep_until(next_tick) => {
+                    next_tick += TICK;
+                    if next_tick < Instant::now() {
+                        // The process stood still: ticks that were missed are one gap, not a burst.
+                        next_tick = self.booted + TICK * self.tick_at(Instant::now()).saturating_add(1);
+                    }
+                    self.send_all(Kind::Regular);
+                }
+                changed = self.peers.changed() => match changed {
+                    Ok(()) => self.follow_peers(),
+                    Err(_) => return,
+                },
+                Some(done) = self.leave.recv() => {
+                    self.send_all(Kind::Leaving);
+                    while let Some(posted) = self.posts.next().await {
+                        self.posted(posted);
+                    }
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn tick_at(&self, now: Instant) -> u32 {
+        u32::try_from((now - self.booted).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn follow_peers(&mut self) {
+        let peers = self.peers.borrow_and_update().clone();
+        self.targets.retain(|id, _| peers.iter().any(|peer| peer.id == *id));
+        self.load_of.retain(|id, _| peers.iter().any(|peer| peer.id == *id));
+        for peer in peers {
+            let target = self.targets.entry(peer.id.clone()).or_insert_with(|| Target {
+                receiver: Receiver::new(),
+                regular: Some(Line::default()),
+                urgent: Some(Line::default()),
+                ..Target::default()
+            });
+            target.peer = Some(peer);
+        }
+    }
+
+    /// The counters of one revision as they stand.
+    fn read(&mut self, handle: &Handle) -> Row {
+        let now = self.clock.now();
+        let counters = handle.counters();
+        let n = self.names.number(&handle.id);
+        let entry = self.entries.entry(handle.id.clone()).or_default();
+        entry.areas.resize_with(counters.len(), Area::default);
+        let (mut area, mut load, mut requests) = (0, 0, 0);
+        for (counters, widened) in counters.iter().zip(&mut entry.areas) {
+            let reading = counters.meter.read(now);
+            area += widened.widen(reading);
+            load += reading.in_flight;
+            requests += counters.requests.load(Relaxed);
+        }
+        let queued = handle.gate.waiting().min(load);
+        let endpoints = if self.load_of.values().any(|wanted| wanted.contains(&handle.id)) {
+            handle.gate.endpoints().iter().map(|(endpoint, _)| (endpoint.id.clone(), endpoint.load())).collect()
+        } else {
+            Vec::new()
+        };
+        Row {
+            n,
+            area: RequestMillis(area),
+            requests,
+            in_flight: load - queued,
+            queued,
+            endpoints_version: handle.gate.endpoints_version(),
+            endpoints,
+            drained: handle.gate.drained(),
+        }
+    }
+
+    /// Notes what was told, and sets the workers' alarms to the next load that matters.
+    fn told(&mut self, handle: &Handle, row: &Row) {
+        let threshold = threshold(handle);
+        let spare = next_alarm(row, threshold).saturating_sub(row.load());
+        let share = (spare / u32::try_from(self.workers).unwrap_or(u32::MAX)).max(1);
+        for counters in handle.counters() {
+            counters.alarm_at.store(counters.meter.in_flight().saturating_add(share), Relaxed);
+        }
+        if let Some(entry) = self.entries.get_mut(&handle.id) {
+            entry.told = row.clone();
+        }
+    }
+
+    fn raised(&mut self, ids: &[RevisionId]) {
+        for id in ids {
+            let Some(handle) = self.revisions.get(id) else { continue };
+            handle.lower();
+            let row = self.read(&handle);
+            let told = self.entries.get(id).map(|entry| entry.told.clone()).unwrap_or_default();
+            if is_urgent(&told, &row, threshold(&handle)) {
+                self.pending.insert(id.clone());
+            } else {
+                self.told(&handle, &Row { in_flight: told.in_flight, queued: told.queued, ..row });
+            }
+        }
+        self.send_urgent();
+    }
+
+    /// When the next urgent frame may leave.
+    fn next_urgent(&self) -> Option<Instant> {
+        let after = |id| self.entries.get(id).and_then(|entry| entry.urgent_after);
+        self.pending.iter().map(|id| after(id).unwrap_or(self.booted)).min()
+    }
+
+    fn send_urgent(&mut self) {
+        let now = Instant::now();
+        let due: Vec<RevisionId> = self
+            .pending
+            .iter()
+            .filter(|id| self.entries.get(*id).and_then(|entry| entry.urgent_after).is_none_or(|after| after <= now))
+            .cloned()
+            .collect();
+        let mut rows = Vec::with_capacity(due.len());
+        for id in due {
+            self.pending.remove(&id);
+            let Some(handle) = self.revisions.get(&id) else { continue };
+            let row = self.read(&handle);
+            self.told(&handle, &row);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.urgent_after = Some(now + URGENT_PAUSE);
+            }
+            rows.push(row);
+        }
+        if !rows.is_empty() {
+            self.send(&rows, Kind::Urgent);
+        }
+    }
+
+    fn send_all(&mut self, kind: Kind) {
+        let handles = self.revisions.all();
+        self.entries.retain(|id, _| handles.iter().any(|handle| handle.id == *id));
+        let mut rows = Vec::new();
+        for handle in handles {
+            if handle.counters().is_empty() && handle.gate.drained().is_empty() {
+                continue;
+            }
+            let row = self.read(&handle);
+            self.told(&handle, &row);
+            rows.push(row);
+        }
+        self.send(&rows, kind);
+    }
+
+    fn send(&mut self, rows: &[Row], kind: Kind) {
+        let now = Instant::now();
+        let at = Millis(u64::try_from((now - self.booted).as_millis()).unwrap_or(u64::MAX));
+        let tick = u64::from(self.tick_at(now));
+        for (id, target) in &mut self.targets {
+            let Some(peer) = &target.peer else { continue };
+            let line = match kind {
+                Kind::Urgent => target.urgent.take(),
+                Kind::Regular => target.regular.take(),
+                Kind::Leaving => Some(target.regular.take().unwrap_or_default()),
+            };
+            let Some(line) = line else {
+                // One is on its way: what it misses goes with the next.
+                target.urgent_missed |= kind == Kind::Urgent;
+                continue;
+            };
+            self.seq += 1;
+            let clock = FrameClock { tick, seq: self.seq, at };
+            let frame = target.receiver.frame(&self.identity, &self.names, clock, rows, kind);
+            let (connector, authorization) = (self.connector.clone(), self.authorization.clone());
+            let (tasks, address, to) = (self.tasks.clone(), peer.address, id.clone());
+            self.posts.push(Box::pin(async move {
+                let (line, answer) = line.post(&connector, address, authorization, &frame, &tasks).await;
+                Posted { to, kind, line, complete: frame.complete, rows: frame.rows, answer }
+            }));
+        }
+    }
+
+    fn posted(&mut self, posted: Posted) {
+        let Some(target) = self.targets.get_mut(&posted.to) else { return };
+        match posted.kind {
+            Kind::Urgent => target.urgent = Some(posted.line),
+            Kind::Regular | Kind::Leaving => target.regular = Some(posted.line),
+        }
+        let missed = posted.kind == Kind::Urgent && std::mem::take(&mut target.urgent_missed);
+        match posted.answer {
+            Ok(ack) => {
+                if std::mem::take(&mut target.failing) {
+                    tracing::info!(autoscaler = %posted.to, "reports arrive again");
+                }
+                target.receiver.acknowledge(posted.rows, posted.complete, ack.resync);
+                self.obey(&posted.to, ack);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut target.failing, true) {
+                    tracing::warn!(autoscaler = %posted.to, %error, "reports do not arrive; traffic goes on");
+                }
+            }
+        }
+        if missed {
+            let waiting = self.entries.iter().filter(|(_, entry)| entry.told.queued > 0);
+            self.pending.extend(waiting.map(|(id, _)| id.clone()).collect::<Vec<_>>());
+        }
+    }
+
+    /// Does what the answer of the acting autoscaler asks for.
+    fn obey(&mut self, from: &ReporterId, ack: Ack) {
+        self.load_of.insert(from.clone(), ack.load_of.into_iter().collect());
+        if ack.leader.is_some_and(|leader| leader != *from) {
+            return;
+        }
+        let now = self.clock.now();
+        let mut drain: HashMap<RevisionId, BTreeSet<EndpointId>> =
+            ack.drain.into_iter().map(|(id, endpoints)| (id, endpoints.into_iter().collect())).collect();
+        for handle in self.revisions.all() {
+            handle.gate.set_drain(now, drain.remove(&handle.id).unwrap_or_default());
+        }
+        for failed in ack.start_failed {
+            if let Some(handle) = self.revisions.get(&failed.revision) {
+                let retry_at = now + Duration::from_millis(failed.retry_after.0);
+                handle.gate.fail_start(&StartFailure { reason: failed.reason.into(), retry_at });
+            }
+        }
+    }
+}
+
+/// The load at which panic would begin: threshold × target × ready replicas.
+fn threshold(handle: &Handle) -> f64 {
+    let revision = handle.revision();
+    let target = revision
+        .scaling
+        .signals
+        .iter()
+        .find(|signal| signal.signal == Signal::Concurrency)
+        .map_or(f64::INFINITY, domain::SignalSpec::target);
+    let ready = handle.gate.endpoints().iter().filter(|(_, usable)| *usable).count().max(1);
+    revision.scaling.panic_threshold() * target * f64::from(u32::try_from(ready).unwrap_or(u32::MAX))
+}

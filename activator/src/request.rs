@@ -1,0 +1,88 @@
+//! A request on its way through the steps: each one knows more than the one before, so that a wrong order does not
+//! compile.
+
+use crate::body::Open;
+use crate::local::{Local, Permit};
+use crate::upstream::exchange::InFlight;
+use domain::{Limits, Timestamp};
+use http::HeaderValue;
+use http::request::Parts;
+use hyper::body::Incoming;
+use runtime::net::Socket;
+use runtime::watched::Watch;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The client's side of a connection. Values that depend on it are made once.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its address as X-Forwarded-For shows it.
+    pub forwarded_for: HeaderValue,
+    /// Whether its own forwarding headers are believed.
+    pub trusted: bool,
+    /// Shared with the connection.
+    pub watch: Arc<Watch>,
+}
+
+/// A request as it came.
+#[derive(Debug)]
+pub struct Request {
+    /// Method, target, headers.
+    pub head: Parts,
+    /// What follows.
+    pub body: Incoming,
+    /// Who sent it.
+    pub peer: Arc<Peer>,
+    /// Marks the connection as busy.
+    pub open: Open,
+}
+
+/// It belongs to a revision.
+#[derive(Debug)]
+pub struct Routed<S: Socket> {
+    /// The request.
+    pub request: Request,
+    /// The revision on this worker.
+    pub local: Arc<Local<S>>,
+    /// Its settings.
+    pub limits: Arc<Limits>,
+    /// When it arrived.
+    pub arrived: Timestamp,
+    /// The end of the whole exchange, if it has one, and its length.
+    pub until: Option<(Instant, Duration)>,
+    /// Neither counts nor wakes (kpa-behaviour 3.4).
+    pub exempt: bool,
+}
+
+/// It is counted.
+#[derive(Debug)]
+pub struct Counted<S: Socket> {
+    /// What it was.
+    pub routed: Routed<S>,
+    /// The count; `None` for exempt requests.
+    pub in_flight: Option<InFlight<S>>,
+}
+
+/// It may go to a replica.
+#[derive(Debug)]
+pub struct Admitted<S: Socket> {
+    /// What it was.
+    pub counted: Counted<S>,
+    /// Where it goes.
+    pub permit: Permit<S>,
+    /// How it waited.
+    pub wait: Wait,
+}
+
+/// How a request waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wait {
+    /// How long; zero when it did not.
+    pub queued: Duration,
+    /// It waited for a start.
+    pub cold: bool,
+}

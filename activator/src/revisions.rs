@@ -1,0 +1,224 @@
+//! The table of revisions: host to handle, for every worker.
+//!
+//! Invariants: a lookup never holds a guard of the table over an await; workers keep a cache of their own and drop it
+//! when [`Revisions::epoch`] has changed; a host is "unknown" only once the table has been filled.
+
+use crate::gate::{Edge, Gate, StartFailure};
+use crate::local::Counters;
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
+use dashmap::DashMap;
+use domain::host::{Match, RouteTable, normalise};
+use domain::{Revision, RevisionId, Timestamp};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// Who has something to tell at once: each revision at most once, however often it is raised.
+#[derive(Debug, Default)]
+pub struct Urgent {
+    raised: Mutex<Vec<RevisionId>>,
+    notify: Notify,
+}
+
+impl Urgent {
+    fn raise(&self, id: &RevisionId) {
+        self.raised.lock().push(id.clone());
+        self.notify.notify_one();
+    }
+
+    /// Waits until somebody was raised.
+    pub async fn wait(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Takes everybody who was raised.
+    pub fn take(&self) -> Vec<RevisionId> {
+        std::mem::take(&mut *self.raised.lock())
+    }
+}
+
+/// A revision's flag in [`Urgent`].
+#[derive(Debug)]
+struct Flag {
+    id: RevisionId,
+    up: AtomicBool,
+    urgent: Arc<Urgent>,
+}
+
+impl Flag {
+    fn raise(&self) {
+        if !self.up.swap(true, Ordering::AcqRel) {
+            self.urgent.raise(&self.id);
+        }
+    }
+}
+
+impl Edge for Arc<Flag> {
+    fn first_waiting(&self) {
+        self.raise();
+    }
+}
+
+/// What all workers share of one revision.
+#[derive(Debug)]
+pub struct Handle {
+    /// Its name.
+    pub id: RevisionId,
+    /// Its door.
+    pub gate: Arc<Gate>,
+    revision: ArcSwap<Revision>,
+    counters: Mutex<Vec<Arc<CachePadded<Counters>>>>,
+    flag: Arc<Flag>,
+}
+
+impl Handle {
+    fn new(revision: Arc<Revision>, seed: u64, urgent: Arc<Urgent>) -> Arc<Self> {
+        let flag = Arc::new(Flag { id: revision.id.clone(), up: AtomicBool::new(false), urgent });
+        let gate = Gate::new(Arc::new(revision.limits.clone()), seed, Box::new(Arc::clone(&flag)));
+        Arc::new(Self {
+            id: revision.id.clone(),
+            gate,
+            revision: ArcSwap::new(revision),
+            counters: Mutex::default(),
+            flag,
+        })
+    }
+
+    /// Its settings.
+    pub fn revision(&self) -> Arc<Revision> {
+        self.revision.load_full()
+    }
+
+    /// Adds one worker's counters.
+    pub fn register(&self, counters: Arc<CachePadded<Counters>>) {
+        self.counters.lock().push(counters);
+    }
+
+    /// Every worker's counters.
+    pub fn counters(&self) -> Vec<Arc<CachePadded<Counters>>> {
+        self.counters.lock().clone()
+    }
+
+    /// Asks the reporter for an urgent look.
+    pub fn raise(&self) {
+        self.flag.raise();
+    }
+
+    /// The reporter has looked.
+    pub fn lower(&self) {
+        self.flag.up.store(false, Ordering::Release);
+    }
+}
+
+/// All revisions.
+#[derive(Debug)]
+pub struct Revisions {
+    by_host: DashMap<Box<str>, Arc<Handle>>,
+    by_id: DashMap<RevisionId, Arc<Handle>>,
+    routes: ArcSwap<RouteTable>,
+    epoch: AtomicU64,
+    synced: AtomicBool,
+    urgent: Arc<Urgent>,
+    seed: u64,
+}
+
+impl Revisions {
+    /// Nothing known. `seed` makes the choices of balancing repeatable.
+    #[must_use]
+    pub fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            by_host: DashMap::new(),
+            by_id: DashMap::new(),
+            routes: ArcSwap::from_pointee(RouteTable::default()),
+            epoch: AtomicU64::new(0),
+            synced: AtomicBool::new(false),
+            urgent: Arc::default(),
+            seed,
+        })
+    }
+
+    /// Who has something urgent to report.
+    #[must_use]
+    pub const fn urgent(&self) -> &Arc<Urgent> {
+        &self.urgent
+    }
+
+    /// Changes whenever a host may mean something else.
+    #[inline]
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Everything the platform knows has been told.
+    pub fn set_synced(&self) {
+        self.synced.store(true, Ordering::Release);
+    }
+
+    /// Whether an unknown host is really unknown.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// The revision called `id`.
+    #[must_use]
+    pub fn get(&self, id: &RevisionId) -> Option<Arc<Handle>> {
+        self.by_id.get(id).map(|handle| Arc::clone(&handle))
+    }
+
+    /// Every revision.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Handle>> {
+        self.by_id.iter().map(|handle| Arc::clone(&handle)).collect()
+    }
+
+    /// The revision that `host` means.
+    ///
+    /// # Errors
+    /// Names that could have been meant.
+    pub fn find(&self, host: &str) -> Result<Arc<Handle>, Vec<String>> {
+        if let Some(handle) = self.by_host.get(normalise(host).as_ref()) {
+            return Ok(Arc::clone(&handle));
+        }
+        match self.routes.load().lookup(host) {
+            Match::Found(id) => self.get(&id).ok_or_else(Vec::new),
+            Match::NotFound { similar } => Err(similar),
+        }
+    }
+
+    /// A revision appeared or has new settings.
+    pub fn apply(&self, revision: Arc<Revision>) -> Arc<Handle> {
+        let handle = self
+            .by_id
+            .entry(revision.id.clone())
+            .or_insert_with(|| Handle::new(Arc::clone(&revision), self.seed, Arc::clone(&self.urgent)));
+        let handle = Arc::clone(&handle);
+        handle.gate.configure(Arc::new(revision.limits.clone()));
+        handle.revision.store(revision);
+        handle
+    }
+
+    /// A revision is gone: requests for it are unknown from now on, those that wait are refused.
+    pub fn remove(&self, now: Timestamp, id: &RevisionId) -> Option<Arc<Handle>> {
+        let (_, handle) = self.by_id.remove(id)?;
+        handle.gate.set_endpoints(now, u64::MAX, &[]);
+        handle.gate.fail_start(&StartFailure { reason: "the service was removed".into(), retry_at: now });
+        Some(handle)
+    }
+
+    /// Publishes the hosts of all revisions.
+    pub fn set_routes(&self, routes: RouteTable) {
+        let wanted: HashMap<&str, Arc<Handle>> =
+            routes.exact().filter_map(|(host, id)| Some((host, self.get(id)?))).collect();
+        self.by_host.retain(|host, handle| wanted.get(&**host).is_some_and(|wanted| Arc::ptr_eq(wanted, handle)));
+        for (host, handle) in wanted {
+            self.by_host.insert(host.into(), handle);
+        }
+        self.routes.store(Arc::new(routes));
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+}

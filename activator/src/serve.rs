@@ -1,0 +1,175 @@
+//! The activator as a whole: worker threads around listeners, control tasks beside them, draining at the end.
+//!
+//! Invariants: N never changes while running; a worker that ends ends the process; draining follows kpa-behaviour 9.
+
+use crate::connection;
+use crate::follow::Follow;
+use crate::prober;
+use crate::reporter::{Reporter, ReporterSettings};
+use crate::revisions::Revisions;
+use crate::settings::Settings;
+use crate::stack::{Stack, stack};
+use crate::worker::{HOUSEKEEPING, Shared, Worker};
+use platform::Platform;
+use runtime::net::{Connect, Listener};
+use runtime::{Clock, Phase, PhaseSender, Tasks, WakeLog};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What an activator is made of.
+pub struct Setup<C> {
+    /// How replicas are reached.
+    pub connector: C,
+    /// What runs them.
+    pub platform: Arc<dyn Platform>,
+    /// What holds for the whole activator.
+    pub settings: Settings,
+    /// Who it is to the autoscalers.
+    pub reporter: ReporterSettings,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Stamps of cold starts.
+    pub wakes: Arc<WakeLog>,
+    /// Told how far the activator is.
+    pub phase: PhaseSender,
+    /// Makes random choices repeatable.
+    pub seed: u64,
+}
+
+/// A running activator's control side.
+#[derive(Debug, Clone)]
+pub struct Activator<C: Connect> {
+    workers: Arc<[Arc<Worker<C>>]>,
+    revisions: Arc<Revisions>,
+    settings: Arc<Settings>,
+    phase: PhaseSender,
+    close: CancellationToken,
+    reporter: crate::reporter::Leave,
+}
+
+/// Serves one listener until told to close it: what a worker thread runs.
+pub struct WorkerRun<C: Connect> {
+    worker: Arc<Worker<C>>,
+    stack: Arc<Stack>,
+    close: CancellationToken,
+}
+
+impl<C: Connect + Clone> Activator<C> {
+    /// Starts the control tasks on the current runtime and makes `workers` workers to be run by [`WorkerRun::serve`].
+    pub fn start(setup: Setup<C>, workers: usize, tasks: &Tasks) -> (Self, Vec<WorkerRun<C>>) {
+        let revisions = Revisions::new(setup.seed);
+        let settings = Arc::new(setup.settings);
+        let (suspects, suspected) = mpsc::channel(prober::SUSPECTS_MAX);
+        let (autoscalers, targets) = watch::channel(Vec::new());
+        let follow = Follow::new(
+            Arc::clone(&revisions),
+            Arc::clone(&settings),
+            setup.clock,
+            setup.phase.clone(),
+            autoscalers,
+        );
+        tasks.service("follow the platform", follow.run(setup.platform.watch()));
+        tasks.service(
+            "probe suspects",
+            prober::run(suspected, setup.connector.clone(), setup.clock, tasks.clone()),
+        );
+        let (reporter, leave) =
+            Reporter::new(setup.reporter, setup.connector.clone(), Arc::clone(&revisions), setup.clock, workers, targets, tasks.clone());
+        tasks.service("report to the autoscalers", reporter.run());
+
+        let shared = Shared {
+            revisions: Arc::clone(&revisions),
+            settings: Arc::clone(&settings),
+            wakes: setup.wakes,
+            suspects,
+            clock: setup.clock,
+        };
+        let close = CancellationToken::new();
+        let runs: Vec<WorkerRun<C>> = (0_u64..)
+            .take(workers)
+            .map(|index| WorkerRun {
+                worker: Worker::new(setup.connector.clone(), &shared, setup.seed.wrapping_add(index)),
+                stack: Arc::new(stack()),
+                close: close.clone(),
+            })
+            .collect();
+        let workers = runs.iter().map(|run| Arc::clone(&run.worker)).collect();
+        let activator = Self { workers, revisions, settings, phase: setup.phase, close, reporter: leave };
+        (activator, runs)
+    }
+
+    /// All revisions.
+    #[must_use]
+    pub const fn revisions(&self) -> &Arc<Revisions> {
+        &self.revisions
+    }
+
+    /// The workers.
+    #[must_use]
+    pub fn workers(&self) -> &[Arc<Worker<C>>] {
+        &self.workers
+    }
+
+    /// Stops as kpa-behaviour 9 says: unready and `Connection: close`; after the drain delay the listeners close; every
+    /// request and tunnel ends or the grace passes; a last frame says `leaving`.
+    pub async fn drain(&self) {
+        self.phase.advance(Phase::Draining);
+        for worker in &*self.workers {
+            worker.start_draining();
+        }
+        tokio::time::sleep(self.settings.drain_delay).await;
+        self.close.cancel();
+        let ended = async {
+            for worker in &*self.workers {
+                worker.base.tasks.wait().await;
+            }
+        };
+        if tokio::time::timeout(self.settings.drain_grace, ended).await.is_err() {
+            tracing::warn!("requests were still running after the drain grace and are cut");
+        }
+        self.reporter.leave().await;
+    }
+}
+
+impl<C: Connect> WorkerRun<C> {
+    /// Accepts and serves connections until told to close; then accepts what has already arrived, and ends.
+    pub async fn serve<L: Listener>(self, mut listener: L) {
+        let Self { worker, stack, close } = self;
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = close.cancelled() => break,
+                accepted = listener.accept() => admit(accepted, &worker, &stack).await,
+                _ = housekeeping.tick() => worker.tidy(),
+            }
+        }
+        // What the kernel has completed before the close belongs to clients that believe they are connected.
+        while let Some(accepted) = futures_util::FutureExt::now_or_never(listener.accept()) {
+            admit(accepted, &worker, &stack).await;
+        }
+        drop(listener);
+        worker.base.tasks.wait().await;
+    }
+}
+
+async fn admit<C: Connect, S: runtime::net::Socket>(
+    accepted: std::io::Result<(S, std::net::SocketAddr)>,
+    worker: &Arc<Worker<C>>,
+    stack: &Arc<Stack>,
+) {
+    match accepted {
+        Ok((socket, peer)) => {
+            let serving = connection::serve(socket, peer, Arc::clone(worker), Arc::clone(stack));
+            worker.base.tasks.spawn("client connection", serving);
+        }
+        Err(error) => {
+            // Out of descriptors, most likely: the backlog keeps who comes meanwhile.
+            tracing::warn!(%error, "no connection can be accepted; trying again in 100 ms");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

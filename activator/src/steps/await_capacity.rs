@@ -1,0 +1,122 @@
+//! Waiting for a replica with room.
+//!
+//! Invariants: on the open path nothing shared is written; a waiting request holds its place until it goes, is refused,
+//! runs out of patience or its client leaves, and a grant beats a deadline that comes at the same moment.
+
+use super::{Response, Step};
+use crate::error::RequestError;
+use crate::gate::{Entry, HeldSlot, StartFailure, Waiting};
+use crate::local::{Local, Permit};
+use crate::request::{Admitted, Counted, Wait};
+use crate::worker::Worker;
+use activator_core::Warmth;
+use domain::Timestamp;
+use runtime::net::Connect;
+use runtime::watched::Watch;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a waiting request looks whether its client is still there, and whether its time has changed.
+pub const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits until a replica has room.
+#[derive(Debug)]
+pub struct AwaitCapacity<N>(pub N);
+
+impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> for AwaitCapacity<N> {
+    async fn run(&self, worker: &Arc<Worker<C>>, counted: Counted<C::Stream>) -> Result<Response<C>, RequestError> {
+        let local = &counted.routed.local;
+        if local.handle.gate.is_open()
+            && let Some(seat) = local.choose()
+        {
+            let permit = Permit::new(seat, None);
+            return self.0.run(worker, Admitted { counted, permit, wait: Wait::default() }).await;
+        }
+        if counted.routed.exempt && !matches!(local.handle.gate.warmth(), Warmth::Warm { .. }) {
+            return Err(RequestError::NoCapacity);
+        }
+        let entry = local.handle.gate.enter(counted.routed.arrived);
+        let (permit, wait) =
+            acquire(worker, local, counted.routed.arrived, &counted.routed.request.peer.watch, entry).await?;
+        self.0.run(worker, Admitted { counted, permit, wait }).await
+    }
+}
+
+/// Follows an entry at the gate to a permit.
+///
+/// # Errors
+/// Refused, or waited too long.
+pub async fn acquire<C: Connect>(
+    worker: &Worker<C>,
+    local: &Arc<Local<C::Stream>>,
+    arrived: Timestamp,
+    watch: &Watch,
+    mut entry: Entry,
+) -> Result<(Permit<C::Stream>, Wait), RequestError> {
+    let mut wait = Wait::default();
+    loop {
+        let slot = match entry {
+            Entry::Go(slot) => slot,
+            Entry::Full(depth) => return Err(RequestError::QueueFull(depth)),
+            Entry::StartFailed(failure) => return Err(start_failed(worker, &failure)),
+            Entry::Wait(mut waiting) => {
+                let gate = &local.handle.gate;
+                if matches!(gate.warmth(), Warmth::Waking { .. }) {
+                    wait.cold = true;
+                    worker.wakes.first_waiting(&local.handle.id, arrived);
+                }
+                let _held = Held::new(watch);
+                let slot = patiently(worker, local, arrived, &mut waiting).await?;
+                wait.queued = worker.base.clock.now() - arrived;
+                slot
+            }
+        };
+        match local.seat(slot.seat_index()) {
+            Some(seat) => return Ok((Permit::new(seat, Some(slot)), wait)),
+            // The replica left between the grant and now: the request keeps its place.
+            None => entry = local.handle.gate.reenter(worker.base.clock.now()),
+        }
+    }
+}
+
+async fn patiently<C: Connect>(
+    worker: &Worker<C>,
+    local: &Local<C::Stream>,
+    arrived: Timestamp,
+    waiting: &mut Waiting,
+) -> Result<HeldSlot, RequestError> {
+    loop {
+        let (now, due) = (worker.base.clock.now(), local.handle.gate.patience(arrived));
+        if now >= due {
+            return Err(RequestError::QueueTimeout(now - arrived));
+        }
+        let look = LOOK.min(due - now);
+        // A grant beats the clock; and each look wakes the connection, which then sees whether its client has left.
+        tokio::select! {
+            biased;
+            answer = waiting.granted() => return answer.map_err(|failure| start_failed(worker, &failure)),
+            () = tokio::time::sleep(look) => {}
+        }
+    }
+}
+
+fn start_failed<C: Connect>(worker: &Worker<C>, failure: &StartFailure) -> RequestError {
+    let retry_after = failure.retry_at - worker.base.clock.now();
+    RequestError::StartFailed { reason: Arc::clone(&failure.reason), retry_after }
+}
+
+/// Has the connection look for a hang-up while a request is held.
+struct Held<'a>(&'a Watch);
+
+impl<'a> Held<'a> {
+    fn new(watch: &'a Watch) -> Self {
+        watch.hold();
+        Self(watch)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}

@@ -1,0 +1,26 @@
+//! The clock over the whole exchange: `kpa.dev/timeout` and a gRPC caller's own deadline.
+
+use super::{Response, Step};
+use crate::error::RequestError;
+use crate::headers;
+use crate::request::Routed;
+use crate::worker::Worker;
+use runtime::net::Connect;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Ends what takes too long. Most requests have no such clock and pay nothing.
+#[derive(Debug)]
+pub struct Deadline<N>(pub N);
+
+impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Routed<C::Stream>> for Deadline<N> {
+    async fn run(&self, worker: &Arc<Worker<C>>, mut input: Routed<C::Stream>) -> Result<Response<C>, RequestError> {
+        let asked = headers::grpc_deadline(&input.request.head.headers);
+        let Some(total) = input.limits.timeout.value.into_iter().chain(asked).min() else {
+            return self.0.run(worker, input).await;
+        };
+        let until = Instant::now() + total;
+        input.until = Some((until, total));
+        tokio::time::timeout_at(until, self.0.run(worker, input)).await.unwrap_or(Err(RequestError::Timeout(total)))
+    }
+}

@@ -1,0 +1,137 @@
+//! The outermost step: whatever fails below becomes an answer, and a panic becomes a 500.
+//!
+//! Invariant: a client sees a stable code and a sentence, never internal text.
+
+use super::{Response, Step};
+use crate::body::ResponseBody;
+use crate::error::RequestError;
+use crate::request::Request;
+use crate::worker::Worker;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{StatusCode, Version};
+use runtime::net::Connect;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const REASON: HeaderName = HeaderName::from_static("x-kpa-reason");
+
+/// How a client wants to be told of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tongue {
+    Text,
+    Json,
+    Grpc,
+}
+
+impl Tongue {
+    fn of(headers: &HeaderMap) -> Self {
+        let has = |name, prefix: &str| {
+            headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).is_some_and(|v| v.contains(prefix))
+        };
+        if has(CONTENT_TYPE, "application/grpc") {
+            Self::Grpc
+        } else if has(ACCEPT, "application/json") {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// Turns errors into answers.
+#[derive(Debug)]
+pub struct Respond<N>(pub N);
+
+impl<N> Respond<N> {
+    /// Answers every request.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn answer<C: Connect>(&self, worker: &Arc<Worker<C>>, request: Request) -> Result<Response<C>, Infallible>
+    where
+        N: Step<C, Request>,
+    {
+        let (tongue, version) = (Tongue::of(&request.head.headers), request.head.version);
+        let result = AssertUnwindSafe(self.0.run(worker, request)).catch_unwind().await;
+        let mut response = match result {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => refuse::<C>(&error, tongue),
+            Err(_) => refuse::<C>(&RequestError::Internal, tongue),
+        };
+        if worker.is_draining() && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}
+
+fn refuse<C: Connect>(error: &RequestError, tongue: Tongue) -> Response<C> {
+    let reply = error.reply();
+    let (body, content_type) = match tongue {
+        Tongue::Grpc => (String::new(), "application/grpc"),
+        Tongue::Text => (format!("{error}\n"), "text/plain; charset=utf-8"),
+        Tongue::Json => {
+            let body = serde_json::json!({ "error": { "code": reply.code, "message": error.to_string() } });
+            (format!("{body}\n"), "application/json")
+        }
+    };
+    let mut response = http::Response::new(ResponseBody::full(Bytes::from(body)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(REASON, HeaderValue::from_static(reply.code));
+    if let Some(seconds) = reply.retry_after_s {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if tongue == Tongue::Grpc {
+        // Trailers-only: a gRPC caller reads the status from the head.
+        headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(reply.grpc)));
+        if let Ok(message) = HeaderValue::from_str(&percent_encoded(&error.to_string())) {
+            headers.insert(GRPC_MESSAGE, message);
+        }
+    } else {
+        *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    response
+}
+
+/// gRPC's encoding of a status message: printable ASCII but `%` stands for itself.
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_answered_in_their_own_tongue() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(Tongue::of(&headers), Tongue::Text);
+        headers.insert(ACCEPT, HeaderValue::from_static("text/html, application/json"));
+        assert_eq!(Tongue::of(&headers), Tongue::Json);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
+        assert_eq!(Tongue::of(&headers), Tongue::Grpc);
+        let answer = refuse::<runtime::net::Tcp>(&RequestError::QueueFull(7), Tongue::Grpc);
+        assert_eq!((answer.status().as_u16(), answer.headers()["grpc-status"].to_str().unwrap()), (200, "14"));
+    }
+
+    #[test]
+    fn grpc_messages_are_percent_encoded() {
+        assert_eq!(percent_encoded("50 % ü"), "50 %25 %C3%BC");
+    }
+}

@@ -1,0 +1,6 @@
+//! The way to a replica: connections, one exchange on one of them, and tunnels.
+
+pub mod exchange;
+pub mod h2;
+pub mod pool;
+pub mod tunnel;

@@ -1,0 +1,95 @@
+//! Upgraded connections: WebSocket and whatever else asks for 101 (RFC 9110 section 7.8).
+//!
+//! Invariant: permit and count move into the tunnel's task and fall when it closes; the task is among the worker's, so
+//! draining waits for it.
+
+use super::exchange::{Exchange, InFlight};
+use crate::body::{RequestBody, ResponseBody};
+use crate::error::RequestError;
+use crate::headers::{self, Next};
+use crate::local::Permit;
+use crate::request::{Routed, Wait};
+use crate::steps::Response;
+use crate::steps::forward::{answer, tell_wait};
+use crate::worker::Worker;
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, StatusCode, Version};
+use hyper::client::conn::http1;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use runtime::net::{Connect, Socket};
+use std::sync::Arc;
+
+/// Sends an upgrade request on a connection of its own; on 101 the two connections become one tunnel.
+///
+/// # Errors
+/// The replica cannot be reached, or agrees to another protocol than was asked for.
+pub async fn open<C: Connect>(
+    worker: &Arc<Worker<C>>,
+    routed: Routed<C::Stream>,
+    in_flight: Option<InFlight<C::Stream>>,
+    permit: Permit<C::Stream>,
+    wait: Wait,
+) -> Result<Response<C>, RequestError> {
+    let Routed { request, limits, until, local, .. } = routed;
+    let (mut head, peer, open) = (request.head, request.peer, request.open);
+    let client_side = head.extensions.remove::<OnUpgrade>().ok_or(RequestError::Internal)?;
+    let asked = head.headers.get(UPGRADE).cloned().ok_or(RequestError::Internal)?;
+    headers::forward_request(&mut head, &peer, Next::Http1, wait.queued);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(UPGRADE, asked.clone());
+    let body = RequestBody::from_client(request.body, *limits.idle_timeout, None);
+
+    let Some(socket) = worker.connect(permit.seat.endpoint.address, *limits.connect_timeout).await else {
+        worker.suspect(&local.handle, &permit.seat.endpoint);
+        return Err(RequestError::Unreachable);
+    };
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(socket)).await.map_err(|_| RequestError::Unreachable)?;
+    worker.base.tasks.spawn("upgraded connection to a replica", async move {
+        drop(connection.with_upgrades().await);
+    });
+    let mut response =
+        sender.send_request(Request::from_parts(head, body)).await.map_err(|_| RequestError::Broken)?;
+
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (mut head, incoming) = response.into_parts();
+        headers::forward_response(&mut head);
+        head.version = Version::HTTP_11;
+        let mut exchange = Exchange::refused_tunnel(permit, *limits.on_disconnect);
+        if let Some(in_flight) = in_flight {
+            exchange.carry(in_flight);
+        }
+        return Ok(http::Response::from_parts(head, answer(incoming, exchange, &limits, until).with_open(open)));
+    }
+    let agreed = response.headers().get(UPGRADE).cloned();
+    if agreed.as_ref().is_none_or(|agreed| !agreed.as_bytes().eq_ignore_ascii_case(asked.as_bytes())) {
+        return Err(RequestError::Broken);
+    }
+    let replica_side = hyper::upgrade::on(&mut response);
+    worker.base.tasks.spawn("tunnel", join(client_side, replica_side, permit, in_flight, open));
+
+    let (mut head, _) = response.into_parts();
+    headers::forward_response(&mut head);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(agreed) = agreed {
+        head.headers.insert(UPGRADE, agreed);
+    }
+    head.version = Version::HTTP_11;
+    tell_wait(&mut head.headers, wait);
+    Ok(http::Response::from_parts(head, ResponseBody::empty()))
+}
+
+async fn join<S: Socket>(
+    client: OnUpgrade,
+    replica: OnUpgrade,
+    permit: Permit<S>,
+    in_flight: Option<InFlight<S>>,
+    open: crate::body::Open,
+) {
+    if let (Ok(client), Ok(replica)) = (client.await, replica.await) {
+        // Either side breaking off is how tunnels end.
+        drop(tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(replica)).await);
+    }
+    drop((permit, in_flight, open));
+}

@@ -1,0 +1,179 @@
+//! One worker: the state that its connections share, on one thread.
+//!
+//! Invariant: handed to a connection as `Arc<Worker>` at accept; no thread-local and no global, so that the same code runs
+//! on one thread each, on a multi-thread runtime, in tests and in simulation.
+
+use crate::error::RequestError;
+use crate::local::{Base, Endpoint, Local};
+use crate::revisions::{Handle, Revisions};
+use crate::settings::Settings;
+use domain::RevisionId;
+use parking_lot::Mutex;
+use runtime::net::Connect;
+use runtime::{Clock, Tasks, WakeLog};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Hosts one worker remembers; beyond, it forgets all and learns again.
+pub const ROUTES_MAX: usize = 16_384;
+/// How often a worker tidies up: idle connections, and a timer that keeps any other from being the nearest.
+pub const HOUSEKEEPING: Duration = Duration::from_millis(250);
+
+/// What all workers of an activator share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// All revisions.
+    pub revisions: Arc<Revisions>,
+    /// What holds for the whole activator.
+    pub settings: Arc<Settings>,
+    /// Stamps of cold starts.
+    pub wakes: Arc<WakeLog>,
+    /// Replicas that could not be reached, for the prober.
+    pub suspects: mpsc::Sender<Suspect>,
+    /// The process's clock.
+    pub clock: Clock,
+}
+
+/// A replica that could not be reached.
+#[derive(Debug)]
+pub struct Suspect {
+    /// Whose.
+    pub handle: Arc<Handle>,
+    /// Which.
+    pub endpoint: Arc<Endpoint>,
+}
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub struct Worker<C: Connect> {
+    /// Its clock and tasks.
+    pub base: Arc<Base>,
+    /// How replicas are reached.
+    pub connector: C,
+    /// All revisions.
+    pub revisions: Arc<Revisions>,
+    /// What holds for the whole activator.
+    pub settings: Arc<Settings>,
+    /// Stamps of cold starts.
+    pub wakes: Arc<WakeLog>,
+    /// Requests refused before a revision was known.
+    pub unrouted: AtomicU64,
+    /// Connections open now.
+    pub connections: AtomicU32,
+    suspects: mpsc::Sender<Suspect>,
+    routes: Mutex<Routes<C::Stream>>,
+    draining: AtomicBool,
+    drain: CancellationToken,
+    seed: u64,
+}
+
+#[derive(Debug)]
+struct Routes<S: runtime::net::Socket> {
+    epoch: u64,
+    by_host: HashMap<Box<[u8]>, Arc<Local<S>>>,
+    by_id: HashMap<RevisionId, Arc<Local<S>>>,
+}
+
+impl<C: Connect> Worker<C> {
+    /// A worker without connections. `seed` makes its choices differ from its neighbours'.
+    #[must_use]
+    pub fn new(connector: C, shared: &Shared, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            base: Arc::new(Base { clock: shared.clock, tasks: Tasks::new() }),
+            connector,
+            revisions: Arc::clone(&shared.revisions),
+            settings: Arc::clone(&shared.settings),
+            wakes: Arc::clone(&shared.wakes),
+            suspects: shared.suspects.clone(),
+            unrouted: AtomicU64::new(0),
+            connections: AtomicU32::new(0),
+            routes: Mutex::new(Routes { epoch: 0, by_host: HashMap::new(), by_id: HashMap::new() }),
+            draining: AtomicBool::new(false),
+            drain: CancellationToken::new(),
+            seed,
+        })
+    }
+
+    /// The revision that `host` means, as this worker keeps it: one hash when it was asked for before.
+    ///
+    /// # Errors
+    /// Unknown, or not known yet.
+    pub fn route(&self, host: &str) -> Result<Arc<Local<C::Stream>>, RequestError> {
+        let epoch = self.revisions.epoch();
+        let mut routes = self.routes.lock();
+        if routes.epoch != epoch || routes.by_host.len() > ROUTES_MAX {
+            routes.forget(&self.revisions, epoch);
+        }
+        if let Some(local) = routes.by_host.get(host.as_bytes()) {
+            return Ok(Arc::clone(local));
+        }
+        let handle = self.revisions.find(host).map_err(|similar| {
+            if self.revisions.is_synced() {
+                RequestError::UnknownHost { host: host.chars().take(255).collect(), similar: similar.into() }
+            } else {
+                RequestError::NotSynced
+            }
+        })?;
+        let local = routes
+            .by_id
+            .entry(handle.id.clone())
+            .or_insert_with(|| Local::new(Arc::clone(&self.base), handle, self.seed));
+        let local = Arc::clone(local);
+        routes.by_host.insert(host.as_bytes().into(), Arc::clone(&local));
+        Ok(local)
+    }
+
+    /// A connection to a replica, or nothing within `limit`.
+    pub async fn connect(&self, to: SocketAddr, limit: Duration) -> Option<C::Stream> {
+        tokio::time::timeout(limit, self.connector.connect(to)).await.ok()?.ok()
+    }
+
+    /// A replica could not be reached: others are preferred until it can be.
+    pub fn suspect(&self, handle: &Arc<Handle>, endpoint: &Arc<Endpoint>) {
+        handle.gate.set_suspect(self.base.clock.now(), &endpoint.id, true);
+        // A full list means that the prober is busy with a thousand others; this one stays a suspect until its list changes.
+        let _ = self.suspects.try_send(Suspect { handle: Arc::clone(handle), endpoint: Arc::clone(endpoint) });
+    }
+
+    /// Tells every connection to end when it is idle.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.drain.cancel();
+    }
+
+    /// Whether connections should end.
+    #[inline]
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Cancelled when draining begins.
+    #[must_use]
+    pub const fn drain(&self) -> &CancellationToken {
+        &self.drain
+    }
+
+    /// Closes idle connections to replicas.
+    pub fn tidy(&self) {
+        let now = self.base.clock.now();
+        let locals: Vec<_> = self.routes.lock().by_id.values().cloned().collect();
+        for local in locals {
+            local.tidy(now);
+        }
+    }
+}
+
+impl<S: runtime::net::Socket> Routes<S> {
+    /// Forgets the hosts, and the revisions that are gone.
+    fn forget(&mut self, revisions: &Revisions, epoch: u64) {
+        self.by_host.clear();
+        self.by_id.retain(|id, local| revisions.get(id).is_some_and(|handle| Arc::ptr_eq(&handle, &local.handle)));
+        self.epoch = epoch;
+    }
+}
