@@ -345,3 +345,6 @@ impl Map<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 pub fn annotations() -> String {
     let mut out = String::from(
         "# Annotations\n\n\
-         <!-- Printed from the table in shared/domain/src/annotations/keys.rs: cargo run -p domain --example docs -->\n\n\
+         <!-- Printed from the table in shared/domain/src/annotations/keys.rs: cargo run -p domain --example docs -- annotations -->\n\n\
          Each is read from the Deployment's `metadata.annotations`, then from its pod template's; within a level the \
          first existing\nspelling counts, even when its value is wrong. A wrong value is reported and the last good one \
          stays in force; where none is\nknown the service may be woken and grow and is never scaled down until the value \
@@ -33,7 +33,7 @@ pub fn annotations() -> String {
 pub fn config() -> String {
     let mut out = String::from(
         "# config-autoscaler\n\n\
-         <!-- Printed from the table in shared/domain/src/defaults.rs: cargo run -p domain --example docs -->\n\n\
+         <!-- Printed from the table in shared/domain/src/defaults.rs: cargo run -p domain --example docs -- config -->\n\n\
          A ConfigMap named `config-autoscaler` beside the manifests sets the defaults of every service. It is read \
          again when it\nchanges. A wrong map is reported whole and the last good one stays in force; when the first one is \
          wrong, nothing is scaled\ndown until it is corrected. Unknown keys are reported. The built-in defaults as a file: \
@@ -48,14 +48,14 @@ pub fn config() -> String {
 pub fn config_map() -> String {
     let mut out = format!(
         "# The defaults of every service, as they are built in. Printed from the table in shared/domain/src/defaults.rs:\n\
-         # cargo run -p domain --example docs\n\
+         # cargo run -p domain --example docs -- config-map\n\
          apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {CONFIG_MAP}\ndata:\n"
     );
     for ((key, value), row) in Defaults::default().to_map().into_iter().zip(CONFIG_KEYS) {
         for line in wrapped(row.doc, 112) {
             let _ = writeln!(out, "  # {line}");
         }
-        let _ = writeln!(out, "  # {}.", capital(&row.kind.to_string()));
+        let _ = writeln!(out, "  # Value: {}.", row.kind);
         let _ = writeln!(out, "  {key}: \"{value}\"");
     }
     out
@@ -89,7 +89,26 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[track_caller]
+    fn check(file: &str, part: &str, printed: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        if let Some((line, (old, new))) =
+            written.lines().zip(printed.lines()).enumerate().find(|(_, (old, new))| old != new)
+        {
+            println!("{file}:{}\n- {old}\n+ {new}", line + 1);
+        }
+        assert!(written == printed, "{file} is out of date: cargo run -p domain --example docs -- {part} > {file}");
+    }
+
+    #[test]
+    fn the_files_are_what_the_tables_say() {
+        check("docs/annotations.md", "annotations", &super::annotations());
+        check("docs/config.md", "config", &super::config());
+        check("config/config-autoscaler.yaml", "config-map", &super::config_map());
+    }
 }

@@ -237,10 +237,14 @@ fn refused_span(text: &str, why: BadDuration) -> Refused {
         BadDuration::UnknownUnit if text.ends_with('d') => {
             Refused::new(text, format_args!("{why}; a day is written 24h"))
         }
-        BadDuration::NoUnit => Refused::new(text, format_args!("{why}; seconds are written {text}s")),
-        BadDuration::Syntax | BadDuration::UnknownUnit | BadDuration::TooLong | BadDuration::Negative => {
-            Refused::new(text, why)
+        BadDuration::NoUnit if text.len() <= 20 => {
+            Refused::new(text, format_args!("{why}; seconds are written {text}s"))
         }
+        BadDuration::Syntax
+        | BadDuration::NoUnit
+        | BadDuration::UnknownUnit
+        | BadDuration::TooLong
+        | BadDuration::Negative => Refused::new(text, why),
     }
 }
 

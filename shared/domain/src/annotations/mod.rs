@@ -138,10 +138,7 @@ pub fn resolve(input: &Annotated<'_>, defaults: &Defaults, last_good: Option<&La
     reader.unknown_keys();
 
     let mode = if annotated {
-        match wished {
-            Mode::Act if reader.lost => Mode::Invalid(errors(&reader.problems)),
-            other => other,
-        }
+        if reader.lost && wished == Mode::Act { Mode::Invalid(errors(&reader.problems)) } else { wished }
     } else {
         reader.problems.push(not_annotated(input.place));
         Mode::Refused(Refusal::NotAnnotated)
