@@ -252,24 +252,4 @@ impl Drop for Busy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wake(stages: &str) -> Wake {
-        serde_json::from_str(&format!(r#"{{"revision":"default/a","firstWaiting":1000.5,{stages}}}"#)).unwrap()
-    }
-
-    #[test]
-    fn spans_need_every_stage() {
-        let whole = wake(r#""scaleCalled":1002.0,"probeSucceeded":3000.25,"firstByte":3004.25,"later":"ignored""#);
-        let (scale_call, first_byte) = (Duration::from_micros(1500), Duration::from_millis(4));
-        assert_eq!(whole.spans().unwrap(), Some(Spans { scale_call, first_byte }));
-        let open = wake(r#""scaleCalled":1002.0,"probeSucceeded":null"#);
-        assert_eq!(open.spans().unwrap(), None);
-    }
-
-    #[test]
-    fn a_stage_before_its_predecessor_is_an_error() {
-        assert!(wake(r#""scaleCalled":999.0,"probeSucceeded":3000.0,"firstByte":3001.0"#).spans().is_err());
-    }
-}
+mod tests;

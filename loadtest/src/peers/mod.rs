@@ -23,10 +23,6 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The core of the proxies.
-const PROXY_CORE: usize = 0;
-/// The core of backend and load generator.
-const LOAD_CORE: usize = 1;
 /// How long a process may take to answer its first request.
 const START_LIMIT: Duration = Duration::from_secs(15);
 
@@ -87,15 +83,16 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn measure(args: &Args) -> anyhow::Result<Outcome> {
-    pin::current_thread(LOAD_CORE).context("this benchmark needs two cores that it may choose")?;
+    let cores = pin::Cores::choose()?;
+    pin::current_thread(cores.load)?;
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let backend = backend(args).await?;
     let mut proxies = Vec::new();
     for peer in Peer::ALL.iter().filter(|peer| args.only.is_empty() || args.only.contains(peer)) {
         // A process inherits the affinity of the thread that starts it, so it is on its core from its first instruction.
-        pin::current_thread(PROXY_CORE)?;
+        pin::current_thread(cores.proxy)?;
         let started = proxy::start(*peer, args.activator.as_deref(), backend.address, folder.path());
-        pin::current_thread(LOAD_CORE)?;
+        pin::current_thread(cores.load)?;
         match started {
             Ok(Some(running)) => proxies.push(running),
             Ok(None) => output::notice(&format!("{peer}: not installed, skipped")),
