@@ -4,15 +4,16 @@
 
 use crate::board::Board;
 use crate::{Leadership, Platform, ScaleError};
+use domain::annotations::{Annotated, resolve};
+use domain::defaults::Defaults;
 use domain::{
-    Aggregation, Change, Endpoint, EndpointId, EndpointState, Limits, Manual, Mode, Refusal, Replicas, Resolved,
-    Revision, RevisionId, Route, ScaleTargetRef, ScalingSpec, Signal, SignalSpec,
+    Change, Endpoint, EndpointId, EndpointState, Mode, Refusal, Replicas, Revision, RevisionId, ScaleTargetRef,
 };
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 
 /// A platform that never changes.
@@ -68,49 +69,20 @@ impl Platform for FixedPlatform {
     }
 }
 
-/// A Deployment of the same name with no annotation at all: every setting has its built-in default.
+/// A Deployment of the same name with no annotation at all, acted on: every setting has its built-in default.
 #[must_use]
 pub fn default_revision(id: RevisionId) -> Revision {
+    let nothing = BTreeMap::new();
+    let annotated = Annotated { place: id.as_str(), metadata: &nothing, template: &nothing };
+    let resolution = resolve(&annotated, &Defaults::default(), None);
     Revision {
         target: ScaleTargetRef::deployment(id.namespace(), id.name()),
         id,
         mode: Mode::Act,
-        route: Route::default(),
-        limits: Limits::default(),
-        scaling: default_scaling(),
-        problems: Vec::new(),
-    }
-}
-
-/// Knative's defaults (knative-behaviour 2).
-fn default_scaling() -> ScalingSpec {
-    let limits = Limits::default();
-    let span = Resolved::default_value;
-    ScalingSpec {
-        signals: vec![SignalSpec {
-            signal: Signal::Concurrency,
-            total: Resolved::default_value(100.0),
-            utilization: Resolved::default_value(0.7),
-        }],
-        stable_window: span(Duration::from_secs(60)),
-        panic_window_percentage: Resolved::default_value(10.0),
-        panic_threshold_percentage: Resolved::default_value(200.0),
-        max_scale_up_rate: Resolved::default_value(1000.0),
-        max_scale_down_rate: Resolved::default_value(2.0),
-        scale_down_delay: span(Duration::ZERO),
-        min_scale: Resolved::default_value(Replicas::ZERO),
-        max_scale: Resolved::default_value(None),
-        initial_scale: Resolved::default_value(Replicas::ONE),
-        activation_scale: Resolved::default_value(None),
-        target_burst_capacity: Resolved::default_value(211.0),
-        enable_scale_to_zero: Resolved::default_value(true),
-        scale_to_zero_grace_period: span(Duration::from_secs(30)),
-        scale_to_zero_pod_retention_period: span(Duration::ZERO),
-        aggregation: Resolved::default_value(Aggregation::Linear),
-        exact: Resolved::default_value(false),
-        manual: Resolved::default_value(Manual::Resume),
-        start_deadline: limits.start_deadline,
-        drain_timeout: limits.drain_timeout,
+        route: resolution.route,
+        limits: resolution.limits,
+        scaling: resolution.scaling,
+        problems: resolution.problems,
     }
 }
 
