@@ -1,0 +1,30 @@
+//! The program itself: what it says and with which status it ends.
+
+use std::process::{Command, Output};
+
+fn autoscaler(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } =
+        Command::new(env!("CARGO_BIN_EXE_autoscaler")).args(arguments).output().unwrap();
+    (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
+}
+
+#[test]
+fn it_says_what_is_missing_instead_of_running_idle() {
+    let (status, said) = autoscaler(&[]);
+    assert_eq!(status, Some(64));
+    assert!(said.contains("Kubernetes") && said.contains("kpa run"), "{said}");
+}
+
+#[test]
+fn it_can_be_asked_what_it_is() {
+    let (status, said) = autoscaler(&["--version"]);
+    assert_eq!((status, said.trim()), (Some(0), concat!("autoscaler ", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(autoscaler(&["--help"]).0, Some(0));
+}
+
+#[test]
+fn wrong_use_is_told_apart_from_failure() {
+    let (status, said) = autoscaler(&["--colour"]);
+    assert_eq!(status, Some(64));
+    assert!(said.contains("--colour"), "{said}");
+}
