@@ -275,3 +275,6 @@ impl View {
         self.lists.insert(revision, (version, endpoints));
     }
 }
+
+#[cfg(test)]
+mod tests;
