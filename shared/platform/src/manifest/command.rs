@@ -40,8 +40,9 @@ fn words(text: &str) -> Result<Option<Vec<String>>, &'static str> {
                 word.get_or_insert_default();
             }
             (None, _) if c.is_whitespace() => {
-                shell |= c == '\n' && !rest.trim().is_empty() && !words.is_empty();
                 words.extend(word.take());
+                // A second line is a second command.
+                shell |= c == '\n' && !words.is_empty() && !rest.trim().is_empty();
             }
             (None, '|' | '&' | ';' | '<' | '>' | '(' | ')' | '$' | '`' | '\\' | '*' | '?' | '[' | ']' | '{' | '}') => {
                 shell = true;

@@ -313,6 +313,6 @@ fn mode(metadata: &ObjectMeta, resolution: &mut Resolution, config: &[Problem], 
             problems.extend(config.iter().cloned());
             Mode::Invalid(problems)
         }
-        other => other,
+        settled @ (Mode::Act | Mode::Shadow | Mode::Paused | Mode::Refused(_)) => settled,
     }
 }

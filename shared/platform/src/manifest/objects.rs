@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// How deep a `List` may hold lists.
 const LIST_DEPTH_MAX: usize = 4;
 
+/// The data of `config-autoscaler`, or why its document cannot be read.
+type ConfigData = Result<BTreeMap<String, String>, Problem>;
+
 /// Objects by kind.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
@@ -27,7 +30,7 @@ pub(super) struct Objects {
     pub(super) problems: Vec<Problem>,
     pub(super) ignored: Vec<Ignored>,
     /// Where the first `config-autoscaler` stands, and its data or what is wrong with it.
-    config: Option<(String, Result<BTreeMap<String, String>, Problem>)>,
+    config: Option<(String, ConfigData)>,
     /// A document that cannot be read, in a file that speaks of `config-autoscaler`: it may be the one.
     config_suspect: Option<Problem>,
     /// Files that hold a document that could not be read, with the problem.

@@ -106,7 +106,8 @@ fn target(port: &ServicePort, container: &Container) -> Option<u16> {
 
 fn probed(container: &Container) -> Option<u16> {
     let probe = container.readiness_probe.as_ref()?;
-    let port = probe.http_get.as_ref().map(|get| &get.port).or(probe.tcp_socket.as_ref().map(|tcp| &tcp.port))?;
+    let port =
+        probe.http_get.as_ref().map(|get| &get.port).or_else(|| probe.tcp_socket.as_ref().map(|tcp| &tcp.port))?;
     resolve(port, container)
 }
 
