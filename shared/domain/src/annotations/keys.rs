@@ -218,7 +218,7 @@ keys! {
         later "requests are sent to the replicas themselves";
     LOCAL_COMMAND = "kpa.dev/local-command", Kind::Text("a command, such as \"python server.py --port $PORT\""),
         default "none",
-        "What runs on one machine instead of the image. Split into words; run by /bin/sh -c when it holds shell syntax \
+        "What runs on one machine instead of the image, its command and its args. Split into words; run by /bin/sh -c when it holds shell syntax \
          (pipes, variables, globs). $(NAME) is expanded as in Kubernetes.";
     PLACEHOLDER = "kpa.dev/placeholder", Kind::Word(&["off", "on"]),
         default "off",

@@ -15,7 +15,9 @@ use super::{Entry, GPU, Options};
 use domain::annotations::{Annotated, LastGood, Resolution, resolve};
 use domain::defaults::Defaults;
 use domain::host::is_label;
-use domain::{Mode, Origin, Problem, Protocol, Refusal, Replicas, Resolved, Revision, RevisionId, ScaleTargetRef};
+use domain::{
+    Mode, Origin, Problem, Protocol, Refusal, Replicas, Resolved, Revision, RevisionId, ScaleTargetRef, Severity,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -26,6 +28,8 @@ use std::time::Duration;
 
 /// The annotation by which kubectl knows a pod's main container.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// The annotation that says what to run here.
+const LOCAL_COMMAND: &str = "kpa.dev/local-command";
 /// Containers that stand beside the one that serves.
 const SIDECARS: &[&str] = &[
     "istio-proxy",
@@ -214,8 +218,13 @@ fn command_of(
     let given = resolution
         .local_command
         .as_ref()
-        .map(|command| ("kpa.dev/local-command".to_owned(), command.value.as_str()))
+        .map(|command| (LOCAL_COMMAND.to_owned(), command.value.as_str()))
         .or_else(|| options.command_for(image).map(|command| (format!("--image {image}"), command)));
+    let refused = |problem: &Problem| problem.severity == Severity::Error && problem.key.contains(LOCAL_COMMAND);
+    if resolution.problems.iter().any(refused) {
+        // Reported with the annotations. What it was meant to replace must not run in its place.
+        return None;
+    }
     if let Some((key, text)) = given {
         return match command::argv(text) {
             Ok(argv) => Some(argv),

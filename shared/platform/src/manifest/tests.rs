@@ -451,6 +451,28 @@ fn age_outlives_edits() {
     assert!(rank("b") < rank("a"), "b was there first");
 }
 
+#[test]
+fn a_refused_local_command_lets_nothing_else_run() {
+    let wrong = app("a", &[("kpa.dev/local-command", " ")], RUN);
+    assert!(read(&wrong).entries.is_empty());
+    let states = edit(&[&app("a", &[("kpa.dev/local-command", "mine")], RUN), &wrong]);
+    assert_eq!(only(&states[1]).workload.command, ["mine"]);
+}
+
+#[test]
+fn hostile_files_are_refused_in_time() {
+    let laughs: String =
+        (1..30).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
+    let laughs = format!("a0: &a0 [x,x,x]\n{laughs}kind: List\n");
+    for text in [laughs, "[".repeat(200_000), "{a: ".repeat(100_000), "- ".repeat(100_000), "a".repeat(9 << 20)] {
+        for path in ["x.yaml", "x.json"] {
+            let manifests = load(&[source(path, &text)], &Options::default(), None);
+            assert!(manifests.entries.is_empty() && !manifests.problems.is_empty(), "{path} {:.20}", text);
+            assert!(manifests.problems[0].to_string().len() < 1_000);
+        }
+    }
+}
+
 /// The file of the repository.
 #[test]
 fn the_config_file_parses_and_equals_the_defaults() {
