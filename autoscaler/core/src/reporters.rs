@@ -207,6 +207,15 @@ impl Reporters {
         Some(sum)
     }
 
+    /// Requests in flight per endpoint, of every reporter that said.
+    pub fn endpoints_of<'a>(
+        &'a self,
+        now: Timestamp,
+        revision: &'a RevisionId,
+    ) -> impl Iterator<Item = &'a (EndpointId, u32)> {
+        self.counted(now).filter_map(move |reporter| reporter.entry(revision)).flat_map(|entry| &entry.endpoints)
+    }
+
     /// Whether every live reporter has said that it no longer sends to `endpoint`.
     #[must_use]
     pub fn drained(&self, now: Timestamp, revision: &RevisionId, endpoint: &EndpointId) -> bool {

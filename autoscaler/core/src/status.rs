@@ -2,8 +2,9 @@
 //!
 //! Invariant: a copy of what the brain knows at one moment; nothing here decides.
 
-use domain::{EndpointId, Mode, Origin, Problem, Replicas, RevisionId, Why};
+use domain::{EndpointId, Limits, Mode, Origin, Problem, Replicas, Resolved, RevisionId, ScalingSpec, Why};
 use serde::Serialize;
+use std::time::Duration;
 
 /// One revision as `kpa get` shows it. Serialised in camelCase.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -148,4 +149,67 @@ pub struct Kept {
     pub until: domain::Timestamp,
     /// How many times it was made in a row.
     pub times: u32,
+}
+
+/// Every setting in force, in the order of the documentation.
+#[must_use]
+pub fn settings(scaling: &ScalingSpec, limits: &Limits) -> Vec<Setting> {
+    fn show<T>(key: &'static str, resolved: &Resolved<T>, text: impl FnOnce(&T) -> String) -> Setting {
+        Setting { key, value: text(&resolved.value), origin: resolved.origin }
+    }
+    fn plain<T: ToString>(key: &'static str, resolved: &Resolved<T>) -> Setting {
+        show(key, resolved, ToString::to_string)
+    }
+    fn count(key: &'static str, resolved: &Resolved<Option<Replicas>>) -> Setting {
+        show(key, resolved, |count| count.map_or_else(|| "0".to_owned(), |count| count.to_string()))
+    }
+    fn span(key: &'static str, resolved: &Resolved<Duration>) -> Setting {
+        show(key, resolved, |span| format!("{}s", span.as_secs_f64()))
+    }
+    fn off(key: &'static str, resolved: &Resolved<Option<Duration>>) -> Setting {
+        show(key, resolved, |span| span.map_or_else(|| "off".to_owned(), |span| format!("{}s", span.as_secs_f64())))
+    }
+    let mut settings = Vec::new();
+    for signal in &scaling.signals {
+        settings.push(Setting { key: "metric", value: signal.signal.to_string(), origin: signal.total.origin });
+        settings.push(plain("target", &signal.total));
+        settings.push(show("target-utilization-percentage", &signal.utilization, |share| {
+            format!("{}", (share * 1e6).round() / 1e4)
+        }));
+    }
+    settings.extend([
+        plain("min-scale", &scaling.min_scale),
+        count("max-scale", &scaling.max_scale),
+        plain("initial-scale", &scaling.initial_scale),
+        count("activation-scale", &scaling.activation_scale),
+        span("window", &scaling.stable_window),
+        plain("panic-window-percentage", &scaling.panic_window_percentage),
+        plain("panic-threshold-percentage", &scaling.panic_threshold_percentage),
+        plain("max-scale-up-rate", &scaling.max_scale_up_rate),
+        plain("max-scale-down-rate", &scaling.max_scale_down_rate),
+        span("scale-down-delay", &scaling.scale_down_delay),
+        plain("enable-scale-to-zero", &scaling.enable_scale_to_zero),
+        span("scale-to-zero-grace-period", &scaling.scale_to_zero_grace_period),
+        span("scale-to-zero-pod-retention-period", &scaling.scale_to_zero_pod_retention_period),
+        plain("metric-aggregation-algorithm", &scaling.aggregation),
+        plain("target-burst-capacity", &scaling.target_burst_capacity),
+        plain("exact", &scaling.exact),
+        plain("manual", &scaling.manual),
+        span("start-deadline", &scaling.start_deadline),
+        span("drain-timeout", &scaling.drain_timeout),
+        show("container-concurrency", &limits.container_concurrency, |limit| {
+            limit.map_or_else(|| "0".to_owned(), |limit| limit.to_string())
+        }),
+        plain("protocol", &limits.protocol),
+        plain("queue-depth", &limits.queue_depth),
+        span("queue-timeout", &limits.queue_timeout),
+        span("connect-timeout", &limits.connect_timeout),
+        span("upstream-idle-timeout", &limits.upstream_idle_timeout),
+        plain("on-disconnect", &limits.on_disconnect),
+        off("response-start-timeout", &limits.response_start_timeout),
+        off("idle-timeout", &limits.idle_timeout),
+        off("timeout", &limits.timeout),
+        plain("load-balancing", &limits.load_balancing),
+    ]);
+    settings
 }

@@ -53,3 +53,19 @@ pub(crate) fn revision(name: &str, scaling: ScalingSpec) -> Revision {
 pub(crate) fn applied(revision: Revision) -> domain::Change {
     domain::Change::Applied(Arc::new(revision))
 }
+
+/// A calm observation of an awake revision.
+pub(crate) fn seen(ready: u32, stable: f64, panic: f64) -> crate::decide::Observation {
+    crate::decide::Observation {
+        trigger: domain::why::Trigger::Tick,
+        ready: Replicas::new(ready),
+        requested: Replicas::new(ready),
+        concurrency: Some(crate::window::Reading { stable, panic }),
+        rps: Some(crate::window::Reading { stable: 0.0, panic: 0.0 }),
+        delay: None,
+        initialised: true,
+        idleness: domain::why::Idleness::Spent,
+        backlog: None,
+        hold: None,
+    }
+}

@@ -1,7 +1,7 @@
 use super::*;
 use crate::delay::DelayWindow;
 use crate::recompute::recompute;
-use crate::testing::spec;
+use crate::testing::{seen, spec};
 use domain::why::PanicStep;
 use domain::{Resolved, SignalSpec};
 use proptest::prelude::*;
@@ -9,21 +9,6 @@ use std::time::Duration;
 
 fn at(secs: u64) -> Timestamp {
     Timestamp::from_secs(secs)
-}
-
-fn seen(ready: u32, stable: f64, panic: f64) -> Observation {
-    Observation {
-        trigger: Trigger::Tick,
-        ready: Replicas::new(ready),
-        requested: Replicas::new(ready),
-        concurrency: Some(Reading { stable, panic }),
-        rps: Some(Reading { stable: 0.0, panic: 0.0 }),
-        delay: None,
-        initialised: true,
-        idleness: Idleness::Spent,
-        backlog: None,
-        hold: None,
-    }
 }
 
 fn set<T>(value: T) -> Resolved<T> {

@@ -1,0 +1,330 @@
+//! One revision's state: what was measured, what was decided, what the platform shows.
+//!
+//! Invariant: windows, panic and delay change on the regular tick and on Knative's poke only; everything else re-applies
+//! limits to the last evaluation. What is asked for is compared with what the platform shows, never remembered as sent.
+
+use crate::decide::{Memory, Observation, conclude, decide, next_check, unknown};
+use crate::delay::DelayWindow;
+use crate::drain::Drain;
+use crate::event::BrainSettings;
+use crate::idle::Idle;
+use crate::proposal::backlog::{self, backlog};
+use crate::reporters::{Coverage, Effect, Load, Reporters, Span};
+use crate::window::{Collection, Sample};
+use domain::why::{Backlog, Hold, Idleness, Trigger};
+use domain::{Endpoint, EndpointId, Mode, Origin, Replicas, Revision, Timestamp, Trouble, Why};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod settle;
+mod view;
+
+/// What a revision needs to know of the rest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) reporters: &'a Reporters,
+    pub(crate) settings: &'a BrainSettings,
+    /// This process may act, and everything known has been told.
+    pub(crate) acting: bool,
+}
+
+/// A count that was asked for and is not shown by the platform yet.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    to: Replicas,
+    at: Timestamp,
+}
+
+#[derive(Debug)]
+pub(crate) struct Scaled {
+    revision: Arc<Revision>,
+    first_seen: Timestamp,
+    /// The platform has told its counts.
+    counted: bool,
+    requested: Replicas,
+    ready: Replicas,
+    trouble: Option<Trouble>,
+    endpoints: Arc<[Endpoint]>,
+    last_busy: BTreeMap<EndpointId, Timestamp>,
+    rings: Option<Collection>,
+    /// The first second whose data is known for this revision.
+    covered_from: u64,
+    memory: Memory,
+    delay: Option<DelayWindow>,
+    /// What Knative would publish: the last valid evaluation before bounds.
+    desired: Option<Replicas>,
+    why: Option<Why>,
+    floor: Option<(Backlog, u8)>,
+    idle: Idle,
+    initialised: bool,
+    traffic_seen: bool,
+    drain: Option<Drain>,
+    asked: Option<Asked>,
+    last_error: Option<String>,
+    stories: Vec<crate::event::Happening>,
+}
+
+impl Scaled {
+    pub(crate) fn new(now: Timestamp, revision: Arc<Revision>, fresh: bool) -> Self {
+        Self {
+            delay: DelayWindow::new(*revision.scaling.scale_down_delay),
+            revision,
+            first_seen: now,
+            counted: false,
+            requested: Replicas::ZERO,
+            ready: Replicas::ZERO,
+            trouble: None,
+            endpoints: Arc::new([]),
+            last_busy: BTreeMap::new(),
+            rings: None,
+            covered_from: 0,
+            memory: Memory::default(),
+            desired: None,
+            why: None,
+            floor: None,
+            idle: Idle::default(),
+            initialised: !fresh,
+            traffic_seen: false,
+            drain: None,
+            asked: None,
+            last_error: None,
+            stories: Vec::new(),
+        }
+    }
+
+    /// Its settings changed.
+    pub(crate) fn apply(&mut self, context: Context<'_>, revision: Arc<Revision>) {
+        self.revision = revision;
+        if let Some(rings) = &mut self.rings {
+            rings.resize(&self.revision.scaling, context.now.whole_seconds());
+        }
+        self.recheck(context, Trigger::Recheck);
+    }
+
+    pub(crate) fn set_endpoints(&mut self, endpoints: Arc<[Endpoint]>) {
+        self.last_busy.retain(|id, _| endpoints.iter().any(|endpoint| endpoint.id == *id));
+        self.endpoints = endpoints;
+    }
+
+    /// The platform shows other counts. They trigger no evaluation (engineering 26).
+    pub(crate) fn set_replicas(
+        &mut self,
+        context: Context<'_>,
+        requested: Replicas,
+        ready: Replicas,
+        trouble: Option<Trouble>,
+    ) {
+        let now = context.now;
+        if !self.counted {
+            self.counted = true;
+            self.memory = Memory::at_creation(now, ready);
+            // Asleep is a decision: the first request pokes it.
+            self.desired = requested.is_zero().then_some(Replicas::ZERO);
+        }
+        if self.asked.is_some_and(|asked| asked.to == requested) {
+            self.asked = None;
+        }
+        (self.requested, self.ready, self.trouble) = (requested, ready, trouble);
+        if ready >= self.revision.scaling.initial_scale.max(*self.revision.scaling.min_scale) {
+            self.initialised = true;
+        }
+        let turn = self.idle.replicas(now, requested, ready);
+        self.tell_turn(turn);
+        self.recheck(context, Trigger::Recheck);
+    }
+
+    /// Takes in what a frame said of it. Returns whether Knative would poke: load on a decision for zero.
+    pub(crate) fn record(&mut self, now: Timestamp, effect: &Effect) -> bool {
+        if effect.active {
+            self.traffic_seen = true;
+            self.idle.active(now);
+        }
+        if let Some(span) = effect.span {
+            self.record_span(span);
+        }
+        effect.active && self.desired == Some(Replicas::ZERO)
+    }
+
+    fn record_span(&mut self, span: Span) {
+        if span.seconds() > self.revision.scaling.stable_window.as_secs() {
+            // Longer than the window: how it was spread is not known, so counting starts again.
+            self.covered_from = span.last;
+            return;
+        }
+        let quiet = span.concurrency <= 0.0 && span.requests <= 0.0;
+        if self.rings.is_none() && quiet && self.requested.is_zero() {
+            return;
+        }
+        let rings = self.rings.get_or_insert_with(|| Collection::new(&self.revision.scaling));
+        span.samples().for_each(|sample| rings.record(sample));
+    }
+
+    pub(crate) fn note_busy<'a>(&mut self, now: Timestamp, endpoints: impl Iterator<Item = &'a (EndpointId, u32)>) {
+        for (id, load) in endpoints {
+            if *load > 0 && self.endpoints.iter().any(|endpoint| endpoint.id == *id) {
+                self.last_busy.insert(id.clone(), now);
+            }
+        }
+    }
+
+    /// Whether it has a slot: one that is asleep costs nothing.
+    pub(crate) fn awake(&self, context: Context<'_>) -> bool {
+        let load = context.reporters.load(context.now, &self.revision.id).total();
+        !self.requested.is_zero()
+            || load > 0
+            || self.desired != Some(Replicas::ZERO)
+            || self.idle.retry_at().is_some()
+            || self.rings.as_ref().is_some_and(|rings| !rings.is_empty(context.reporters.closed()))
+    }
+
+    pub(crate) fn sleep(&mut self) {
+        self.rings = None;
+        self.last_busy.clear();
+    }
+
+    /// The regular 2 s tick.
+    pub(crate) fn tick(&mut self, context: Context<'_>) {
+        if !self.counted {
+            return;
+        }
+        let permanent = self.trouble.as_ref().is_some_and(|trouble| trouble.permanent);
+        let turn = self.idle.tick(context.now, &self.revision.scaling, permanent);
+        self.tell_turn(turn);
+        self.floor = self.floor.and_then(|(floor, ticks)| (ticks > 1).then(|| (floor, ticks - 1)));
+        let closed = context.reporters.closed();
+        let mut rings = self.rings.take().unwrap_or_else(|| Collection::new(&self.revision.scaling));
+        rings.advance(closed);
+        self.evaluate(context, Trigger::Tick, &rings, closed);
+        self.rings = Some(rings);
+    }
+
+    /// Knative's poke: the last decision was zero and there is load. The newest load stands in for the open second.
+    pub(crate) fn poke(&mut self, context: Context<'_>, arrived: u64) {
+        if !self.counted {
+            return;
+        }
+        let mut rings = self.rings.clone().unwrap_or_else(|| Collection::new(&self.revision.scaling));
+        let load = context.reporters.load(context.now, &self.revision.id).total();
+        let mut second = context.reporters.closed().max(rings.newest().unwrap_or(0));
+        if load > 0 {
+            second = context.now.whole_seconds().max(second + 1);
+            #[expect(clippy::cast_precision_loss, reason = "requests of one second")]
+            rings.record(Sample { second, concurrency: f64::from(load), requests: arrived.max(1) as f64 });
+        }
+        self.evaluate(context, Trigger::Poke, &rings, second);
+    }
+
+    /// An urgent frame: only a floor, so that the windowed state stays Knative's.
+    pub(crate) fn raise_floor(&mut self, context: Context<'_>) {
+        let load = context.reporters.load(context.now, &self.revision.id).total();
+        let Some(new) = backlog(&self.revision.scaling, load, self.ready) else { return };
+        if self.floor.is_none_or(|(old, _)| new.replicas >= old.replicas) {
+            self.floor = Some((new, backlog::TICKS));
+        }
+        self.recheck(context, Trigger::Urgent);
+    }
+
+    fn evaluate(&mut self, context: Context<'_>, trigger: Trigger, rings: &Collection, second: u64) {
+        let (now, spec) = (context.now, &self.revision.scaling);
+        let seen = Observation {
+            concurrency: rings.reading(domain::Signal::Concurrency, second),
+            rps: rings.reading(domain::Signal::Rps, second),
+            delay: self.delay.as_ref().and_then(|delay| delay.floor(now)),
+            ..self.observe(context, trigger)
+        };
+        let decision = decide(now, spec, &self.memory, &seen);
+        self.memory = decision.after;
+        if let (Some(delay), Some(undelayed)) = (&mut self.delay, decision.undelayed) {
+            delay.record(now, undelayed);
+        }
+        if decision.why.desired.is_some() {
+            self.desired = decision.why.desired;
+        }
+        self.idle.decided(now, spec, self.desired);
+        self.why = Some(decision.why);
+    }
+
+    /// Applies today's limits to the last evaluation.
+    pub(crate) fn recheck(&mut self, context: Context<'_>, trigger: Trigger) {
+        if !self.counted {
+            return;
+        }
+        self.idle.expire(context.now, self.requested);
+        let seen = self.observe(context, trigger);
+        let spec = &self.revision.scaling;
+        let asleep = || Why { desired: self.desired, ..unknown(context.now, spec, &seen) };
+        let last = self.why.unwrap_or_else(asleep);
+        self.why = Some(conclude(context.now, spec, &last, &seen));
+    }
+
+    fn observe(&self, context: Context<'_>, trigger: Trigger) -> Observation {
+        Observation {
+            trigger,
+            ready: self.ready,
+            requested: self.requested,
+            concurrency: None,
+            rps: None,
+            delay: None,
+            initialised: self.initialised,
+            idleness: self.idle.verdict(context.now, &self.revision.scaling),
+            backlog: self.floor.map(|(floor, _)| floor),
+            hold: self.hold(context),
+        }
+    }
+
+    /// Why nothing may shrink, if so.
+    fn hold(&self, context: Context<'_>) -> Option<Hold> {
+        let Context { now, reporters, settings, .. } = context;
+        let spec = &self.revision.scaling;
+        if matches!(self.revision.mode, Mode::Invalid(_)) {
+            return Some(Hold::Invalid);
+        }
+        match reporters.coverage(now, &self.revision.id, *spec.stable_window) {
+            Coverage::NoReporters => return Some(Hold::NoReporters),
+            Coverage::Partial { .. } => return Some(Hold::PartialCoverage),
+            Coverage::Full => {}
+        }
+        let covered_from = reporters.covered_from(now).max(self.covered_from);
+        if reporters.closed() < covered_from + spec.stable_window.as_secs() {
+            return Some(Hold::WarmingUp);
+        }
+        let unseen = settings.unseen_traffic_holds && !self.traffic_seen && spec.min_scale.origin == Origin::Default;
+        unseen.then_some(Hold::TrafficNotSeen)
+    }
+
+    /// When a limit passes between two ticks.
+    fn due(&self, now: Timestamp) -> bool {
+        self.why.as_ref().and_then(next_check).is_some_and(|at| at <= now)
+    }
+
+    pub(crate) fn load(&self, context: Context<'_>) -> Load {
+        context.reporters.load(context.now, &self.revision.id)
+    }
+
+    pub(crate) const fn why(&self) -> Option<&Why> {
+        self.why.as_ref()
+    }
+
+    pub(crate) const fn drain(&self) -> Option<&Drain> {
+        self.drain.as_ref()
+    }
+
+    /// Its start failed: the reason, and when the next may be tried.
+    pub(crate) fn start_failure(&self) -> Option<(String, Timestamp)> {
+        let until = self.idle.retry_at()?;
+        let reason = match &self.trouble {
+            Some(trouble) => format!("{}: {}", trouble.reason, trouble.message),
+            None => "no replica became ready within the start deadline".to_owned(),
+        };
+        Some((reason, until))
+    }
+
+    /// Whether it is worth a look every 100 ms.
+    pub(crate) fn needs_attention(&self) -> bool {
+        self.drain.is_some()
+            || self.asked.is_some()
+            || self.why.as_ref().is_some_and(|why| why.replicas != self.requested || next_check(why).is_some())
+            || matches!(self.why.as_ref().map(|why| why.idleness), Some(Idleness::Failed { .. }))
+    }
+}

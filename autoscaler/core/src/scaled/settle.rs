@@ -1,0 +1,185 @@
+//! From what is wanted to what is asked of the platform.
+//!
+//! Invariant: raises go out at once, lowerings only after their drain; the same count is asked for at most once a second
+//! while the platform does not show it.
+
+use super::{Asked, Context, Scaled};
+use crate::decide::conclude;
+use crate::drain::{Drain, Facts};
+use crate::event::{Command, Happening, Story};
+use crate::idle::Turn;
+use crate::reporters::Reporters;
+use domain::why::{Idleness, Trigger};
+use domain::{EndpointId, Mode, Replicas, RevisionId, Timestamp, Why};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time before the same count is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long before the end of the retention period the last replica is announced: two regular frames are needed until
+/// its leaving is confirmed, and that shall not make the way to zero longer.
+const ANNOUNCE: Duration = Duration::from_millis(1500);
+
+struct Seen<'a> {
+    now: Timestamp,
+    revision: &'a RevisionId,
+    reporters: &'a Reporters,
+    last_busy: &'a BTreeMap<EndpointId, Timestamp>,
+}
+
+impl Facts for Seen<'_> {
+    fn drained(&self, endpoint: &EndpointId) -> bool {
+        self.reporters.drained(self.now, self.revision, endpoint)
+    }
+    fn load_on(&self, endpoint: &EndpointId) -> Option<u32> {
+        self.reporters.load_on(self.now, self.revision, endpoint)
+    }
+    fn last_busy(&self, endpoint: &EndpointId) -> Option<Timestamp> {
+        self.last_busy.get(endpoint).copied()
+    }
+}
+
+impl Scaled {
+    /// Asks for what is wanted, as far as this process and the mode allow.
+    pub(crate) fn settle(&mut self, context: Context<'_>, commands: &mut Vec<Command>) {
+        if self.due(context.now) {
+            self.recheck(context, Trigger::Recheck);
+        }
+        if context.acting && self.counted {
+            match self.revision.mode {
+                Mode::Act | Mode::Invalid(_) => self.pursue(context, commands),
+                Mode::Paused | Mode::Refused(_) => self.wake_once(context, commands),
+                Mode::Shadow => self.drain = None,
+            }
+        } else {
+            self.drain = None;
+            self.asked = None;
+        }
+        let revision = &self.revision.id;
+        commands
+            .extend(self.stories.drain(..).map(|what| Command::Tell(Story { revision: Some(revision.clone()), what })));
+    }
+
+    fn pursue(&mut self, context: Context<'_>, commands: &mut Vec<Command>) {
+        let Some(why) = self.why else { return };
+        let wanted = why.replicas;
+        if wanted > self.requested {
+            self.drain = None;
+            self.ask(context.now, wanted, Vec::new(), why, commands);
+        } else if wanted < self.requested && self.revision.mode.may_shrink() {
+            self.shrink(context, wanted, context.now, why, commands);
+        } else if let Some((zero, until)) = self.leaves_soon(context, &why) {
+            self.shrink(context, Replicas::ZERO, until, zero, commands);
+        } else {
+            let lingers = |drain: &Drain| drain.lingers(context.now, self.requested, &self.endpoints);
+            if !self.drain.as_ref().is_some_and(lingers) {
+                self.drain = None;
+            }
+            match self.asked {
+                Some(asked) if asked.to == self.requested => self.asked = None,
+                // A lowering that is no longer wanted may still be under way: take it back.
+                Some(_) => {
+                    self.ask(context.now, self.requested, Vec::new(), why, commands);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The last replica only waits for its retention period, which is nearly over.
+    fn leaves_soon(&self, context: Context<'_>, why: &Why) -> Option<(Why, Timestamp)> {
+        let Idleness::Retained { until } = why.idleness else { return None };
+        let soon = context.now + ANNOUNCE >= until && !self.requested.is_zero() && self.revision.mode.may_shrink();
+        if !soon {
+            return None;
+        }
+        let seen = crate::decide::Observation { idleness: Idleness::Spent, ..self.observe(context, Trigger::Recheck) };
+        let zero = conclude(context.now, &self.revision.scaling, why, &seen);
+        zero.replicas.is_zero().then_some((zero, until))
+    }
+
+    fn shrink(
+        &mut self,
+        context: Context<'_>,
+        to: Replicas,
+        not_before: Timestamp,
+        why: Why,
+        commands: &mut Vec<Command>,
+    ) {
+        let Context { now, reporters, .. } = context;
+        let facts = Seen { now, revision: &self.revision.id, reporters, last_busy: &self.last_busy };
+        let drain = self.drain.get_or_insert_with(|| Drain::new(now));
+        drain.aim(now, (self.requested, to), not_before, &self.endpoints, &facts);
+        let timeout = *self.revision.scaling.drain_timeout;
+        let Some(leave) = drain.ready(now, self.requested, &self.endpoints, timeout, &facts) else { return };
+        if self.ask(now, leave.to, leave.victims, why, commands) {
+            let cut = leave.cut.into_iter().map(|(endpoint, load)| Happening::DrainTimedOut { endpoint, load });
+            self.stories.extend(cut);
+        }
+    }
+
+    /// A paused or refused revision at zero is woken to one, so that no request hangs (kpa-behaviour 1.8).
+    fn wake_once(&mut self, context: Context<'_>, commands: &mut Vec<Command>) {
+        self.drain = None;
+        if !self.requested.is_zero() || self.load(context).total() == 0 {
+            return;
+        }
+        let Some(last) = self.why else { return };
+        let why = Why { at: context.now, trigger: Trigger::Wake, replicas: Replicas::ONE, ..last };
+        self.ask(context.now, Replicas::ONE, Vec::new(), why, commands);
+    }
+
+    /// Returns whether the command went out.
+    fn ask(
+        &mut self,
+        now: Timestamp,
+        to: Replicas,
+        remove_first: Vec<EndpointId>,
+        why: Why,
+        commands: &mut Vec<Command>,
+    ) -> bool {
+        let repeated = self.asked.filter(|asked| asked.to == to);
+        if repeated.is_some_and(|asked| now.since(asked.at) < ASK_AGAIN) {
+            return false;
+        }
+        let from = self.requested;
+        let why = Arc::new(why);
+        if repeated.is_none() && from != to {
+            if from.is_zero() {
+                self.stories.push(Happening::Woken);
+                self.idle.woken(now);
+            }
+            self.stories.push(Happening::Scaled { from, to, why: Arc::clone(&why) });
+            if to.is_zero() {
+                self.stories.push(Happening::Asleep);
+            }
+        }
+        self.asked = Some(Asked { to, at: now });
+        commands.push(Command::Scale {
+            revision: self.revision.id.clone(),
+            target: self.revision.target.clone(),
+            from,
+            to,
+            remove_first,
+            why,
+        });
+        true
+    }
+
+    /// A scale call ended. What is still wanted is asked for again; a count that somebody else wrote comes as a change.
+    pub(crate) fn scale_done(&mut self, error: Option<String>) {
+        self.last_error = error;
+    }
+
+    pub(super) fn tell_turn(&mut self, turn: Option<Turn>) {
+        match turn {
+            Some(Turn::Ready(after)) => self.stories.push(Happening::Ready { after }),
+            Some(Turn::Failed(retry_after)) => {
+                let reason = self.start_failure().map(|(reason, _)| reason).unwrap_or_default();
+                self.stories.push(Happening::StartFailed { reason, retry_after });
+            }
+            None => {}
+        }
+    }
+}

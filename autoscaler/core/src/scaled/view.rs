@@ -1,0 +1,127 @@
+//! A revision's state as a person sees it.
+//!
+//! Invariant: only reads.
+
+use super::{Context, Scaled};
+use crate::reporters::Coverage;
+use crate::status::{Activity, Condition, RevisionStatus, settings};
+use domain::why::{Idleness, Trigger};
+use domain::{Mode, Signal, SignalSpec, Timestamp, Why};
+
+impl Scaled {
+    pub(crate) fn status(&self, context: Context<'_>) -> RevisionStatus {
+        let (now, revision) = (context.now, &self.revision);
+        let load = self.load(context);
+        let seconds_until = |at: Timestamp| at.since(now).as_secs_f64();
+        RevisionStatus {
+            id: revision.id.clone(),
+            name: revision.id.name().to_owned(),
+            namespace: revision.id.namespace().to_owned(),
+            reference: revision.target.to_string(),
+            targets: revision.scaling.signals.iter().map(|signal| self.target(signal)).collect::<Vec<_>>().join(", "),
+            min_pods: *revision.scaling.min_scale,
+            max_pods: *revision.scaling.max_scale,
+            replicas: self.requested,
+            age_seconds: now.since(self.first_seen).as_secs(),
+            ready: self.ready,
+            mode: self.activity(),
+            in_flight: load.in_flight,
+            queued: load.queued,
+            reason: self.reason(),
+            wanted: self.why.map_or(self.requested, |why| why.replicas),
+            management: revision.mode.clone(),
+            last_decision: self.why,
+            panicking_seconds: self.memory.panic_since.map(|since| now.since(since).as_secs_f64()),
+            draining: self.drain.iter().flat_map(|drain| drain.victims().cloned()).collect(),
+            retry_after_seconds: self.idle.retry_at().map(seconds_until),
+            settings: settings(&revision.scaling, &revision.limits),
+            problems: revision.problems.clone(),
+            conditions: self.conditions(context),
+        }
+    }
+
+    /// The average of one ready replica over its target, as `kubectl get hpa` shows it.
+    fn target(&self, signal: &SignalSpec) -> String {
+        let number = |value: f64| format!("{}", (value * 100.0).round() / 100.0);
+        let reading = self.why.and_then(|why| {
+            let demand = why.demand?.stable;
+            (demand.signal == signal.signal).then(|| demand.reading / f64::from(why.ready.get().max(1)))
+        });
+        let unit = match signal.signal {
+            Signal::Concurrency => "",
+            Signal::Rps => " rps",
+            Signal::Cpu => "% cpu",
+            Signal::Memory => "Mi",
+        };
+        format!("{}/{}{unit}", reading.map_or_else(|| "<unknown>".to_owned(), number), number(signal.target()))
+    }
+
+    fn activity(&self) -> Activity {
+        match &self.revision.mode {
+            Mode::Paused => return Activity::Paused,
+            Mode::Shadow => return Activity::Shadow,
+            Mode::Refused(_) => return Activity::Refused,
+            Mode::Invalid(_) => return Activity::Invalid,
+            Mode::Act => {}
+        }
+        let Some(why) = &self.why else { return Activity::Holding };
+        match why.idleness {
+            Idleness::Failed { .. } => Activity::StartFailed,
+            Idleness::Asleep if why.replicas.is_zero() => Activity::Asleep,
+            Idleness::Asleep | Idleness::Starting => Activity::Starting,
+            _ if self.drain.as_ref().is_some_and(|drain| drain.to() < self.requested) => Activity::Draining,
+            _ if why.panic.panicking() => Activity::Panic,
+            _ if why.hold.is_some() && why.desired.is_none_or(|desired| desired < self.requested) => Activity::Holding,
+            Idleness::Young { .. } | Idleness::Retained { .. } | Idleness::Spent
+                if why.desired == Some(domain::Replicas::ZERO) =>
+            {
+                Activity::Idle
+            }
+            Idleness::Young { .. } | Idleness::Retained { .. } | Idleness::Spent => Activity::Stable,
+        }
+    }
+
+    fn reason(&self) -> String {
+        match (&self.why, &self.trouble) {
+            (_, Some(trouble)) if self.ready.is_zero() && !self.requested.is_zero() => {
+                format!("{}: {}", trouble.reason, trouble.message)
+            }
+            (Some(Why { idleness: Idleness::Asleep, trigger, replicas, .. }), _)
+                if replicas.is_zero() && *trigger != Trigger::Wake =>
+            {
+                "no requests".to_owned()
+            }
+            (Some(why), _) => why.to_string(),
+            (None, _) => "the platform has not told its counts yet".to_owned(),
+        }
+    }
+
+    fn conditions(&self, context: Context<'_>) -> Vec<Condition> {
+        let Context { now, reporters, .. } = context;
+        let window = *self.revision.scaling.stable_window;
+        let (status, reason, message, since) = match reporters.coverage(now, &self.revision.id, window) {
+            Coverage::Full => (true, "Full", String::new(), None),
+            Coverage::Partial { reporter, since } => {
+                (false, "Partial", format!("activator {reporter} is silent; nothing it may carry shrinks"), since)
+            }
+            Coverage::NoReporters => (false, "NoReporters", "no activator is listed; nothing shrinks".to_owned(), None),
+        };
+        let since_seconds = since.map(|since| now.since(since).as_secs());
+        let mut conditions =
+            vec![Condition { kind: "Coverage", status, reason: reason.to_owned(), message, since_seconds }];
+        let mut bad = |kind, reason: String, message: String| {
+            conditions.push(Condition { kind, status: false, reason, message, since_seconds: None });
+        };
+        if let Some((reason, until)) = self.start_failure() {
+            let pause = until.since(now).as_secs();
+            bad("Started", "StartFailed".to_owned(), format!("{reason}; the next start may be tried in {pause} s"));
+        }
+        if let Some(trouble) = &self.trouble {
+            bad("Replicas", trouble.reason.clone(), trouble.message.clone());
+        }
+        if let Some(error) = &self.last_error {
+            bad("Scaled", "ScaleFailed".to_owned(), error.clone());
+        }
+        conditions
+    }
+}
