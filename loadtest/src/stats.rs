@@ -31,6 +31,12 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NANOS));
     }
 
+    /// Those of `other` as well.
+    pub fn merge(&mut self, other: &Self) {
+        // Fails only on another range of values, and there is one constructor.
+        let _ = self.0.add(&other.0);
+    }
+
     /// How many were recorded.
     #[must_use]
     pub fn len(&self) -> u64 {

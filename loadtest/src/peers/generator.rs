@@ -1,12 +1,14 @@
-//! A closed loop over keep-alive connections for one fixed GET, at the cost of one write and one read per request.
+//! Load over keep-alive connections for one fixed GET, at the cost of one write and one read per request.
 //!
-//! Invariant: exactly one request is in flight on each connection, and only answers read to their end count.
+//! Invariant: at most one request is in flight on a connection, and only answers read to their end count.
 
+use super::pacer::Pacer;
 use crate::net;
+use crate::run::Schedule;
 use crate::stats::Latencies;
 use anyhow::{Context as _, bail};
 use futures_util::future::join_all;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,14 +21,14 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// How much load.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
-    /// Connections, and so requests in flight.
+    /// Connections, and so requests in flight at most.
     pub(super) connections: usize,
     /// For how long.
     pub(super) length: Duration,
 }
 
 /// What the load saw.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Answers with status 200.
     pub(super) requests: u64,
@@ -38,39 +40,84 @@ pub(super) struct Seen {
     pub(super) elapsed: Duration,
 }
 
-/// Loads `address` with `request`. All connections are made, and have answered once, before the clock starts.
+/// Loads `address` with `request`, each connection with the next one as soon as it has the answer.
 pub(super) async fn run(address: SocketAddr, request: &[u8], load: Load) -> anyhow::Result<Seen> {
-    let mut connections = Vec::with_capacity(load.connections);
-    for _ in 0..load.connections {
-        let mut connection = Connection::open(address).await?;
-        connection.exchange(request).await?;
-        connections.push(connection);
-    }
+    let connections = open(address, request, load.connections).await?;
     let started = Instant::now();
     let until = started + load.length;
-    let seen = RefCell::new(Seen { requests: 0, errors: 0, latencies: Latencies::new(), elapsed: Duration::ZERO });
+    let seen = RefCell::new(Seen::default());
     join_all(connections.into_iter().map(async |mut connection: Connection| {
         let mut sent = Instant::now();
         while sent < until {
-            let outcome = connection.exchange(request).await;
-            let mut seen = seen.borrow_mut();
-            if outcome.is_err() {
-                seen.errors += 1;
-                return;
-            }
-            let answered = Instant::now();
-            seen.requests += 1;
-            seen.latencies.record(answered - sent);
+            let answered = connection.exchange(request).await.map(|()| Instant::now());
+            let Some(answered) = seen.borrow_mut().record(sent, answered) else { return };
             sent = answered;
         }
     }))
     .await;
-    let mut seen = seen.into_inner();
-    seen.elapsed = started.elapsed();
-    if seen.requests == 0 {
-        bail!("no request was answered");
+    seen.into_inner().after(started)
+}
+
+/// Loads `address` with `rate` requests a second, evenly spaced. Latency counts from the moment a request should have
+/// left, also when no connection was free then.
+pub(super) async fn run_at(address: SocketAddr, request: &[u8], load: Load, rate: f64) -> anyhow::Result<Seen> {
+    let schedule = Schedule::new(rate).map_err(anyhow::Error::msg)?;
+    let connections = open(address, request, load.connections).await?;
+    let pacer = Pacer::new()?;
+    let started = Instant::now();
+    let (seen, next) = (RefCell::new(Seen::default()), Cell::new(0));
+    let exchanges = join_all(connections.into_iter().map(async |mut connection: Connection| {
+        loop {
+            let due = schedule.due(next.replace(next.get() + 1));
+            if due >= load.length {
+                return;
+            }
+            let intended = started + due;
+            pacer.until(intended).await;
+            let answered = connection.exchange(request).await.map(|()| Instant::now());
+            if seen.borrow_mut().record(intended, answered).is_none() {
+                return;
+            }
+        }
+    }));
+    tokio::select! {
+        biased;
+        _ = exchanges => (),
+        broken = pacer.run() => broken?,
     }
-    Ok(seen)
+    seen.into_inner().after(started)
+}
+
+/// Connections that have answered once, so that the clock starts on warm ones.
+async fn open(address: SocketAddr, request: &[u8], count: usize) -> anyhow::Result<Vec<Connection>> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut connection = Connection::open(address).await?;
+        connection.exchange(request).await?;
+        connections.push(connection);
+    }
+    Ok(connections)
+}
+
+impl Seen {
+    /// One request is over; `None` when its connection is of no more use.
+    fn record(&mut self, sent: Instant, answered: anyhow::Result<Instant>) -> Option<Instant> {
+        if let Ok(answered) = &answered {
+            self.requests += 1;
+            self.latencies.record(*answered - sent);
+        } else {
+            self.errors += 1;
+        }
+        answered.ok()
+    }
+
+    fn after(mut self, started: Instant) -> anyhow::Result<Self> {
+        if self.requests == 0 {
+            bail!("no request was answered");
+        }
+        self.elapsed = started.elapsed();
+        Ok(self)
+    }
 }
 
 /// Asks for `path` until the answer is 200.

@@ -4,6 +4,7 @@
 
 mod children;
 mod generator;
+mod pacer;
 mod pin;
 mod proc_stat;
 mod proxy;
@@ -12,17 +13,23 @@ mod spread;
 
 use crate::net;
 use crate::output;
+use crate::stats::Latencies;
 use anyhow::{Context as _, bail};
 use children::Child;
 use generator::Load;
 use proxy::{Peer, Running};
-use report::{Outcome, Round};
+use report::{AtEqualLoad, Outcome, Round};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Latencies are compared at this part of the slowest proxy's own rate.
+const OFFERED_SHARE: f64 = 0.7;
+/// Rounds of the comparison of latencies.
+const LATENCY_ROUNDS: usize = 3;
 /// How long a process may take to answer its first request.
 const START_LIMIT: Duration = Duration::from_secs(15);
 
@@ -47,6 +54,9 @@ pub struct Args {
     /// Measures only these.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Peer>,
+    /// Leaves out the comparison of latencies at the same offered load.
+    #[arg(long)]
+    skip_latency: bool,
     /// Prints the result as JSON.
     #[arg(long)]
     json: bool,
@@ -119,7 +129,24 @@ async fn measure(args: &Args) -> anyhow::Result<Outcome> {
         }
         output::notice(&format!("round {} of {} done", number + 1, args.rounds));
     }
-    Ok(Outcome::new(args, &rounds))
+    let mut outcome = Outcome::new(args, &rounds);
+    if !args.skip_latency {
+        outcome.latency = Some(latency(&proxies, load, outcome.slowest_rate() * OFFERED_SHARE).await?);
+    }
+    Ok(outcome)
+}
+
+/// Latency of all proxies at the same offered load, over [`LATENCY_ROUNDS`] interleaved rounds.
+async fn latency(proxies: &[Running], load: Load, rate: f64) -> anyhow::Result<AtEqualLoad> {
+    let mut merged: BTreeMap<Peer, Latencies> = BTreeMap::new();
+    for _ in 0..LATENCY_ROUNDS {
+        for proxy in proxies {
+            let seen = generator::run_at(proxy.address, &proxy.request(), load, rate).await?;
+            merged.entry(proxy.peer).or_default().merge(&seen.latencies);
+        }
+    }
+    let percentiles = merged.into_iter().map(|(peer, latencies)| (peer, latencies.percentiles())).collect();
+    Ok(AtEqualLoad { requests_per_second: rate, percentiles })
 }
 
 /// One proxy's turn in one round.

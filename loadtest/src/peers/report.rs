@@ -3,8 +3,9 @@
 use super::Args;
 use super::proxy::Peer;
 use super::spread::Spread;
-use crate::stats::Latencies;
+use crate::stats::{Latencies, Percentiles};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -49,6 +50,16 @@ pub(super) struct Outcome {
     proxies: Vec<Line>,
     /// Of the activator to the better peer; missing when one of them was not measured.
     pub(super) ratio: Option<Ratio>,
+    /// Missing when it was left out.
+    pub(super) latency: Option<AtEqualLoad>,
+}
+
+/// Latencies while every proxy gets the same number of requests a second.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AtEqualLoad {
+    pub(super) requests_per_second: f64,
+    pub(super) percentiles: BTreeMap<Peer, Percentiles>,
 }
 
 /// One proxy, the medians over all rounds.
@@ -90,8 +101,14 @@ impl Outcome {
             connections: args.connections,
             body_bytes: args.body_bytes,
             ratio: Ratio::of(&proxies, rounds),
+            latency: None,
             proxies,
         }
+    }
+
+    /// The median rate of the slowest proxy, in requests a second.
+    pub(super) fn slowest_rate(&self) -> f64 {
+        self.proxies.iter().map(|line| line.requests_per_second).fold(f64::INFINITY, f64::min)
     }
 }
 
@@ -165,6 +182,12 @@ impl fmt::Display for Outcome {
             }
             if line.core_utilisation < 0.9 {
                 writeln!(f, "{:<10} its core was not busy: the rate is not its limit", line.proxy)?;
+            }
+        }
+        if let Some(AtEqualLoad { requests_per_second, percentiles }) = &self.latency {
+            writeln!(f, "\nlatency at {requests_per_second:.0} requests/s each, from the intended send")?;
+            for (peer, percentiles) in percentiles {
+                writeln!(f, "{peer:<10} {percentiles}")?;
             }
         }
         match &self.ratio {
