@@ -144,6 +144,7 @@ impl Applier {
         }
         if let Some(wakes) = &self.wakes
             && from.is_zero()
+            && !to.is_zero()
         {
             wakes.scale_called(&revision, self.clock.now());
         }

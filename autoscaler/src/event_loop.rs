@@ -210,7 +210,7 @@ impl EventLoop {
         self.handle(Event::Tick);
         if self.published.elapsed() >= PUBLISH_EVERY {
             self.published = Instant::now();
-            self.around.meters.publish(&self.brain.statuses(self.around.clock.now()));
+            self.around.meters.publish(&self.brain, self.around.clock.now());
         }
     }
 

@@ -112,3 +112,6 @@ pub async fn run(autoscaler: Autoscaler, listener: TcpListener, admin: Admin, ph
     });
     runtime::admin::serve(listener, router, tasks, tasks.stopping()).await;
 }
+
+#[cfg(test)]
+mod tests;

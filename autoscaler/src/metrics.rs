@@ -4,8 +4,8 @@
 //! [`PUBLISH_EVERY`](crate::event_loop::PUBLISH_EVERY), or the exporter would forget it and the handle go dark.
 
 use crate::ingest::IngestError;
-use autoscaler_core::{Activity, RevisionStatus};
-use domain::RevisionId;
+use autoscaler_core::{Activity, Brain, RevisionStatus};
+use domain::{RevisionId, Timestamp};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub const FRAMES: &str = "autoscaler_frames_total";
 pub const FRAME_ROWS: &str = "autoscaler_frame_rows_total";
 /// Frames refused. Label `why`: [`IngestError::CODES`].
 pub const FRAMES_REFUSED: &str = "autoscaler_frames_refused_total";
-/// Time of one turn of the event loop. Label `event`: [`Turn`].
+/// Time of one turn of the event loop. Label `event`: what the turn was about.
 pub const TURN_SECONDS: &str = "autoscaler_turn_seconds";
 /// Scale calls that ended. Labels `namespace`, `revision`, `outcome`.
 pub const SCALE_CALLS: &str = "autoscaler_scale_calls_total";
@@ -38,6 +38,10 @@ pub const SCALE_CALL_SECONDS: &str = "autoscaler_scale_call_seconds";
 pub const LEADER: &str = "autoscaler_leader";
 /// Revisions known.
 pub const REVISIONS: &str = "autoscaler_revisions";
+/// Revisions that are looked at every 2 s.
+pub const AWAKE_REVISIONS: &str = "autoscaler_awake_revisions";
+/// Frames and rows that contradict what their reporter said before.
+pub const CONTRADICTIONS: &str = "autoscaler_contradictions_total";
 /// Replicas that are wanted.
 pub const WANTED_REPLICAS: &str = "autoscaler_wanted_replicas";
 /// Replicas that the platform was asked for.
@@ -65,6 +69,8 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (SCALE_CALL_SECONDS, Kind::Histogram, "Time of a scale call, by outcome."),
     (LEADER, Kind::Gauge, "1 while this process acts, 0 while it decides silently."),
     (REVISIONS, Kind::Gauge, "Revisions known."),
+    (AWAKE_REVISIONS, Kind::Gauge, "Revisions that are looked at every 2 s; the others are asleep."),
+    (CONTRADICTIONS, Kind::Counter, "Frames and rows refused because they contradict earlier ones of their reporter."),
     (WANTED_REPLICAS, Kind::Gauge, "Replicas that are wanted, by revision."),
     (REQUESTED_REPLICAS, Kind::Gauge, "Replicas that the platform was asked for, by revision."),
     (READY_REPLICAS, Kind::Gauge, "Replicas that are ready, by revision."),
@@ -109,6 +115,8 @@ pub(crate) struct Meters {
     refused: BTreeMap<&'static str, Counter>,
     leader: Gauge,
     revisions: Gauge,
+    awake: Gauge,
+    contradictions: Counter,
     by_revision: Mutex<BTreeMap<RevisionId, OfRevision>>,
 }
 
@@ -147,6 +155,8 @@ impl Meters {
             refused: IngestError::CODES.iter().map(|why| (*why, counter!(FRAMES_REFUSED, "why" => *why))).collect(),
             leader: gauge!(LEADER),
             revisions: gauge!(REVISIONS),
+            awake: gauge!(AWAKE_REVISIONS),
+            contradictions: counter!(CONTRADICTIONS),
             by_revision: Mutex::default(),
         }
     }
@@ -178,7 +188,10 @@ impl Meters {
     }
 
     /// Sets every gauge of every revision, and touches what is kept.
-    pub(crate) fn publish(&self, statuses: &[RevisionStatus]) {
+    pub(crate) fn publish(&self, brain: &Brain, now: Timestamp) {
+        let statuses = brain.statuses(now);
+        self.awake.set(count(brain.awake()));
+        self.contradictions.absolute(brain.refused_frames());
         for counter in [&self.regular, &self.urgent, &self.rows].into_iter().chain(self.refused.values()) {
             counter.increment(0);
         }
@@ -186,7 +199,7 @@ impl Meters {
         self.revisions.set(count(statuses.len()));
         let mut known = self.by_revision.lock();
         let mut before = std::mem::take(&mut *known);
-        for status in statuses {
+        for status in &statuses {
             let handles = before.remove(&status.id).unwrap_or_else(|| OfRevision::new(&status.id));
             handles.set(status);
             known.insert(status.id.clone(), handles);
@@ -229,6 +242,7 @@ fn count(length: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use autoscaler_core::BrainSettings;
     use std::collections::BTreeSet;
 
     #[test]
@@ -252,7 +266,7 @@ mod tests {
             meters.turn(Turn::Slot, Duration::from_millis(1));
             meters.scale_call(&RevisionId::new("default", "a"), "accepted", Duration::from_millis(3));
             meters.leads(true);
-            meters.publish(&[]);
+            meters.publish(&Brain::new(Timestamp::ZERO, BrainSettings::default()), Timestamp::ZERO);
         });
         let page = page.render();
         for line in [

@@ -4,8 +4,8 @@ use std::process::{Command, Output};
 
 fn autoscaler(arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } =
-        Command::new(env!("CARGO_BIN_EXE_autoscaler")).args(arguments).output().unwrap();
-    (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
+        Command::new(env!("CARGO_BIN_EXE_autoscaler")).args(arguments).output().expect("the binary runs");
+    (status.code(), String::from_utf8([stdout, stderr].concat()).expect("it writes text"))
 }
 
 #[test]

@@ -156,9 +156,11 @@ async fn calls_under_way_are_bounded_and_the_others_follow() {
 async fn only_a_start_from_zero_is_part_of_a_wake() {
     let mut bench = bench();
     bench.wakes.first_waiting(&model(), domain::Timestamp::ZERO);
-    bench.orders.give(order(1, 2));
-    bench.outcome().await;
-    assert_eq!(bench.wakes.all()[0].scale_called, None);
+    for (from, to) in [(1, 2), (0, 0)] {
+        bench.orders.give(order(from, to));
+        bench.outcome().await;
+        assert_eq!(bench.wakes.all()[0].scale_called, None);
+    }
     tokio::time::advance(Duration::from_millis(7)).await;
     bench.orders.give(order(0, 3));
     bench.outcome().await;

@@ -1,6 +1,7 @@
 //! Frames as no activator writes them: a small corpus, damaged in every way that is cheap, the same on every run.
 
 use super::*;
+use crate::testing::{get, model};
 
 /// Every shape of frame that our own activators send.
 fn corpus() -> Vec<Vec<u8>> {
@@ -103,6 +104,26 @@ fn no_bytes_can_make_the_parser_panic_or_leave_its_bounds() {
     }
     // Both ways are walked: a generator that only makes rubbish tests nothing.
     assert!((500..19_500).contains(&taken), "{taken} of 20000 were frames");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_changes_nothing() {
+    let running = start(platform(), None).await;
+    send(&running.router, &frame("a-1", 3, vec![row(3, 2, 1)])).await;
+    let path = format!("/v1/revisions/{}", model());
+    let seen = |status: &serde_json::Value| (status["inFlight"].clone(), status["queued"].clone());
+    let before = seen(&get(&running.router, &path).await.1);
+    assert_eq!(before, (2.into(), 1.into()), "the last good frame is in force");
+    let corpus = corpus();
+    let refused = (0..600).map(|seed| damaged(&corpus, seed)).filter(|bytes| parse(bytes).is_err());
+    let mut count = 0;
+    for bytes in refused {
+        let (status, body) = call(&running.router, post(bytes)).await;
+        assert!(status.is_client_error(), "{status} {}", String::from_utf8_lossy(&body));
+        count += 1;
+    }
+    assert!(count > 100, "{count}");
+    assert_eq!(seen(&get(&running.router, &path).await.1), before, "and stays in force");
 }
 
 #[tokio::test(start_paused = true)]
