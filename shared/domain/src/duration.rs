@@ -1,6 +1,6 @@
 //! Durations in Go's grammar, which is what the annotations and `config-autoscaler` are written in.
 //!
-//! Invariant: whatever [`format`] or [`short`] writes, [`parse`] reads back as the same duration.
+//! Invariant: whatever [`format()`] or [`short`] writes, [`parse`] reads back as the same duration.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -135,7 +135,7 @@ pub fn format(span: Duration) -> String {
     out
 }
 
-/// As [`format`], without units that say nothing: `1h`, `1m30s`.
+/// As [`format()`], without units that say nothing: `1h`, `1m30s`.
 #[must_use]
 pub fn short(span: Duration) -> String {
     let mut text = format(span);

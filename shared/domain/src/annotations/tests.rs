@@ -247,6 +247,22 @@ fn targets_are_knatives() {
     assert_eq!(concurrency.utilization, Resolved::new(0.5, Origin::ClusterConfig));
 }
 
+/// kpa-behaviour 2: a replica that runs one to three requests is busy with the abandoned one.
+#[test]
+fn what_follows_a_disconnect_depends_on_the_concurrency() {
+    for (concurrency, expected) in [
+        ("0", OnDisconnect::Cancel),
+        ("1", OnDisconnect::Finish),
+        ("3", OnDisconnect::Finish),
+        ("4", OnDisconnect::Cancel),
+    ] {
+        let limits = read(&[("kpa:container-concurrency", concurrency)]).limits;
+        assert_eq!(limits.on_disconnect, Resolved::default_value(expected), "{concurrency}");
+    }
+    let written = read(&[("kpa:container-concurrency", "1"), ("kpa:on-disconnect", "cancel")]).limits;
+    assert_eq!(written.on_disconnect, Resolved::new(OnDisconnect::Cancel, Origin::Annotation));
+}
+
 #[test]
 fn the_metadata_is_read_before_the_template_and_a_conflict_is_reported() {
     let both = levels(&[("minScale", "3")], &[("min-scale", "5")], &Defaults::default());

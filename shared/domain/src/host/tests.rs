@@ -85,19 +85,19 @@ fn an_address_means_the_default_route_or_the_only_revision() {
 #[test]
 fn a_host_belongs_to_the_older_and_own_names_to_nobody_else() {
     let (table, problems) = table(&[
-        revision("default/young", 5, &[("hosts", "shared.io,*.w.io"), ("default-route", "true")]),
-        revision("default/old", 1, &[("hosts", "shared.io,*.w.io"), ("default-route", "true")]),
-        revision("default/thief", 0, &[("hosts", "old.default.example.com,young.default.svc")]),
+        revision("default/after", 5, &[("hosts", "shared.io,*.w.io"), ("default-route", "true")]),
+        revision("default/prior", 1, &[("hosts", "shared.io,*.w.io"), ("default-route", "true")]),
+        revision("default/thief", 0, &[("hosts", "prior.default.example.com,after.default.svc")]),
     ]);
-    check(&table, "shared.io", Some("default/old"));
-    check(&table, "x.w.io", Some("default/old"));
-    check(&table, "localhost", Some("default/old"));
-    check(&table, "old.default.example.com", Some("default/old"));
-    check(&table, "young.default.svc", Some("default/young"));
+    check(&table, "shared.io", Some("default/prior"));
+    check(&table, "x.w.io", Some("default/prior"));
+    check(&table, "localhost", Some("default/prior"));
+    check(&table, "prior.default.example.com", Some("default/prior"));
+    check(&table, "after.default.svc", Some("default/after"));
     assert_eq!(problems.len(), 5, "{problems:#?}");
-    let young = problems.iter().filter(|problem| problem.place.contains("default/young"));
-    assert!(young.clone().all(|problem| problem.what.contains("default/old")), "the loser is told who holds it");
-    assert_eq!(young.count(), 3);
+    let loser = problems.iter().filter(|problem| problem.place.contains("default/after"));
+    assert!(loser.clone().all(|problem| problem.what.contains("default/prior")), "the loser is told who holds it");
+    assert_eq!(loser.count(), 3);
 }
 
 #[test]

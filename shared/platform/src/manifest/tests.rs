@@ -219,8 +219,8 @@ env:
   - {name: NUMBER, value: 8}
   - {name: TOKEN, valueFrom: {secretKeyRef: {name: keys, key: TOKEN}}}
   - {name: LEVEL2, valueFrom: {configMapKeyRef: {name: conf, key: LEVEL}}}
-  - {name: URL, value: http://$(TOKEN)@$(PLAIN)}
-  - {name: NOT, value: $$(TOKEN)}
+  - {name: URL, value: http://$(TOKEN)@host}
+  - {name: NOT, value: $$(TOKEN)$(PLAIN)}
   - {name: NS, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
   - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
   - {name: APP, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['app']\"}}}
@@ -248,7 +248,7 @@ env:
             "TOKEN=***",
             "LEVEL2=debug",
             "URL=***",
-            "NOT=$$(TOKEN)",
+            "NOT=$$(TOKEN)$(PLAIN)",
             "NS=default",
             "IP=127.0.0.1",
             "APP=a",
