@@ -11,7 +11,7 @@ use domain::{Replicas, ScalingSpec, Signal, Timestamp, Why};
 use serde::Serialize;
 
 #[cfg(test)]
-mod naive;
+pub(crate) mod naive;
 #[cfg(test)]
 mod tests;
 

@@ -18,6 +18,7 @@ pub mod history;
 pub mod idle;
 pub mod proposal;
 pub mod recompute;
+pub mod replay;
 pub mod reporters;
 mod scaled;
 pub mod slots;

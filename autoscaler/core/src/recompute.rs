@@ -23,7 +23,7 @@ pub fn recompute(why: &Why, before: &Memory) -> Recomputed {
     let (desired, after) = match why.demand {
         Some(_) if evaluated => evaluate(why, before),
         // Nothing was measured, or only the limits were applied again.
-        Some(_) | None => (why.desired.map_or(why.requested.get(), Replicas::get), *before),
+        Some(_) | None => (why.desired.map_or_else(|| why.requested.get(), Replicas::get), *before),
     };
     Recomputed { replicas: Replicas::new(limit(why, desired)), after }
 }

@@ -153,7 +153,7 @@ impl Scaled {
             return;
         }
         let quiet = span.concurrency <= 0.0 && span.requests <= 0.0;
-        if self.rings.is_none() && quiet && self.requested.is_zero() {
+        if quiet && self.requested.is_zero() {
             return;
         }
         let rings = self.rings.get_or_insert_with(|| Collection::new(&self.revision.scaling));
@@ -194,7 +194,10 @@ impl Scaled {
         self.floor = self.floor.and_then(|(floor, ticks)| (ticks > 1).then(|| (floor, ticks - 1)));
         let closed = context.reporters.closed();
         let mut rings = self.rings.take().unwrap_or_else(|| Collection::new(&self.revision.scaling));
-        rings.advance(closed);
+        // Zeros are recorded while it is awake; asleep, the rings run empty and are dropped.
+        if !self.requested.is_zero() || self.load(context).total() > 0 {
+            rings.advance(closed);
+        }
         self.evaluate(context, Trigger::Tick, &rings, closed);
         self.rings = Some(rings);
     }

@@ -107,7 +107,7 @@ mod tests {
             due.extend(slots.due(Timestamp::from_millis(millis)));
         }
         due.sort();
-        let mut all = ids.clone();
+        let mut all = ids;
         all.sort();
         assert_eq!(due, all);
         assert!(slots.due(Timestamp::from_millis(2000)).is_empty());

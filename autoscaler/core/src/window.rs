@@ -6,7 +6,7 @@ use domain::{Aggregation, ScalingSpec, Signal};
 use std::time::Duration;
 
 #[cfg(test)]
-mod naive;
+pub(crate) mod naive;
 #[cfg(test)]
 mod tests;
 
@@ -71,7 +71,7 @@ impl Window {
         self.buckets.len() as i64
     }
 
-    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a remainder is within the ring")]
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder is within the ring")]
     const fn index(&self, second: i64) -> usize {
         second.rem_euclid(self.len()) as usize
     }

@@ -18,7 +18,7 @@ pub fn backlog(spec: &ScalingSpec, load: u32, ready: Replicas) -> Option<Backlog
     }
     let concurrency = spec.signals.iter().find(|signal| signal.signal == Signal::Concurrency);
     // On another signal the load says only that somebody is there.
-    let target = concurrency.map_or(f64::from(load), domain::SignalSpec::target);
+    let target = concurrency.map_or_else(|| f64::from(load), domain::SignalSpec::target);
     let limit = RateLimits::new(spec, ready).up;
     let wanted = Replicas::ceil(f64::from(load) / target).min(limit);
     Some(Backlog { load, target, replicas: crate::decide::within(wanted, *spec.min_scale, *spec.max_scale) })

@@ -94,7 +94,6 @@ impl Entry {
 /// The regular frame that the next one is measured against.
 #[derive(Debug, Clone, Copy)]
 struct Baseline {
-    tick: u64,
     at: u64,
     /// The second that this tick closed.
     second: u64,
@@ -227,10 +226,10 @@ impl Reporter {
     /// second.
     fn interval(&mut self, now: Timestamp, header: &FrameHeader) -> Option<Interval> {
         let arrived = signed(now.whole_seconds());
-        let offset = *self.offset.get_or_insert(arrived - signed(header.tick));
+        let offset = *self.offset.get_or_insert_with(|| arrived - signed(header.tick));
         if self.baseline.is_none() && header.tick <= 1 {
             let second = unsigned(offset);
-            self.baseline = Some(Baseline { tick: 0, at: 0, second });
+            self.baseline = Some(Baseline { at: 0, second });
         }
         let baseline = self.baseline?;
         let second = unsigned(signed(header.tick) + offset);
@@ -300,11 +299,11 @@ impl Reporter {
         });
         match (interval, self.baseline) {
             (Some(interval), _) => {
-                self.baseline = Some(Baseline { tick: header.tick, at: header.at.0, second: interval.last });
+                self.baseline = Some(Baseline { at: header.at.0, second: interval.last });
             }
             (None, None) => {
                 let second = unsigned(signed(header.tick) + self.offset.unwrap_or_default());
-                self.baseline = Some(Baseline { tick: header.tick, at: header.at.0, second });
+                self.baseline = Some(Baseline { at: header.at.0, second });
                 self.covered_from = second;
             }
             (None, Some(_)) => {}
