@@ -1,11 +1,18 @@
 //! The whole autoscaler on a platform in memory: frames in, scale calls out.
 
-use crate::testing::{Running, START, frame, get, model, platform, row, send, start};
+use crate::testing::{Running, START, frame, get, model, platform, row, send, settings, start};
+use crate::{Autoscaler, run};
 use axum::http::StatusCode;
+use domain::report::FRAME_MEDIA_TYPE;
 use domain::{Frame, Replicas, ReporterId, RequestMillis, Row, Timestamp};
+use parking_lot::Mutex;
 use platform::Leadership;
 use platform::contract::View;
+use runtime::{Admin, Clock, Phase, PhaseSender, Tasks};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// An urgent frame: `queued` requests wait where none waited.
 fn urgent(queued: u32) -> Frame {
@@ -139,4 +146,70 @@ async fn an_idle_revision_falls_asleep_in_two_phases() {
     assert_eq!(last.remove_first, [replica], "exactly the one that was drained");
     assert!(told_at.is_some_and(|told| told < tick), "told in a frame before it was stopped");
     assert_eq!(calls.len(), 2, "one way up, one way down: {calls:?}");
+}
+
+/// What is logged on this thread while it lives.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_tells_the_story_of_a_wake_in_calm_lines() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_target(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let running = start(platform(), None).await;
+    send(&running.router, &urgent(1)).await;
+    report(&running, 2, 6, 1).await;
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    let lines: Vec<&str> = log.lines().map(str::trim).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(lines[0].starts_with("INFO default/model: woken"), "{log}");
+    assert!(lines[1].starts_with("INFO default/model: scaled 0 -> 1 because "), "{log}");
+    assert_eq!(lines[2], "INFO default/model: ready in 5.0 s", "{log}");
+}
+
+/// The program as it is served: one listener for admin, API and frames. Real sockets, hence real time.
+#[tokio::test]
+async fn one_listener_serves_everything_and_stops_when_told() {
+    let (tasks, phase) = (Tasks::new(), PhaseSender::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_, metrics) = runtime::Metrics::detached();
+    let admin = Admin::new(phase.clone(), metrics);
+    let autoscaler = Autoscaler::new(settings(None), Arc::new(platform()), Clock::start(), None);
+    let (of_server, mut phases) = (tasks.clone(), phase.subscribe());
+    tasks.spawn("server", async move { run(autoscaler, listener, admin, phase, &of_server).await });
+    phases.wait_for(|phase| *phase == Phase::Ready).await.unwrap();
+    let body = serde_json::to_string(&frame("a-1", 1, vec![])).unwrap();
+    let length = body.len();
+    for (request, answer) in [
+        ("GET /ready HTTP/1.0\r\n\r\n".into(), "ready\n"),
+        ("GET /v1/wakes HTTP/1.0\r\n\r\n".into(), "[]"),
+        (
+            format!(
+                "POST /v1/frames HTTP/1.0\r\ncontent-type: {FRAME_MEDIA_TYPE}\r\ncontent-length: {length}\r\n\r\n{body}"
+            ),
+            r#""leader":"s-1"}"#,
+        ),
+    ] {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        connection.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.0 200") && said.ends_with(answer), "{said}");
+    }
+    tasks.stop();
+    tasks.wait().await;
+    assert!(!tasks.failed().is_cancelled());
 }
