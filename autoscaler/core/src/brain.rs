@@ -147,7 +147,7 @@ impl Brain {
         let id = &effect.revision;
         let Some(poked) = self.with(now, id, |scaled, context| {
             scaled.note_busy(now, context.reporters.endpoints_of(now, id));
-            let poked = scaled.record(now, effect);
+            let poked = scaled.record(context, effect);
             if poked {
                 scaled.poke(context, effect.arrived);
             }

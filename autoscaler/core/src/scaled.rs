@@ -48,6 +48,8 @@ pub(crate) struct Scaled {
     endpoints: Arc<[Endpoint]>,
     last_busy: BTreeMap<EndpointId, Timestamp>,
     rings: Option<Collection>,
+    /// Samples of seconds that are not closed: another reporter has not delivered them yet.
+    open: Vec<Sample>,
     /// The first second whose data is known for this revision.
     covered_from: u64,
     memory: Memory,
@@ -78,6 +80,7 @@ impl Scaled {
             endpoints: Arc::new([]),
             last_busy: BTreeMap::new(),
             rings: None,
+            open: Vec::new(),
             covered_from: 0,
             memory: Memory::default(),
             desired: None,
@@ -116,7 +119,8 @@ impl Scaled {
         trouble: Option<Trouble>,
     ) {
         let now = context.now;
-        if !self.counted {
+        let first = !self.counted;
+        if first {
             self.counted = true;
             self.memory = Memory::at_creation(now, ready);
             // Asleep is a decision: the first request pokes it.
@@ -132,21 +136,28 @@ impl Scaled {
         let turn = self.idle.replicas(now, requested, ready);
         self.tell_turn(turn);
         self.recheck(context, Trigger::Recheck);
+        if first && self.load(context).total() > 0 {
+            // Requests came before the platform told its counts.
+            if self.desired == Some(Replicas::ZERO) {
+                self.poke(context, 0);
+            }
+            self.raise_floor(context);
+        }
     }
 
     /// Takes in what a frame said of it. Returns whether Knative would poke: load on a decision for zero.
-    pub(crate) fn record(&mut self, now: Timestamp, effect: &Effect) -> bool {
+    pub(crate) fn record(&mut self, context: Context<'_>, effect: &Effect) -> bool {
         if effect.active {
             self.traffic_seen = true;
-            self.idle.active(now);
+            self.idle.active(context.now);
         }
         if let Some(span) = effect.span {
-            self.record_span(span);
+            self.record_span(span, context.reporters.closed());
         }
         effect.active && self.desired == Some(Replicas::ZERO)
     }
 
-    fn record_span(&mut self, span: Span) {
+    fn record_span(&mut self, span: Span, closed: u64) {
         if span.seconds() > self.revision.scaling.stable_window.as_secs() {
             // Longer than the window: how it was spread is not known, so counting starts again.
             self.covered_from = span.last;
@@ -156,8 +167,20 @@ impl Scaled {
         if quiet && self.requested.is_zero() {
             return;
         }
+        self.open.extend(span.samples());
+        self.close(closed);
+    }
+
+    /// Moves what is closed into the rings. A half-filled second would make the average too low.
+    fn close(&mut self, closed: u64) {
         let rings = self.rings.get_or_insert_with(|| Collection::new(&self.revision.scaling));
-        span.samples().for_each(|sample| rings.record(sample));
+        self.open.retain(|sample| {
+            let still_open = sample.second > closed;
+            if !still_open {
+                rings.record(*sample);
+            }
+            still_open
+        });
     }
 
     pub(crate) fn note_busy<'a>(&mut self, now: Timestamp, endpoints: impl Iterator<Item = &'a (EndpointId, u32)>) {
@@ -175,11 +198,13 @@ impl Scaled {
             || load > 0
             || self.desired != Some(Replicas::ZERO)
             || self.idle.retry_at().is_some()
+            || !self.open.is_empty()
             || self.rings.as_ref().is_some_and(|rings| !rings.is_empty(context.reporters.closed()))
     }
 
     pub(crate) fn sleep(&mut self) {
         self.rings = None;
+        self.open.clear();
         self.last_busy.clear();
     }
 
@@ -193,6 +218,7 @@ impl Scaled {
         self.tell_turn(turn);
         self.floor = self.floor.and_then(|(floor, ticks)| (ticks > 1).then(|| (floor, ticks - 1)));
         let closed = context.reporters.closed();
+        self.close(closed);
         let mut rings = self.rings.take().unwrap_or_else(|| Collection::new(&self.revision.scaling));
         // Zeros are recorded while it is awake; asleep, the rings run empty and are dropped.
         if !self.requested.is_zero() || self.load(context).total() > 0 {
@@ -208,6 +234,7 @@ impl Scaled {
             return;
         }
         let mut rings = self.rings.clone().unwrap_or_else(|| Collection::new(&self.revision.scaling));
+        self.open.iter().for_each(|sample| rings.record(*sample));
         let load = context.reporters.load(context.now, &self.revision.id).total();
         let mut second = context.reporters.closed().max(rings.newest().unwrap_or(0));
         if load > 0 {

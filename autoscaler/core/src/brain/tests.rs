@@ -586,3 +586,64 @@ proptest::proptest! {
         }
     }
 }
+
+/// A frame of one row by `reporter`, 3 requests in flight all the time.
+fn three_in_flight(reporter: &str, tick: u64) -> FrameChunk {
+    FrameChunk {
+        header: FrameHeader {
+            reporter: ReporterId::new(reporter),
+            boot: 1,
+            tick,
+            seq: tick,
+            at: Millis(tick * 1000),
+            leaving: false,
+            urgent: false,
+            complete: false,
+        },
+        rows: vec![Row { n: 0, area: RequestMillis(tick * 3000), in_flight: 3, ..Row::default() }],
+        names: vec![(0, RevisionId::new("default", "model"))],
+        last: true,
+    }
+}
+
+/// Two activators whose seconds end at different moments: no tick sees a half-filled second.
+#[test]
+fn decisions_read_closed_seconds_only() {
+    let mut brain = Brain::new(at(0), BrainSettings::default());
+    let mut commands = Vec::new();
+    let id = RevisionId::new("default", "model");
+    brain.handle(at(0), Event::Change(applied(revision("model", six_and_five()))), &mut commands);
+    let shown = Change::Replicas { revision: id, requested: Replicas::ONE, ready: Replicas::ONE, trouble: None };
+    brain.handle(at(0), Event::Change(shown), &mut commands);
+    brain.handle(at(0), Event::Change(Change::Synced), &mut commands);
+    for millis in (10..40_000).step_by(10) {
+        for (reporter, phase) in [("a", 130), ("b", 870)] {
+            if millis % 1000 == phase {
+                let chunk = three_in_flight(reporter, millis / 1000 + 1);
+                brain.handle(at(millis), Event::Frame(chunk), &mut commands);
+            }
+        }
+        if millis % 100 == 50 {
+            brain.handle(at(millis), Event::Tick, &mut commands);
+            let why = brain.statuses(at(millis)).remove(0).last_decision.unwrap();
+            if let Some(demand) = why.demand.filter(|_| millis > 10_000) {
+                assert_eq!((demand.stable.reading, demand.panic.reading), (6.0, 6.0), "at {millis}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_that_comes_before_the_platforms_counts_still_wakes() {
+    let mut brain = Brain::new(at(0), BrainSettings::default());
+    let mut commands = Vec::new();
+    let id = RevisionId::new("default", "model");
+    brain.handle(at(0), Event::Leadership(true), &mut commands);
+    brain.handle(at(0), Event::Change(applied(revision("model", six_and_five()))), &mut commands);
+    brain.handle(at(500), Event::Frame(three_in_flight("a", 1)), &mut commands);
+    let shown = Change::Replicas { revision: id, requested: Replicas::ZERO, ready: Replicas::ZERO, trouble: None };
+    brain.handle(at(600), Event::Change(shown), &mut commands);
+    assert!(commands.iter().all(|command| !matches!(command, Command::Scale { .. })), "not everything is known yet");
+    brain.handle(at(700), Event::Change(Change::Synced), &mut commands);
+    assert_eq!(commands.iter().filter(|command| matches!(command, Command::Scale { .. })).count(), 1);
+}

@@ -147,7 +147,9 @@ impl Scaled {
         let why = Arc::new(why);
         if repeated.is_none() && from != to {
             if from.is_zero() {
-                self.stories.push(Happening::Woken);
+                let asked_for =
+                    why.trigger == Trigger::Wake || why.backlog.is_some() || why.desired > Some(Replicas::ZERO);
+                self.stories.extend(asked_for.then_some(Happening::Woken));
                 self.idle.woken(now);
             }
             self.stories.push(Happening::Scaled { from, to, why: Arc::clone(&why) });
