@@ -3,7 +3,7 @@
 //! Invariant: a [`Defaults`] is consistent in itself; a map with one bad value gives none, and all its problems at once.
 //!
 //! Stricter than Knative: numbers that are not finite are refused, `panic-threshold-percentage` has the range of its
-//! annotation, unknown keys are reported.
+//! annotation, `scale-down-delay` has an upper bound, unknown keys are reported.
 
 use crate::annotations::keys::{KeyDoc, Served, keys};
 use crate::annotations::kind::{Kind, Range, Refused, quoted};
@@ -21,6 +21,9 @@ pub const KPA_CLASS: &str = "kpa.autoscaling.knative.dev";
 pub const CONFIG_MAP: &str = "config-autoscaler";
 /// What Knative's own ConfigMaps keep their documentation under; never read.
 const EXAMPLE_KEY: &str = "_example";
+
+/// The delay is kept as one count for every two seconds and service, so it is bounded (Knative: it is not).
+const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 const COUNT: Kind = Kind::Whole { min: 0, max: i32::MAX as u32 };
 
@@ -79,7 +82,7 @@ keys! {
     MAX_SCALE_DOWN_RATE = "max-scale-down-rate", Kind::Number(Range::above(1.0)),
         default "2",
         "The most by which one decision divides the ready replicas.";
-    SCALE_DOWN_DELAY = "scale-down-delay", Kind::Span { min: Duration::ZERO, max: LONGEST, whole_seconds: true },
+    SCALE_DOWN_DELAY = "scale-down-delay", Kind::Span { min: Duration::ZERO, max: DELAY_MAX, whole_seconds: true },
         default "0s",
         "The count is the highest that was wanted in this time.";
     GRACE_PERIOD = "scale-to-zero-grace-period",

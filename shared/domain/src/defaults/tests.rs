@@ -36,7 +36,7 @@ fn ranges_are_knatives() {
     accepts("panic-threshold-percentage", &["110", "1000"], &["0", "109.9", "1001", "NaN"]);
     accepts("max-scale-up-rate", &["1.1", "1000"], &["1", "0", "inf", "NaN"]);
     accepts("max-scale-down-rate", &["1.1", "2"], &["1", "-2", "NaN"]);
-    accepts("scale-down-delay", &["0s", "0", "48h"], &["-1s", "1500ms"]);
+    accepts("scale-down-delay", &["0s", "0", "24h"], &["-1s", "1500ms", "24h1s"]);
     accepts("scale-to-zero-grace-period", &["1ns", "30s"], &["0s", "-1s"]);
     accepts("scale-to-zero-pod-retention-period", &["0s", "1500ms", "100h"], &["-1ms", "x"]);
     accepts("activator-capacity", &["1", "100.5"], &["0.99", "NaN"]);
