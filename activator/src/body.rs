@@ -131,9 +131,7 @@ impl Upload {
                 if !self.deadline.is_set() {
                     self.deadline.set(Some(Instant::now() + silence));
                 }
-                self.deadline
-                    .poll(cx)
-                    .map(|()| Some(Err(BodyError::Clock(RequestError::RequestStalled(silence)))))
+                self.deadline.poll(cx).map(|()| Some(Err(BodyError::Clock(RequestError::RequestStalled(silence)))))
             }
         }
     }
@@ -143,10 +141,7 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::None => Poll::Ready(None),
             Self::Stream(upload) => upload.poll(cx),
@@ -321,10 +316,7 @@ impl<S: Socket> Body for ResponseBody<S> {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.content {
             Content::Empty => Poll::Ready(None),
             Content::Full(content) => {

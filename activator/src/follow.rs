@@ -74,7 +74,8 @@ impl Follow {
             }
             Change::Replicas { revision, trouble, .. } => {
                 // A permanent failure will not pass by waiting: held requests learn the reason now (kpa-behaviour 11.4).
-                if let (Some(handle), Some(trouble)) = (self.revisions.get(&revision), trouble.filter(|t| t.permanent)) {
+                if let (Some(handle), Some(trouble)) = (self.revisions.get(&revision), trouble.filter(|t| t.permanent))
+                {
                     let reason = format!("{}: {}", trouble.reason, trouble.message).into();
                     handle.gate.fail_start(&StartFailure { reason, retry_at: now });
                 }

@@ -4,7 +4,8 @@
 
 use crate::request::Peer;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -164,7 +165,8 @@ pub fn forward_response(head: &mut http::response::Parts) -> Option<Duration> {
 
 /// `timeout=n` of a Keep-Alive field: 0.8 of it, to be gone before the server closes.
 fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
-    let seconds: u32 = value.to_str().ok()?.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse().ok())?;
+    let seconds: u32 =
+        value.to_str().ok()?.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse().ok())?;
     Some(Duration::from_secs(u64::from(seconds)).mul_f64(0.8))
 }
 

@@ -20,6 +20,7 @@ pub mod serve;
 pub mod settings;
 pub mod stack;
 pub mod steps;
+pub mod threads;
 pub mod upstream;
 pub mod worker;
 

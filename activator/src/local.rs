@@ -103,13 +103,7 @@ impl Endpoint {
     /// A replica nobody has sent anything to.
     #[must_use]
     pub fn new(id: domain::EndpointId, address: SocketAddr) -> Self {
-        Self {
-            id,
-            address,
-            answered: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            loads: Mutex::default(),
-        }
+        Self { id, address, answered: AtomicBool::new(false), leaving: AtomicBool::new(false), loads: Mutex::default() }
     }
 
     /// Requests in flight to it, over all workers.
@@ -201,9 +195,9 @@ impl<S: Socket> Local<S> {
                 .into_iter()
                 .map(|endpoint| {
                     let endpoint = endpoint?;
-                    let known = old.iter_mut().find(|seat| {
-                        seat.as_ref().is_some_and(|local| Arc::ptr_eq(&local.endpoint, &endpoint))
-                    });
+                    let known = old
+                        .iter_mut()
+                        .find(|seat| seat.as_ref().is_some_and(|local| Arc::ptr_eq(&local.endpoint, &endpoint)));
                     Some(known.and_then(Option::take).unwrap_or_else(|| {
                         let load = endpoint.register();
                         Arc::new(EndpointLocal { base: Arc::clone(&self.base), endpoint, load, pool: Pool::default() })

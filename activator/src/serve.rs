@@ -63,20 +63,19 @@ impl<C: Connect + Clone> Activator<C> {
         let settings = Arc::new(setup.settings);
         let (suspects, suspected) = mpsc::channel(prober::SUSPECTS_MAX);
         let (autoscalers, targets) = watch::channel(Vec::new());
-        let follow = Follow::new(
-            Arc::clone(&revisions),
-            Arc::clone(&settings),
-            setup.clock,
-            setup.phase.clone(),
-            autoscalers,
-        );
+        let follow =
+            Follow::new(Arc::clone(&revisions), Arc::clone(&settings), setup.clock, setup.phase.clone(), autoscalers);
         tasks.service("follow the platform", follow.run(setup.platform.watch()));
-        tasks.service(
-            "probe suspects",
-            prober::run(suspected, setup.connector.clone(), setup.clock, tasks.clone()),
+        tasks.service("probe suspects", prober::run(suspected, setup.connector.clone(), setup.clock, tasks.clone()));
+        let (reporter, leave) = Reporter::new(
+            setup.reporter,
+            setup.connector.clone(),
+            Arc::clone(&revisions),
+            setup.clock,
+            workers,
+            targets,
+            tasks.clone(),
         );
-        let (reporter, leave) =
-            Reporter::new(setup.reporter, setup.connector.clone(), Arc::clone(&revisions), setup.clock, workers, targets, tasks.clone());
         tasks.service("report to the autoscalers", reporter.run());
 
         let shared = Shared {

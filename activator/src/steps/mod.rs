@@ -22,9 +22,6 @@ pub type Response<C> = http::Response<ResponseBody<<C as Connect>::Stream>>;
 /// One step: takes what it knows, does its part, and hands on what it knows more.
 pub trait Step<C: Connect, In>: Send + Sync {
     /// Runs the step and every step below it.
-    fn run(
-        &self,
-        worker: &Arc<Worker<C>>,
-        input: In,
-    ) -> impl Future<Output = Result<Response<C>, RequestError>> + Send;
+    fn run(&self, worker: &Arc<Worker<C>>, input: In)
+    -> impl Future<Output = Result<Response<C>, RequestError>> + Send;
 }

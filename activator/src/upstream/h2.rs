@@ -60,9 +60,9 @@ impl Shared {
     pub fn stream(&self) -> Option<StreamGuard> {
         let mut connections = self.0.lock();
         connections.retain(|connection| !connection.sender.is_closed());
-        let free = connections.iter().find(|connection| {
-            connection.streams.load(Relaxed) < STREAMS_MAX && connection.sender.is_ready()
-        });
+        let free = connections
+            .iter()
+            .find(|connection| connection.streams.load(Relaxed) < STREAMS_MAX && connection.sender.is_ready());
         free.cloned().map(StreamGuard::new)
     }
 
@@ -84,8 +84,8 @@ impl Shared {
 
     /// Forgets idle connections: a dropped sender ends them.
     pub fn tidy(&self, leaving: bool) {
-        self.0.lock().retain(|connection| {
-            !connection.sender.is_closed() && !(leaving && connection.streams.load(Relaxed) == 0)
-        });
+        self.0
+            .lock()
+            .retain(|connection| !connection.sender.is_closed() && !(leaving && connection.streams.load(Relaxed) == 0));
     }
 }

@@ -49,8 +49,7 @@ pub async fn open<C: Connect>(
     worker.base.tasks.spawn("upgraded connection to a replica", async move {
         drop(connection.with_upgrades().await);
     });
-    let mut response =
-        sender.send_request(Request::from_parts(head, body)).await.map_err(|_| RequestError::Broken)?;
+    let mut response = sender.send_request(Request::from_parts(head, body)).await.map_err(|_| RequestError::Broken)?;
 
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, incoming) = response.into_parts();

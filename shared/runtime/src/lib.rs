@@ -10,9 +10,9 @@ pub mod phase;
 pub mod rlimit;
 pub mod signals;
 pub mod tasks;
-pub mod watched;
 pub mod telemetry;
 pub mod wakes;
+pub mod watched;
 
 pub use admin::Admin;
 pub use clock::Clock;

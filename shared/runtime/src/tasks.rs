@@ -39,7 +39,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let guard = Death { name, failed: self.failed.clone(), expected: false };
+        let guard = self.guard(name);
         self.spawn_tracked(async move {
             let mut guard = guard;
             work.await;
@@ -53,12 +53,16 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
-        let guard = Death { name, failed: self.failed.clone(), expected: false };
+        let guard = self.guard(name);
         self.spawn_tracked(async move {
             let mut guard = guard;
             work.await;
             guard.expected = stop.is_cancelled();
         });
+    }
+
+    fn guard(&self, name: &'static str) -> Death {
+        Death { name, stop: self.stop.clone(), failed: self.failed.clone(), expected: false }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
@@ -96,23 +100,19 @@ impl Tasks {
 /// Notices a task that was dropped half way by a panic, or ended when it should not.
 struct Death {
     name: &'static str,
+    stop: CancellationToken,
     failed: CancellationToken,
     expected: bool,
 }
 
 impl Drop for Death {
     fn drop(&mut self) {
-        if std::thread::panicking() || !self.expected && !self.failed.is_cancelled() && self.ended_by_itself() {
+        // A runtime that shuts down drops its tasks; that is no death.
+        let dropped = !self.expected && !self.stop.is_cancelled();
+        if (std::thread::panicking() || dropped) && !self.failed.is_cancelled() {
             tracing::error!(task = self.name, "a task ended that should not have; stopping");
             self.failed.cancel();
         }
-    }
-}
-
-impl Death {
-    /// A runtime that shuts down drops its tasks; that is no death.
-    fn ended_by_itself(&self) -> bool {
-        tokio::runtime::Handle::try_current().is_ok()
     }
 }
 

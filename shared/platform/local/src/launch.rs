@@ -69,6 +69,7 @@ impl Environment {
             .arg(std::process::id().to_string())
             .args(&argv)
             .envs(&self.vars)
+            .env("PATH", self.path())
             .current_dir(&self.working_dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -81,10 +82,16 @@ impl Environment {
         if program.contains('/') {
             return is_executable(&self.working_dir.join(program));
         }
-        let inherited = std::env::var_os("PATH");
-        let path = self.vars.get("PATH").map(|path| OsStr::new(path).to_owned()).or(inherited);
+        std::env::split_paths(&self.path()).any(|folder| is_executable(&self.working_dir.join(folder).join(program)))
+    }
+
+    /// The replica's PATH: the manifest's or our own, behind the folder of our own programs, so that what ships with us is
+    /// found without being installed.
+    fn path(&self) -> OsString {
+        let path = self.vars.get("PATH").map(|path| OsStr::new(path).to_owned()).or_else(|| std::env::var_os("PATH"));
         let path = path.unwrap_or_else(|| "/bin:/usr/bin".into());
-        std::env::split_paths(&path).any(|folder| is_executable(&self.working_dir.join(folder).join(program)))
+        let own = self.shim.first().and_then(|shim| Path::new(shim).parent()).map(Path::to_owned);
+        std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path))).unwrap_or(path)
     }
 
     /// `text` without the values that came from Secrets.
@@ -95,4 +102,93 @@ impl Environment {
 
 fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{EndpointId, Replicas, RevisionId};
+    use platform::manifest::{EnvVar, Workload};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn environment(env: &[(&str, &str, bool)], gpus: &[u32]) -> Environment {
+        let var = |(name, value, secret): &(&str, &str, bool)| EnvVar {
+            name: (*name).into(),
+            value: (*value).into(),
+            secret: *secret,
+        };
+        let workload = Workload {
+            id: RevisionId::new("default", "app"),
+            replicas: Replicas::ONE,
+            command: vec!["serve".into()],
+            env: env.iter().map(var).collect(),
+            working_dir: "/".into(),
+            port: None,
+            readiness: None,
+            startup: None,
+            liveness: None,
+            pre_stop: None,
+            termination_grace: Duration::from_secs(30),
+            gpus: u32::try_from(gpus.len()).unwrap(),
+        };
+        let (id, workload) = (EndpointId::new("app-0-1-1"), Arc::new(workload));
+        let launch = Launch { id, slot: 0, port: 20_000, gpus: gpus.to_vec(), workload };
+        Environment::new(&launch, "instance", &["/shim".into(), "__exec".into()])
+    }
+
+    fn argv(command: &Command) -> Vec<&str> {
+        command.get_args().filter_map(OsStr::to_str).collect()
+    }
+
+    #[test]
+    fn what_the_machine_knows_overrides_the_manifest() {
+        let given = [("PORT", "8000", false), ("A", "a$(PORT)", false), ("B", "$(A)-$(C)", false), ("C", "c", false)];
+        let environment = environment(&given, &[2, 3]);
+        let var = |name: &str| environment.vars.get(name).map(String::as_str);
+        assert_eq!(var("PORT"), Some("20000"));
+        assert_eq!(var("B"), Some("a20000-$(C)"), "only what stands before it is known");
+        assert_eq!(var("CUDA_VISIBLE_DEVICES"), Some("2,3"));
+        assert_eq!((var(INSTANCE_MARK), var(REPLICA_MARK)), (Some("instance"), Some("app-0-1-1")));
+        assert_eq!(var("PYTHONUNBUFFERED"), Some("1"));
+    }
+
+    #[test]
+    fn what_the_manifest_says_stands_otherwise() {
+        let given = environment(&[("PYTHONUNBUFFERED", "", false), ("CUDA_VISIBLE_DEVICES", "5", false)], &[]);
+        assert_eq!(given.vars["PYTHONUNBUFFERED"], "");
+        assert_eq!(given.vars["CUDA_VISIBLE_DEVICES"], "5");
+    }
+
+    #[test]
+    fn the_command_stands_behind_the_shim() {
+        let environment = environment(&[], &[]);
+        let command = environment.command(&["/bin/sh".into(), "--port=$(PORT)".into()]).unwrap();
+        assert_eq!(command.get_program(), "/shim");
+        let own_pid = std::process::id().to_string();
+        assert_eq!(argv(&command), ["__exec", &own_pid, "/bin/sh", "--port=20000"]);
+    }
+
+    #[test]
+    fn what_can_never_run_is_said_before_it_is_tried() {
+        let mut environment = environment(&[("PATH", "/nowhere:/bin", false)], &[]);
+        let reason = |environment: &Environment, argv: &[&str]| {
+            let argv: Vec<String> = argv.iter().map(|arg| (*arg).to_owned()).collect();
+            environment.command(&argv).err().map(|failure| (failure.reason.unwrap_or_default(), failure.permanent))
+        };
+        assert_eq!(reason(&environment, &["sh"]), None);
+        assert_eq!(reason(&environment, &["bin/sh"]), None, "from the working directory");
+        assert_eq!(reason(&environment, &[]), Some(("NoCommand", true)));
+        for missing in ["no-such-program", "/etc/passwd", "/bin", "./sh"] {
+            assert_eq!(reason(&environment, &[missing]), Some(("CommandNotFound", true)), "{missing}");
+        }
+        environment.working_dir = "/no/such/folder".into();
+        assert_eq!(reason(&environment, &["sh"]), Some(("NoWorkingDir", true)));
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_what_is_shown() {
+        let environment = environment(&[("KEY", "xyzzy", true), ("NAME", "bob", false), ("EMPTY", "", true)], &[]);
+        assert_eq!(environment.redact("bob: bad key xyzzy"), "bob: bad key ***");
+    }
 }

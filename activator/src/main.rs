@@ -1,0 +1,100 @@
+//! The activator as a program of its own: in front of fixed addresses. Beside an autoscaler it runs inside `kpa run`.
+
+use activator::reporter::ReporterSettings;
+use activator::threads::Threads;
+use activator::{Activator, Settings, Setup};
+use clap::Parser;
+use domain::{ReporterId, RevisionId};
+use platform::fixed::FixedPlatform;
+use runtime::net::Tcp;
+use runtime::{Admin, Clock, Metrics, PhaseSender, Stop, Tasks, WakeLog, telemetry};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An HTTP proxy that counts concurrency, holds requests and spreads them over replicas.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where clients connect.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where /ready, /live and /metrics are served.
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    admin: SocketAddr,
+    /// Worker threads, 1 to 64.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// A service and its replicas: NAMESPACE/NAME=ADDRESS:PORT[,ADDRESS:PORT…]. May be repeated.
+    #[arg(long, required = true, value_parser = upstream)]
+    upstream: Vec<(RevisionId, Vec<SocketAddr>)>,
+    /// What to log, such as info or info,access=debug.
+    #[arg(long, env = "KPA_LOG", default_value = "info")]
+    log: String,
+}
+
+fn upstream(text: &str) -> Result<(RevisionId, Vec<SocketAddr>), String> {
+    let (id, addresses) = text.split_once('=').ok_or("expected NAMESPACE/NAME=ADDRESS:PORT")?;
+    let id = id.parse().map_err(|error: domain::revision::BadRevisionId| error.to_string())?;
+    let addresses: Result<Vec<SocketAddr>, _> = addresses.split(',').map(str::parse).collect();
+    Ok((id, addresses.map_err(|error| format!("{error}: expected ADDRESS:PORT[,ADDRESS:PORT…]"))?))
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    telemetry::logs(telemetry::LogFormat::Human, &arguments.log)?;
+    runtime::rlimit::raise_open_files()?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let (tasks, clock, phase, metrics) = (Tasks::new(), Clock::start(), PhaseSender::new(), Metrics::install()?);
+    metrics.keep_up(&tasks);
+    let stop = Stop::on_signals(&tasks)?;
+    let workers = usize::from(arguments.workers);
+    let listeners = runtime::listen::bind(arguments.listen, workers)?;
+    let admin = tokio::net::TcpListener::bind(arguments.admin).await?;
+    tracing::info!("listening on http://{}, admin on http://{}", arguments.listen, arguments.admin);
+
+    let boot = runtime::clock::unix_millis();
+    let (activator, runs) = Activator::start(
+        Setup {
+            connector: Tcp,
+            platform: Arc::new(FixedPlatform::new(arguments.upstream)),
+            settings: Settings::default(),
+            reporter: ReporterSettings { id: ReporterId::new("activator"), boot, token: None },
+            clock,
+            wakes: Arc::new(WakeLog::new()),
+            phase: phase.clone(),
+            seed: boot,
+        },
+        workers,
+        &tasks,
+    );
+    let threads = Threads::start(runs, listeners)?;
+    let revisions = Arc::clone(activator.revisions());
+    metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
+    let admin_stop = tasks.stopping();
+    let router = Admin::new(phase, metrics).router();
+    let admin_tasks = tasks.clone();
+    tasks.service("admin", async move { runtime::admin::serve(admin, router, &admin_tasks, admin_stop).await });
+
+    let (failed, ended) = (tasks.failed(), threads.ended());
+    let healthy = tokio::select! {
+        biased;
+        () = failed.cancelled() => false,
+        () = ended.cancelled() => false,
+        () = stop.drain.cancelled() => true,
+    };
+    tokio::select! {
+        biased;
+        () = stop.force.cancelled() => {}
+        () = activator.drain(), if healthy => {}
+    }
+    tasks.stop();
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,62 @@
+//! Worker threads: one single-threaded runtime each, on one listener of its own.
+//!
+//! Invariant: a worker that ends is noticed by whoever started it, whatever ended it.
+
+use crate::serve::WorkerRun;
+use runtime::net::Connect;
+use std::io;
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Running worker threads.
+#[derive(Debug)]
+pub struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    ended: CancellationToken,
+}
+
+struct Ended(CancellationToken);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Threads {
+    /// Starts one thread for each worker and listener.
+    ///
+    /// # Errors
+    /// A thread or its runtime cannot be made.
+    pub fn start<C: Connect + Clone>(runs: Vec<WorkerRun<C>>, listeners: Vec<TcpListener>) -> io::Result<Self> {
+        let ended = CancellationToken::new();
+        let mut handles = Vec::with_capacity(runs.len());
+        for (index, (run, listener)) in runs.into_iter().zip(listeners).enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let ended = Ended(ended.clone());
+            handles.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let _ended = ended;
+                runtime.block_on(async move {
+                    match tokio::net::TcpListener::from_std(listener) {
+                        Ok(listener) => run.serve(listener).await,
+                        Err(error) => tracing::error!(%error, "a worker cannot listen"),
+                    }
+                });
+            })?);
+        }
+        Ok(Self { handles, ended })
+    }
+
+    /// Cancelled when any worker has ended.
+    #[must_use]
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
+    /// Waits for the threads; true when none of them panicked.
+    #[must_use]
+    pub fn join(self) -> bool {
+        self.handles.into_iter().map(JoinHandle::join).filter(Result::is_err).count() == 0
+    }
+}

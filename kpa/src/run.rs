@@ -1,0 +1,238 @@
+//! `kpa run`: activator, autoscaler and the local platform in one process.
+//!
+//! Invariant: activator and autoscaler share no call: frames and answers go over loopback HTTP as they do on a cluster.
+//! They share the process's clock and the log of wakes, so that a cold start's stages are stamped on one clock.
+
+use activator::reporter::ReporterSettings;
+use activator::threads::Threads;
+use activator::{Activator, Settings, Setup};
+use anyhow::Context;
+use autoscaler::{Autoscaler, BrainSettings, Token};
+use domain::{Peer, ReporterId};
+use platform::Platform;
+use platform_local::{LocalPlatform, Options, Output, Shutdown};
+use rand::RngExt;
+use runtime::net::Tcp;
+use runtime::{Admin, Clock, Metrics, Phase, PhaseSender, Stop, Tasks, WakeLog, telemetry};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use telemetry::LogFormat;
+
+/// Settings of `kpa run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Files or folders of Kubernetes YAML; edits are followed.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Where clients connect.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Where /ready, /live, /metrics and the API that `kpa get` reads are served.
+    #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDRESS:PORT")]
+    admin: SocketAddr,
+    /// Where counts, records and logs of replicas are kept.
+    #[arg(long, default_value = ".kpa", value_name = "FOLDER")]
+    state_dir: PathBuf,
+    /// What to run instead of an image. May be repeated.
+    #[arg(long = "image", value_name = "IMAGE=COMMAND", value_parser = image)]
+    images: Vec<(String, String)>,
+    /// Ports for replicas.
+    #[arg(long, default_value = "20000-29999", value_name = "FIRST-LAST", value_parser = ports)]
+    ports: (u16, u16),
+    /// Threads that serve requests, 1 to 64.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// Do not show the replicas' output; it is in the log files of the state folder either way.
+    #[arg(long)]
+    quiet_replicas: bool,
+    /// What to log, such as info or info,access=debug.
+    #[arg(long, env = "KPA_LOG", default_value = "info")]
+    log: String,
+    /// How log lines look: human or json.
+    #[arg(long, default_value_t = LogFormat::Human)]
+    log_format: LogFormat,
+}
+
+fn image(text: &str) -> Result<(String, String), &'static str> {
+    let (image, command) = text.split_once('=').ok_or("expected IMAGE=COMMAND")?;
+    Ok((image.to_owned(), command.to_owned()))
+}
+
+fn ports(text: &str) -> Result<(u16, u16), &'static str> {
+    let usage = "expected FIRST-LAST, such as 20000-29999";
+    let (first, last) = text.split_once('-').ok_or(usage)?;
+    let (first, last) = (first.parse().map_err(|_| usage)?, last.parse().map_err(|_| usage)?);
+    if first == 0 || first > last { Err(usage) } else { Ok((first, last)) }
+}
+
+pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
+    telemetry::logs(args.log_format, &args.log)?;
+    let files = runtime::rlimit::raise_open_files()?;
+    tracing::debug!(?files, "open files");
+    let clock_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    clock_runtime.block_on(run(args))
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let tasks = Tasks::new();
+    let stop = Stop::on_signals(&tasks)?;
+    let (clock, wakes, seed) = (Clock::start(), Arc::new(WakeLog::new()), rand_seed());
+    let metrics = Metrics::install()?;
+    metrics.keep_up(&tasks);
+
+    // Every address is taken before anything is started.
+    let workers = usize::from(args.workers);
+    let listeners = runtime::listen::bind(args.listen, workers)
+        .with_context(|| format!("cannot listen on {} (--listen chooses another address)", args.listen))?;
+    let admin = bind_admin(args.admin)?;
+    let admin_address = admin.local_addr()?;
+
+    let (activator_id, autoscaler_id) = (ReporterId::new("activator"), ReporterId::new("autoscaler"));
+    let platform = local_platform(&args, &tasks, admin_address, &activator_id, &autoscaler_id).await?;
+    for problem in platform.problems() {
+        tracing::warn!("{problem}");
+    }
+
+    let token = format!("{:032x}", seed_wide());
+    let phase = PhaseSender::new();
+    let autoscaler = AutoscalerThread::start(
+        autoscaler::Settings { id: autoscaler_id, token: Some(Token::new(&token)), brain: BrainSettings::default() },
+        Arc::new(platform.clone()),
+        (clock, Arc::clone(&wakes)),
+        admin,
+        Admin::new(phase.clone(), metrics.clone()),
+    )?;
+    let (activator, runs) = Activator::start(
+        Setup {
+            connector: Tcp,
+            platform: Arc::new(platform.clone()) as Arc<dyn Platform>,
+            settings: Settings::default(),
+            reporter: ReporterSettings { id: activator_id, boot: runtime::clock::unix_millis(), token: Some(token) },
+            clock,
+            wakes,
+            phase: phase.clone(),
+            seed,
+        },
+        workers,
+        &tasks,
+    );
+    let threads = Threads::start(runs, listeners)?;
+    let revisions = Arc::clone(activator.revisions());
+    metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
+    greet(&args, admin_address, &platform);
+
+    let (failed, ended) = (tasks.failed(), threads.ended());
+    let healthy = tokio::select! {
+        biased; // A death is told before a wish.
+        () = failed.cancelled() => false,
+        () = ended.cancelled() => false,
+        () = autoscaler.failed.cancelled() => false,
+        () = stop.drain.cancelled() => true,
+    };
+    let how = tokio::select! {
+        biased;
+        () = stop.force.cancelled() => Shutdown::Kill,
+        () = activator.drain(), if healthy => Shutdown::Drain,
+        else => Shutdown::Kill,
+    };
+    phase.advance(Phase::Draining);
+    autoscaler.stop.stop();
+    tokio::select! {
+        biased;
+        () = stop.force.cancelled() => platform.shutdown(Shutdown::Kill).await,
+        () = platform.shutdown(how) => {}
+    }
+    phase.advance(Phase::Stopped);
+    tasks.stop();
+    tracing::info!("stopped");
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address} (--admin chooses another address)"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+async fn local_platform(
+    args: &Args,
+    tasks: &Tasks,
+    autoscaler: SocketAddr,
+    activator_id: &ReporterId,
+    autoscaler_id: &ReporterId,
+) -> anyhow::Result<LocalPlatform> {
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let images: BTreeMap<String, String> = args.images.iter().cloned().collect();
+    let spawner = tasks.clone();
+    let options = Options {
+        paths: args.paths.clone(),
+        state_dir: args.state_dir.clone(),
+        images,
+        shim: vec![own.into(), "__exec".into()],
+        ports: args.ports.0..=args.ports.1,
+        output: if args.quiet_replicas { Output::None } else { Output::Prefixed },
+        gpus: None,
+        autoscalers: vec![Peer { id: autoscaler_id.clone(), address: autoscaler }],
+        activators: vec![activator_id.clone()],
+    };
+    Ok(LocalPlatform::start(options, Arc::new(move |name, task| spawner.spawn(name, task))).await?)
+}
+
+/// The autoscaler on a runtime and a thread of its own, with the admin server.
+struct AutoscalerThread {
+    stop: Tasks,
+    failed: tokio_util::sync::CancellationToken,
+}
+
+impl AutoscalerThread {
+    fn start(
+        settings: autoscaler::Settings,
+        platform: Arc<dyn Platform>,
+        (clock, wakes): (Clock, Arc<WakeLog>),
+        listener: TcpListener,
+        admin: Admin,
+    ) -> anyhow::Result<Self> {
+        let tasks = Tasks::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inner = tasks.clone();
+        std::thread::Builder::new().name("autoscaler".into()).spawn(move || {
+            runtime.block_on(async move {
+                let autoscaler = Autoscaler::new(settings, platform, clock, Some(wakes));
+                // The process is ready when its activator is; the autoscaler's own readiness is nobody's business here.
+                match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => autoscaler::run(autoscaler, listener, admin, PhaseSender::new(), &inner).await,
+                    Err(error) => tracing::error!(%error, "the admin address cannot be served"),
+                }
+                inner.failed().cancel();
+            });
+        })?;
+        Ok(Self { failed: tasks.failed(), stop: tasks })
+    }
+}
+
+fn greet(args: &Args, admin: SocketAddr, platform: &LocalPlatform) {
+    let manifests = platform.manifests();
+    let domains = domain::host::Domains::default();
+    for entry in &manifests.entries {
+        tracing::info!(
+            "{}: http://{} with Host {}",
+            entry.revision.id,
+            args.listen,
+            domains.public_host(&entry.revision.id)
+        );
+    }
+    tracing::info!("{} services; kpa get shows them (API on http://{admin})", manifests.entries.len());
+}
+
+/// Two processes choose differently; one that is told its seed could repeat itself.
+fn rand_seed() -> u64 {
+    rand::rng().random()
+}
+
+fn seed_wide() -> u128 {
+    rand::rng().random()
+}
