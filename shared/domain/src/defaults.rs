@@ -244,31 +244,40 @@ impl Defaults {
     /// Every key with its value as it would be written, in the order of [`CONFIG_KEYS`].
     #[must_use]
     pub fn to_map(&self) -> Vec<(&'static str, String)> {
+        self.with_origins().into_iter().map(|(key, value, _)| (key, value)).collect()
+    }
+
+    /// As [`Self::to_map`], with where each value came from.
+    #[must_use]
+    pub fn with_origins(&self) -> Vec<(&'static str, String, Origin)> {
+        fn row<T: Shown>(resolved: &Resolved<T>) -> (String, Origin) {
+            (resolved.shown(), resolved.origin)
+        }
         [
-            self.class.shown(),
-            self.enable_scale_to_zero.shown(),
-            self.allow_zero_initial_scale.shown(),
-            self.initial_scale.shown(),
-            self.min_scale.shown(),
-            self.max_scale.shown(),
-            self.max_scale_limit.shown(),
-            percent(*self.target_fraction),
-            self.concurrency_target.shown(),
-            self.rps_target.shown(),
-            self.target_burst_capacity.shown(),
-            self.stable_window.shown(),
-            self.panic_window_percentage.shown(),
-            self.panic_threshold_percentage.shown(),
-            self.max_scale_up_rate.shown(),
-            self.max_scale_down_rate.shown(),
-            self.scale_down_delay.shown(),
-            self.scale_to_zero_grace_period.shown(),
-            self.scale_to_zero_pod_retention_period.shown(),
-            self.activator_capacity.shown(),
+            row(&self.class),
+            row(&self.enable_scale_to_zero),
+            row(&self.allow_zero_initial_scale),
+            row(&self.initial_scale),
+            row(&self.min_scale),
+            row(&self.max_scale),
+            row(&self.max_scale_limit),
+            (percent(*self.target_fraction), self.target_fraction.origin),
+            row(&self.concurrency_target),
+            row(&self.rps_target),
+            row(&self.target_burst_capacity),
+            row(&self.stable_window),
+            row(&self.panic_window_percentage),
+            row(&self.panic_threshold_percentage),
+            row(&self.max_scale_up_rate),
+            row(&self.max_scale_down_rate),
+            row(&self.scale_down_delay),
+            row(&self.scale_to_zero_grace_period),
+            row(&self.scale_to_zero_pod_retention_period),
+            row(&self.activator_capacity),
         ]
         .into_iter()
         .zip(CONFIG_KEYS)
-        .map(|(value, row)| (row.key, value))
+        .map(|((value, origin), row)| (row.key, value, origin))
         .collect()
     }
 }

@@ -63,6 +63,8 @@ fn what_is_written_out_reads_back_the_same() {
     let read = read(&pairs).unwrap();
     assert_eq!(read.to_map(), written);
     assert_eq!(read.stable_window, Resolved::new(Duration::from_secs(60), Origin::ClusterConfig));
+    assert!(read.with_origins().iter().all(|(_, _, origin)| *origin == Origin::ClusterConfig));
+    assert!(Defaults::default().with_origins().iter().all(|(_, _, origin)| *origin == Origin::Default));
 }
 
 #[test]

@@ -31,3 +31,12 @@ mod supervisor;
 pub use local::LocalPlatform;
 pub use options::{Options, Output, Shutdown, Spawn, StartError};
 pub use ports::{DEFAULT_PORTS, QUARANTINE};
+
+/// The files that a [`LocalPlatform`] given these files and folders would read, with what they say. Paths become
+/// absolute.
+///
+/// # Errors
+/// A path that cannot be read at all.
+pub fn sources(paths: &[std::path::PathBuf]) -> Result<Vec<platform::manifest::Source>, StartError> {
+    files::Files::open(paths).map(|(_, sources)| sources)
+}

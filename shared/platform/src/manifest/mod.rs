@@ -44,13 +44,15 @@ pub struct Source {
 pub struct Options {
     /// What to run instead of an image: image, with or without tag, to command line.
     pub images: BTreeMap<String, String>,
+    /// What to run instead of any other image; `None` leaves it to the manifest. For readers that run nothing.
+    pub any_image: Option<String>,
     /// The namespace of objects that name none. Default `default`.
     pub namespace: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { images: BTreeMap::new(), namespace: "default".into() }
+        Self { images: BTreeMap::new(), any_image: None, namespace: "default".into() }
     }
 }
 
@@ -63,7 +65,8 @@ impl Options {
             Some((name, tag)) if !tag.contains('/') => name,
             _ => without_digest,
         };
-        [image, without_digest, without_tag].iter().find_map(|name| self.images.get(*name)).map(String::as_str)
+        let given = [image, without_digest, without_tag].iter().find_map(|name| self.images.get(*name));
+        given.or(self.any_image.as_ref()).map(String::as_str)
     }
 }
 
@@ -109,6 +112,8 @@ pub struct Manifests {
     pub problems: Vec<Problem>,
     /// The defaults in force.
     pub defaults: Defaults,
+    /// Where the `config-autoscaler` stands that gave the defaults; `None`: they are built in.
+    pub config: Option<String>,
     /// What was recognised and is not used.
     pub ignored: Vec<Ignored>,
     /// What is wrong with `config-autoscaler` while no good one is known: every entry is invalid meanwhile.

@@ -225,10 +225,14 @@ impl Objects {
             Ok(defaults) => {
                 out.problems.extend(defaults.warnings.iter().cloned());
                 out.defaults = defaults;
+                out.config = self.config.as_ref().map(|(place, _)| place.clone());
             }
             Err((problems, report)) => {
                 match previous.filter(|previous| previous.config_lost.is_empty()) {
-                    Some(previous) => out.defaults = previous.defaults.clone(),
+                    Some(previous) => {
+                        out.defaults = previous.defaults.clone();
+                        out.config.clone_from(&previous.config);
+                    }
                     None => {
                         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
                         out.config_lost = errors.cloned().collect();

@@ -200,6 +200,9 @@ fn where_the_command_comes_from() {
     check(Some("one | two"), None, RUN, &["/bin/sh", "-c", "one | two"]);
     check(None, Some("image it"), RUN, &["image", "it"]);
     check(None, None, "command: [run]\nargs: [--port, 80, $(X)]", &["run", "--port", "80", "$(X)"]);
+    let any = Options { any_image: Some("stand-in".into()), ..Options::default() };
+    let manifests = load(&[source("a.yaml", &app("a", &[MIN], "image: x"))], &any, None);
+    assert_eq!(only(&manifests).workload.command, ["stand-in"]);
     let bad = read(&app("a", &[("kpa.dev/local-command", "a 'b")], RUN));
     assert!(bad.entries.is_empty() && about(&bad, "local-command").contains("not closed"));
 }
@@ -482,6 +485,7 @@ fn the_config_file_parses_and_equals_the_defaults() {
     assert!(manifests.problems.is_empty() && manifests.ignored.is_empty(), "{:#?}", manifests.problems);
     assert_eq!(manifests.defaults.to_map(), Defaults::default().to_map());
     assert_eq!(manifests.defaults.stable_window.origin, Origin::ClusterConfig, "every key is written");
+    assert!(manifests.config.unwrap().ends_with("ConfigMap default/config-autoscaler"));
     let keys: Vec<&str> = domain::defaults::CONFIG_KEYS.iter().map(|row| row.key).collect();
     let text = manifests.defaults.to_map();
     assert!(text.iter().map(|(key, _)| *key).eq(keys));
