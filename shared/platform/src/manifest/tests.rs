@@ -201,7 +201,7 @@ fn where_the_command_comes_from() {
     check(None, Some("image it"), RUN, &["image", "it"]);
     check(None, None, "command: [run]\nargs: [--port, 80, $(X)]", &["run", "--port", "80", "$(X)"]);
     let any = Options { any_image: Some("stand-in".into()), ..Options::default() };
-    let manifests = load(&[source("a.yaml", &app("a", &[MIN], "image: x"))], &any, None);
+    let manifests = load(&[source("a.yaml", &app("a", &[MIN], ""))], &any, None);
     assert_eq!(only(&manifests).workload.command, ["stand-in"]);
     let bad = read(&app("a", &[("kpa.dev/local-command", "a 'b")], RUN));
     assert!(bad.entries.is_empty() && about(&bad, "local-command").contains("not closed"));
