@@ -3,7 +3,7 @@
 //! Invariant: nothing is called ready before a listener of the replica's own was found on its port.
 
 use crate::probe::{CONNECT_PAUSE, Prober, listens, pause};
-use crate::procs::{Owner, port_owner};
+use crate::procs::{Mark, Owner, port_owner};
 use crate::supervisor::{Failure, Seen};
 use domain::Probe;
 use platform::manifest::Workload;
@@ -31,8 +31,8 @@ pub(crate) struct Health {
     pub(crate) prober: Prober,
     /// The leader of its group.
     pub(crate) leader: i32,
-    /// Its endpoint id.
-    pub(crate) replica: String,
+    /// What its processes carry.
+    pub(crate) mark: Mark,
     /// Its probes.
     pub(crate) workload: Arc<Workload>,
 }
@@ -98,7 +98,7 @@ impl Health {
                     Owner::Replica => return Ok(None),
                     Owner::Stranger => return Err(Verdict::PortTaken),
                     Owner::Unknown => {
-                        tracing::info!(replica = %self.replica, port = told, "cannot see who listens; taken to be the replica");
+                        tracing::info!(replica = ?self.mark.replica, port = told, "cannot see who listens; taken to be the replica");
                         return Ok(None);
                     }
                 }
@@ -116,8 +116,8 @@ impl Health {
 
     /// Who listens on `port`. Reads /proc, so not on the thread that carries everything else.
     async fn owner(&self, port: u16) -> Owner {
-        let (leader, replica) = (self.leader, self.replica.clone());
-        tokio::task::spawn_blocking(move || port_owner(port, leader, &replica)).await.unwrap_or(Owner::Unknown)
+        let (leader, mark) = (self.leader, self.mark.clone());
+        tokio::task::spawn_blocking(move || port_owner(port, leader, &mark)).await.unwrap_or(Owner::Unknown)
     }
 
     /// Checks until it has succeeded often enough, soon and seldom enough.

@@ -4,7 +4,7 @@
 //! that was given to somebody else in between is never hit.
 
 use crate::process::end_of;
-use crate::procs::{self, INSTANCE_MARK, Marked};
+use crate::procs::{self, Mark, Marked};
 use crate::state::{Record, StateDir};
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -19,14 +19,14 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const ROUNDS_MAX: u32 = 10;
 
 /// A handle on exactly the process that was found, or `None` when it is gone or its id is another's now.
-fn hold(found: &Marked, key: &str, value: &str) -> Option<OwnedFd> {
+fn hold(found: &Marked, mark: &Mark) -> Option<OwnedFd> {
     let handle = pidfd_open(Pid::from_raw(found.pid)?, PidfdFlags::empty()).ok()?;
-    (procs::marked(found.pid, key, value).as_ref() == Some(found)).then_some(handle)
+    (procs::marked(found.pid, mark).as_ref() == Some(found)).then_some(handle)
 }
 
-/// Signals exactly the process that was found by the mark `key=value`.
-pub(crate) fn signal(found: &Marked, key: &str, value: &str, signal: Signal) {
-    if let Some(handle) = hold(found, key, value) {
+/// Signals exactly the process that was found by `mark`.
+pub(crate) fn signal(found: &Marked, mark: &Mark, signal: Signal) {
+    if let Some(handle) = hold(found, mark) {
         send(&handle, signal);
     }
 }
@@ -50,9 +50,10 @@ fn grace(found: &Marked, records: &BTreeMap<String, Option<Record>>, boot_id: &s
 /// Ends every process of an earlier life of this state directory: TERM, grace, KILL. Gives how many there were.
 pub(crate) async fn reap(state: &StateDir) -> usize {
     let (records, boot_id) = (state.records(), procs::boot_id());
+    let mark = Mark { instance: state.instance().to_owned(), replica: None };
     let mut count = 0;
     for round in 0..ROUNDS_MAX {
-        let found = procs::all_marked(INSTANCE_MARK, state.instance());
+        let found = procs::all_marked(&mark);
         if found.is_empty() {
             break;
         }
@@ -63,7 +64,7 @@ pub(crate) async fn reap(state: &StateDir) -> usize {
             .iter()
             .filter_map(|process| {
                 let grace = if round == 0 { grace(process, &records, &boot_id) } else { Duration::ZERO };
-                Some((hold(process, INSTANCE_MARK, state.instance())?, now + grace))
+                Some((hold(process, &mark)?, now + grace))
             })
             .collect();
         for (handle, _) in &held {
@@ -112,14 +113,16 @@ mod tests {
     #[test]
     fn an_id_that_changed_hands_is_not_signalled() {
         let value = procs::unique_id().unwrap();
-        let mut child = std::process::Command::new("sleep").arg("60").env(INSTANCE_MARK, &value).spawn().unwrap();
-        let found = procs::all_marked(INSTANCE_MARK, &value).remove(0);
+        let mut child =
+            std::process::Command::new("sleep").arg("60").env(procs::INSTANCE_MARK, &value).spawn().unwrap();
+        let mark = Mark { instance: value, replica: None };
+        let found = procs::all_marked(&mark).remove(0);
         let other = Marked { start_time: found.start_time + 1, ..found.clone() };
-        signal(&other, INSTANCE_MARK, &value, Signal::SIGKILL);
-        signal(&found, INSTANCE_MARK, "another", Signal::SIGKILL);
-        assert!(hold(&other, INSTANCE_MARK, &value).is_none());
+        signal(&other, &mark, Signal::SIGKILL);
+        signal(&found, &Mark { instance: "another".into(), replica: None }, Signal::SIGKILL);
+        assert!(hold(&other, &mark).is_none());
         assert!(child.try_wait().unwrap().is_none());
-        signal(&found, INSTANCE_MARK, &value, Signal::SIGKILL);
+        signal(&found, &mark, Signal::SIGKILL);
         assert!(!child.wait().unwrap().success());
     }
 }

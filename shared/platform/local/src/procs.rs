@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 
 /// Carries the state directory's id in the environment of a replica and all its descendants.
 pub(crate) const INSTANCE_MARK: &str = "KPA_INSTANCE";
-/// Carries the replica's endpoint id.
+/// Carries the replica's endpoint id, which is unique within the state directory only.
 pub(crate) const REPLICA_MARK: &str = "KPA_REPLICA";
 
 /// One process. Its id alone may be given to another after its end; with the start time it is unique within a boot.
@@ -20,6 +20,15 @@ pub(crate) struct Marked {
     /// Clock ticks since boot.
     pub(crate) start_time: u64,
     /// The replica it belongs to, if it says so.
+    pub(crate) replica: Option<String>,
+}
+
+/// What the environment of a process is searched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The state directory's id.
+    pub(crate) instance: String,
+    /// One replica, or any.
     pub(crate) replica: Option<String>,
 }
 
@@ -49,29 +58,30 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     Some(Process::new(pid).ok()?.stat().ok()?.starttime)
 }
 
-/// The process `pid` if its environment holds `key=value`.
-pub(crate) fn marked(pid: i32, key: &str, value: &str) -> Option<Marked> {
-    read_marked(&Process::new(pid).ok()?, key, value)
+/// The process `pid` if it carries `mark`.
+pub(crate) fn marked(pid: i32, mark: &Mark) -> Option<Marked> {
+    read_marked(&Process::new(pid).ok()?, mark)
 }
 
-fn read_marked(process: &Process, key: &str, value: &str) -> Option<Marked> {
+fn read_marked(process: &Process, mark: &Mark) -> Option<Marked> {
     let environ = process.environ().ok()?;
-    if environ.get(OsStr::new(key)).map(|found| found.as_os_str()) != Some(OsStr::new(value)) {
-        return None;
-    }
-    let replica = environ.get(OsStr::new(REPLICA_MARK)).and_then(|id| id.to_str()).map(str::to_owned);
-    Some(Marked { pid: process.pid(), start_time: process.stat().ok()?.starttime, replica })
+    let var = |name: &str| environ.get(OsStr::new(name)).and_then(|value| value.to_str());
+    let replica = var(REPLICA_MARK);
+    let fits =
+        var(INSTANCE_MARK) == Some(&mark.instance) && (mark.replica.is_none() || replica == mark.replica.as_deref());
+    let replica = replica.map(str::to_owned);
+    if fits { Some(Marked { pid: process.pid(), start_time: process.stat().ok()?.starttime, replica }) } else { None }
 }
 
-/// Every process of our own user whose environment holds `key=value`, ourselves left out.
-pub(crate) fn all_marked(key: &str, value: &str) -> Vec<Marked> {
+/// Every process of our own user that carries `mark`, ourselves left out.
+pub(crate) fn all_marked(mark: &Mark) -> Vec<Marked> {
     let us = nix::unistd::Uid::effective().as_raw();
     let own_pid = i32::try_from(std::process::id()).unwrap_or_default();
     let Ok(processes) = all_processes() else { return Vec::new() };
     processes
         .flatten()
         .filter(|process| process.pid() != own_pid && process.uid().is_ok_and(|uid| uid == us))
-        .filter_map(|process| read_marked(&process, key, value))
+        .filter_map(|process| read_marked(&process, mark))
         .collect()
 }
 
@@ -96,15 +106,22 @@ fn sockets(pid: i32) -> Option<BTreeSet<u64>> {
     )
 }
 
-/// Who listens on `port`: the process `leader`, anything that carries the mark of `replica`, or somebody else.
-pub(crate) fn port_owner(port: u16, leader: i32, replica: &str) -> Owner {
+fn is_running(pid: i32) -> bool {
+    Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state != 'Z')
+}
+
+/// Who listens on `port`: the process `leader`, anything that carries the replica's `mark`, or somebody else.
+pub(crate) fn port_owner(port: u16, leader: i32, mark: &Mark) -> Owner {
     let inodes: BTreeSet<u64> = listeners().into_iter().filter(|(at, _)| *at == port).map(|(_, inode)| inode).collect();
     if inodes.is_empty() {
         return Owner::Unknown;
     }
-    let Some(own) = sockets(leader) else { return Owner::Unknown };
+    let Some(own) = sockets(leader) else {
+        // A replica that ended listens nowhere: whoever does is somebody else.
+        return if is_running(leader) { Owner::Unknown } else { Owner::Stranger };
+    };
     let owns = |sockets: BTreeSet<u64>| !sockets.is_disjoint(&inodes);
-    if owns(own) || all_marked(REPLICA_MARK, replica).into_iter().any(|found| sockets(found.pid).is_some_and(owns)) {
+    if owns(own) || all_marked(mark).into_iter().any(|found| sockets(found.pid).is_some_and(owns)) {
         Owner::Replica
     } else {
         Owner::Stranger
@@ -118,18 +135,20 @@ mod tests {
 
     #[test]
     fn a_listener_belongs_to_the_process_that_holds_it() {
+        let nobody = Mark { instance: "nobody".into(), replica: None };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let own_pid = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(port_owner(port, own_pid, "nobody"), Owner::Replica);
+        assert_eq!(port_owner(port, own_pid, &nobody), Owner::Replica);
 
         let mut other = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
-        assert_eq!(port_owner(port, i32::try_from(other.id()).unwrap(), "nobody"), Owner::Stranger);
+        assert_eq!(port_owner(port, i32::try_from(other.id()).unwrap(), &nobody), Owner::Stranger);
         other.kill().unwrap();
         other.wait().unwrap();
+        assert_eq!(port_owner(port, i32::try_from(other.id()).unwrap(), &nobody), Owner::Stranger, "it is gone");
 
         drop(listener);
-        assert_eq!(port_owner(port, own_pid, "nobody"), Owner::Unknown);
+        assert_eq!(port_owner(port, own_pid, &nobody), Owner::Unknown);
     }
 
     #[test]
@@ -138,14 +157,17 @@ mod tests {
         let mut child =
             Command::new("sleep").arg("60").env(INSTANCE_MARK, &value).env(REPLICA_MARK, "r-1").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let found = all_marked(INSTANCE_MARK, &value);
+        let mark = |replica: Option<&str>| Mark { instance: value.clone(), replica: replica.map(str::to_owned) };
+        let found = all_marked(&mark(None));
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].pid, found[0].replica.as_deref()), (pid, Some("r-1")));
-        assert_eq!(marked(pid, INSTANCE_MARK, &value).as_ref(), found.first());
-        assert_eq!(marked(pid, INSTANCE_MARK, "another"), None);
+        assert_eq!(marked(pid, &mark(Some("r-1"))).as_ref(), found.first());
+        assert_eq!(marked(pid, &mark(Some("r-2"))), None);
+        let another = Mark { instance: "another".into(), replica: Some("r-1".into()) };
+        assert_eq!(marked(pid, &another), None, "two instances may name their replicas alike");
         assert_eq!(start_time(pid), Some(found[0].start_time));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(all_marked(INSTANCE_MARK, &value).is_empty());
+        assert!(all_marked(&mark(None)).is_empty());
     }
 }

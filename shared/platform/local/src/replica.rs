@@ -10,7 +10,7 @@ use crate::options::Spawn;
 use crate::ports;
 use crate::probe::{Prober, get};
 use crate::process::{Process, Spawner};
-use crate::procs::{self, REPLICA_MARK};
+use crate::procs::{self, Mark};
 use crate::state::StateDir;
 use crate::supervisor::{Failure, Launch, Seen};
 use domain::EndpointId;
@@ -132,14 +132,15 @@ async fn attend(
     mut orders: watch::Receiver<Order>,
 ) -> Seen {
     let id = &launch.id;
+    let mark = Mark { instance: context.state.instance().to_owned(), replica: Some(id.as_str().to_owned()) };
     let prober = Prober { port: launch.port, environment: environment.clone(), spawner: context.spawner.clone() };
     let health = Health {
         prober: prober.clone(),
         leader: process.pid(),
-        replica: id.as_str().to_owned(),
+        mark: mark.clone(),
         workload: Arc::clone(&launch.workload),
     };
-    let mut was_ready = false;
+    let mut told_to_end = false;
     let watching = async {
         match health.watch(|seen| tell(context, id, seen)).await {
             Verdict::PortTaken => true,
@@ -153,16 +154,16 @@ async fn attend(
         biased;
         () = process.ended() => false,
         () = at_least(&mut orders, Order::Stop) => {
-            was_ready = true;
+            told_to_end = true;
             stop(&process, &prober, launch.workload.pre_stop.as_ref(), &mut orders).await;
             false
         }
         taken = watching => taken,
     };
     let status = process.reap().await;
-    sweep(id).await;
+    sweep(mark).await;
     // A program that could not bind its port ends; the port tells whether that was why.
-    let owned_by_a_stranger = || !was_ready && !ports::is_free(launch.port);
+    let owned_by_a_stranger = || !told_to_end && !ports::is_free(launch.port);
     if port_taken || owned_by_a_stranger() {
         return Seen::PortTaken;
     }
@@ -210,11 +211,10 @@ async fn run_pre_stop(pre_stop: &PreStop, prober: &Prober) {
 }
 
 /// Kills what left the group and still carries the replica's mark.
-async fn sweep(id: &EndpointId) {
-    let id = id.as_str().to_owned();
+async fn sweep(mark: Mark) {
     let swept = tokio::task::spawn_blocking(move || {
-        for left in procs::all_marked(REPLICA_MARK, &id) {
-            crate::orphans::signal(&left, REPLICA_MARK, &id, Signal::SIGKILL);
+        for left in procs::all_marked(&mark) {
+            crate::orphans::signal(&left, &mark, Signal::SIGKILL);
         }
     });
     // It fails only when the runtime is going away.

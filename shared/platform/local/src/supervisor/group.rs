@@ -3,31 +3,32 @@
 //! Invariant: a replica that leaves keeps its slot number, port and GPUs until its process is gone.
 
 use super::replica::{Replica, State};
-use super::{Action, Failure, Launch, PORT_CHANGES_MAX, ROLLOUT_DRAIN, Resources, Seen, View};
-use domain::{Endpoint, EndpointId, EndpointState, Replicas, RevisionId, Timestamp, Trouble};
+use super::{Action, Failure, Launch, PORT_CHANGES_MAX, ROLLOUT_DRAIN, Resources, Seen};
+use domain::{EndpointId, Replicas, RevisionId, Timestamp};
 use platform::manifest::Workload;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Why a replica that may start does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shortage {
+pub(super) enum Shortage {
+    /// Every port is in use or rests.
     Ports,
+    /// Fewer GPUs are free than it needs.
     Gpus,
 }
 
 /// One revision.
 #[derive(Debug)]
 pub(super) struct Group {
-    workload: Arc<Workload>,
+    pub(super) workload: Arc<Workload>,
     /// Grows with every edit that needs other processes.
     generation: u64,
     pub(super) requested: Replicas,
     pub(super) deleted: bool,
     pub(super) replicas: Vec<Replica>,
     /// Its program ignores `PORT` and listens here, so there can be only one.
-    fixed_port: Option<u16>,
-    shortage: Option<Shortage>,
+    pub(super) fixed_port: Option<u16>,
+    pub(super) shortage: Option<Shortage>,
 }
 
 impl Group {
@@ -62,7 +63,7 @@ impl Group {
         self.requested.get().min(by_gpu).min(by_port) as usize
     }
 
-    fn members(&self) -> impl Iterator<Item = &Replica> {
+    pub(super) fn members(&self) -> impl Iterator<Item = &Replica> {
         self.replicas.iter().filter(|replica| replica.is_member())
     }
 
@@ -359,65 +360,4 @@ impl Group {
             .filter(|at| *at > now)
             .min()
     }
-
-    pub(super) fn view(&self, gpus: u32) -> View {
-        let endpoints: Vec<Endpoint> = self.replicas.iter().filter_map(endpoint).collect();
-        let ready = self.members().filter(|replica| replica.state == State::Ready).count();
-        let ready = Replicas::new(u32::try_from(ready).unwrap_or(u32::MAX));
-        View { endpoints, requested: self.requested, ready, trouble: self.trouble(gpus) }
-    }
-
-    /// The most telling reason why there are fewer ready replicas than asked for.
-    fn trouble(&self, gpus: u32) -> Option<Trouble> {
-        let looping = self
-            .members()
-            .filter(|replica| replica.state != State::Ready)
-            .filter(|replica| replica.crashes.count() > 1 || replica.crashes.last().is_some_and(|last| last.permanent))
-            .max_by_key(|replica| replica.crashes.count());
-        if let Some((replica, last)) = looping.and_then(|replica| Some((replica, replica.crashes.last()?))) {
-            let (slot, count, wait) = (replica.slot, replica.crashes.count(), replica.crashes.wait());
-            return Some(Trouble {
-                reason: last.reason.unwrap_or("CrashLoopBackOff").into(),
-                message: format!(
-                    "replica {slot} {} ({count} times in a row); tried again {} s after that",
-                    last.message,
-                    wait.as_secs()
-                ),
-                permanent: last.permanent,
-            });
-        }
-        let trouble =
-            |reason: &str, message: String, permanent| Some(Trouble { reason: reason.into(), message, permanent });
-        let asked = u64::from(self.requested.get()) * u64::from(self.workload.gpus);
-        if self.shortage == Some(Shortage::Gpus) || asked > u64::from(gpus) {
-            let message = format!("{asked} GPUs are asked for; this machine has {gpus}, some may be in use");
-            return trouble("InsufficientGpus", message, self.workload.gpus > gpus);
-        }
-        if self.shortage == Some(Shortage::Ports) {
-            return trouble("NoFreePort", "every port of the range is in use or rests after use".into(), false);
-        }
-        match self.fixed_port {
-            Some(port) if self.requested > Replicas::ONE => trouble(
-                "FixedPort",
-                format!(
-                    "it listens on {port} and not on $PORT, so only one replica can run; pass $(PORT) to the program"
-                ),
-                true,
-            ),
-            Some(_) | None => None,
-        }
-    }
-}
-
-/// How a replica is shown outside; one that was told to end, or has no process, is not.
-fn endpoint(replica: &Replica) -> Option<Endpoint> {
-    let state = match replica.state {
-        State::Starting => EndpointState::Starting,
-        State::Ready => EndpointState::Ready,
-        State::Draining { .. } => EndpointState::Draining,
-        State::Backoff { .. } | State::Stopping { .. } | State::Killed => return None,
-    };
-    let port = replica.fixed_port.or(replica.port)?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Some(Endpoint { id: replica.id.clone(), address, state, early_probe: None })
 }

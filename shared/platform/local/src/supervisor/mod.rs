@@ -9,6 +9,7 @@ mod group;
 mod replica;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub(crate) use backoff::Failure;
 use group::Group;
