@@ -27,7 +27,8 @@ impl Ports {
     /// All of `range`, beginning `offset` ports in.
     pub(crate) fn new(range: RangeInclusive<u16>, offset: u32) -> Self {
         let len = u32::from(*range.end()).saturating_sub(u32::from(*range.start())) + 1;
-        let next = u16::try_from(u32::from(*range.start()) + offset % len).unwrap_or(*range.start());
+        let first = *range.start();
+        let next = u16::try_from(u32::from(first) + offset % len).unwrap_or(first);
         Self { range, next, in_use: BTreeSet::new(), resting: BTreeMap::new() }
     }
 

@@ -63,12 +63,12 @@ mod tests {
         let mut child = Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let ours = |zombies: &BTreeSet<Zombie>| zombies.iter().copied().find(|(found, _)| *found == pid);
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         let zombie = loop {
             if let Some(zombie) = ours(&zombies()) {
                 break zombie;
             }
-            assert!(std::time::Instant::now() < deadline, "no zombie");
+            assert!(tokio::time::Instant::now() < deadline, "no zombie");
             std::thread::yield_now();
         };
         // Seen for the first time: left to whoever started it.

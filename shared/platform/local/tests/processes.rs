@@ -1,5 +1,7 @@
 //! Real processes: started, seen ready, restarted, ended, and none left behind.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
+
 mod support;
 
 use domain::EndpointState;

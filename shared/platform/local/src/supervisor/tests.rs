@@ -185,7 +185,7 @@ fn a_replica_that_does_not_end_is_killed_after_its_grace() {
     assert_eq!(world.supervisor.next_check(world.now), Some(world.now + GRACE));
     assert_eq!(world.wait(GRACE.saturating_sub(Duration::from_millis(1))), 0);
     assert_eq!(world.wait(Duration::from_millis(1)), 1);
-    assert_eq!(world.killed, [id.clone()]);
+    assert_eq!(world.killed, std::slice::from_ref(&id));
     assert_eq!(world.supervisor.processes(), 1, "it exists until its end was seen");
     world.see(&id, crash());
     assert_eq!(world.supervisor.processes(), 0);
@@ -262,7 +262,7 @@ fn an_unhealthy_replica_is_replaced_with_its_crash_record() {
     let first = world.ids().remove(0);
     world.see(&first, Seen::Ready);
     world.see(&first, Seen::Unhealthy(failure()));
-    assert_eq!(world.told_to_stop, [first.clone()]);
+    assert_eq!(world.told_to_stop, std::slice::from_ref(&first));
     assert_eq!(world.alive.len(), 2);
     world.see(&first, crash());
     let second = world.ids().remove(0);
@@ -357,7 +357,7 @@ fn a_rollout_without_spare_gpus_gives_up_one_place_at_a_time() {
     world.supervisor.apply(Arc::new(gpu("new")), Replicas::ZERO);
     world.turn();
     for _ in 0..4 {
-        assert!(world.alive.len() >= 1 && world.alive.len() <= 2);
+        assert!((1..=2).contains(&world.alive.len()));
         assert!(world.view().endpoints.iter().any(|endpoint| endpoint.state == EndpointState::Ready));
         world.wait(ROLLOUT_DRAIN);
         world.end_all_told();
