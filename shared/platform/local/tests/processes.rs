@@ -337,15 +337,27 @@ async fn output_is_kept_in_the_log_file_of_the_slot() {
     local.end().await;
 }
 
+/// A process that is killed when it is let go, also by a test that fails.
+struct HardKill(std::process::Child);
+
+impl Drop for HardKill {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 /// Starts a supervisor in a process of its own and waits until its replica has written its pid.
-async fn supervisor_with_a_replica(place: &Place) -> (std::process::Child, i32) {
-    let supervisor = Command::new(PROGRAM)
-        .arg("run")
-        .args([place.state(), place.manifests()])
-        .args(["app", "1"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
+async fn supervisor_with_a_replica(place: &Place) -> (HardKill, i32) {
+    let supervisor = HardKill(
+        Command::new(PROGRAM)
+            .arg("run")
+            .args([place.state(), place.manifests()])
+            .args(["app", "1"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     let replica = pid(&place.line("pid").await);
     (supervisor, replica)
 }
@@ -353,22 +365,20 @@ async fn supervisor_with_a_replica(place: &Place) -> (std::process::Child, i32) 
 #[tokio::test]
 async fn a_replica_is_told_when_its_supervisor_dies() {
     let place = Place::new(&Manifest::server("echo $$ > pid;"));
-    let (mut supervisor, replica) = supervisor_with_a_replica(&place).await;
+    let (supervisor, replica) = supervisor_with_a_replica(&place).await;
     assert!(is_alive(replica));
-    supervisor.kill().unwrap();
-    supervisor.wait().unwrap();
+    drop(supervisor);
     gone(replica).await;
 }
 
 #[tokio::test]
 async fn what_outlives_a_hard_kill_is_ended_by_the_next_start() {
     let place = Place::new(&Manifest { grace: 1, ..Manifest::server("trap '' TERM; sleep 1000 & echo $$ > pid;") });
-    let (mut supervisor, replica) = supervisor_with_a_replica(&place).await;
+    let (supervisor, replica) = supervisor_with_a_replica(&place).await;
     assert!(matches!(place.start_with(20_000..=20_001).await, Err(StartError::Locked { pid: Some(_), .. })));
     let records = place.state().join("replicas");
     eventually("written down", || std::fs::read_dir(&records).ok()?.next()?.ok()).await;
-    supervisor.kill().unwrap();
-    supervisor.wait().unwrap();
+    drop(supervisor);
     assert!(is_alive(replica), "it does not listen to TERM");
 
     let mut local = place.start().await;
