@@ -105,14 +105,19 @@ pub fn forward_request(head: &mut Parts, peer: &Peer, next: Next, waited: Durati
 fn forwarding(headers: &mut HeaderMap, peer: &Peer) {
     let host = headers.get(HOST).cloned();
     if peer.trusted {
-        let chain = headers.get(FORWARDED_FOR).map(|before| {
-            let mut chain = Vec::with_capacity(before.len() + peer.forwarded_for.len() + 2);
-            chain.extend_from_slice(before.as_bytes());
-            chain.extend_from_slice(b", ");
+        let chain = if headers.contains_key(FORWARDED_FOR) {
+            let mut chain = Vec::with_capacity(128);
+            // The list may be spread over several fields; all of it comes first.
+            for before in headers.get_all(FORWARDED_FOR) {
+                chain.extend_from_slice(before.as_bytes());
+                chain.extend_from_slice(b", ");
+            }
             chain.extend_from_slice(peer.forwarded_for.as_bytes());
             HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.forwarded_for.clone())
-        });
-        headers.insert(FORWARDED_FOR, chain.unwrap_or_else(|| peer.forwarded_for.clone()));
+        } else {
+            peer.forwarded_for.clone()
+        };
+        headers.insert(FORWARDED_FOR, chain);
         headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
         if let Some(host) = host {
             headers.entry(FORWARDED_HOST).or_insert(host);
@@ -210,11 +215,12 @@ pub fn grpc_deadline(headers: &HeaderMap) -> Option<Duration> {
     headers.get(GRPC_TIMEOUT).and_then(parse_grpc_timeout)
 }
 
-/// Whether the head asks for another protocol on the same connection.
+/// Whether the head asks for another protocol on the same connection. `h2c` is no reason: HTTP/2 comes by prior
+/// knowledge, and a tunnel would hide every request in it (RFC 9113 section 3.1 lets a server ignore it).
 #[must_use]
 pub fn wants_upgrade(head: &Parts) -> bool {
     head.version == Version::HTTP_11
-        && head.headers.contains_key(UPGRADE)
+        && head.headers.get(UPGRADE).is_some_and(|asked| !asked.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && head.headers.get_all(CONNECTION).iter().any(|value| {
             value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
         })
