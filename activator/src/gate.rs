@@ -145,12 +145,21 @@ enum Changed {
     Snapshot,
 }
 
-/// A panic while the lock is held ends the process.
-struct AbortOnPanic;
+/// A panic while the lock is held ends the process. One that began before does not: a request that panicked gives its
+/// slot back while it unwinds.
+struct AbortOnPanic {
+    unwinding: bool,
+}
+
+impl AbortOnPanic {
+    fn new() -> Self {
+        Self { unwinding: std::thread::panicking() }
+    }
+}
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.unwinding && std::thread::panicking() {
             std::process::abort();
         }
     }
@@ -235,7 +244,7 @@ impl Gate {
         let mut answer = None;
         let mut first = false;
         let entry = {
-            let _abort = AbortOnPanic;
+            let _abort = AbortOnPanic::new();
             let mut state = self.state.lock();
             if let Some(failure) = &state.failure
                 && state.admission.open_seats() == 0
@@ -272,7 +281,7 @@ impl Gate {
     }
 
     fn cancel(&self, ticket: TicketId) {
-        let _abort = AbortOnPanic;
+        let _abort = AbortOnPanic::new();
         let mut state = self.state.lock();
         let waiter = state.admission.cancel(ticket);
         if waiter.is_some() {
@@ -368,7 +377,7 @@ impl Gate {
     /// The start failed: everybody who waits is refused, and so are newcomers until `retry_at`.
     pub fn fail_start(&self, failure: &StartFailure) {
         let refused: Vec<_> = {
-            let _abort = AbortOnPanic;
+            let _abort = AbortOnPanic::new();
             let mut state = self.state.lock();
             if state.admission.open_seats() > 0 {
                 return;
@@ -411,7 +420,7 @@ impl Gate {
         let mut change = Some(change);
         loop {
             let more = {
-                let _abort = AbortOnPanic;
+                let _abort = AbortOnPanic::new();
                 let mut state = self.state.lock();
                 if let Some(change) = change.take()
                     && change(&mut state) == Changed::Snapshot
