@@ -35,8 +35,12 @@ pub const H2_STREAM_WINDOW: u32 = 64 * 1024;
 pub const H2_CONNECTION_WINDOW: u32 = H2_STREAMS_MAX * H2_STREAM_WINDOW + 1024 * 1024;
 /// Response bytes buffered for one HTTP/2 stream.
 const H2_SEND_BUFFER: usize = 256 * 1024;
-/// How often a connection's clock looks. Not shorter, because each look wakes an idle connection.
+/// How often a connection's clock looks, unless its limits are shorter. Not shorter, because each look wakes an idle
+/// connection.
 const LOOK: Duration = Duration::from_secs(10);
+/// How long a connection that has said nothing yet may still begin once draining has begun: its client believes that it
+/// is connected, and the first bytes may be on their way.
+const FIRST_BYTE_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
 pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker: Arc<Worker<C>>, stack: Arc<Stack>) {
@@ -70,7 +74,7 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
                 .max_buf_size(crate::HEAD_BYTES_MAX)
                 .serve_connection(io, service)
                 .with_upgrades();
-            watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch).await;
+            watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch, version).await;
         }
         Http::Two => {
             let connection = http2::Builder::new(worker.base.executor())
@@ -81,7 +85,7 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
                 .max_send_buf_size(H2_SEND_BUFFER)
                 .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
                 .serve_connection(io, service);
-            watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch).await;
+            watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch, version).await;
         }
     }
 }
@@ -105,11 +109,19 @@ async fn sniff<C: Connect, S: Socket>(mut socket: S, worker: &Worker<C>) -> Opti
     let mut first = [0_u8; PREFACE.len()];
     let mut count = 0;
     let mut deadline = pin!(sleep(worker.settings.keep_alive));
+    let mut told = false;
     while count < PREFACE.len() {
         let read = tokio::select! {
             biased;
             read = socket.read(&mut first[count..]) => read.ok()?,
-            () = worker.drain().cancelled(), if count == 0 => return None,
+            () = worker.drain().cancelled(), if count == 0 && !told => {
+                told = true;
+                let last = Instant::now() + FIRST_BYTE_GRACE;
+                if last < deadline.deadline() {
+                    deadline.as_mut().reset(last);
+                }
+                continue;
+            }
             () = &mut deadline => return None,
         };
         if read == 0 {
@@ -130,13 +142,18 @@ async fn sniff<C: Connect, S: Socket>(mut socket: S, worker: &Worker<C>) -> Opti
 ///
 /// The clock's timer and the drain's notification are polled only when they may have something to say: the waker that
 /// they were given is the connection's task, which does not change.
-async fn watch_over<C, F, E>(connection: F, shut_down: fn(Pin<&mut F>), worker: &Worker<C>, watch: &Watch)
-where
+async fn watch_over<C, F, E>(
+    connection: F,
+    shut_down: fn(Pin<&mut F>),
+    worker: &Worker<C>,
+    watch: &Watch,
+    version: Http,
+) where
     C: Connect,
     F: Future<Output = Result<(), E>>,
 {
     let mut connection = pin!(connection);
-    let mut clock = Clock::new(worker, watch);
+    let mut clock = Clock::new(worker, watch, version);
     let mut drain = pin!(worker.drain().cancelled());
     let mut told = false;
     let mut drain_asked = false;
@@ -160,7 +177,7 @@ where
                 return Poll::Pending;
             }
             settled = true;
-            if !(watch.is_idle() && watch.has_heard()) {
+            if !clock.is_in_head() {
                 told = true;
                 shut_down(connection.as_mut());
                 return connection.as_mut().poll(cx).map(drop);
@@ -174,6 +191,8 @@ where
 /// Closes connections that wait for a request for too long.
 struct Clock<'a> {
     watch: &'a Watch,
+    version: Http,
+    look: Duration,
     sleep: Pin<Box<tokio::time::Sleep>>,
     asked: bool,
     quiet_since: Instant,
@@ -193,16 +212,24 @@ enum Quiet {
 }
 
 impl<'a> Clock<'a> {
-    fn new<C: Connect>(worker: &Worker<C>, watch: &'a Watch) -> Self {
+    fn new<C: Connect>(worker: &Worker<C>, watch: &'a Watch, version: Http) -> Self {
+        let look = LOOK.min(worker.settings.keep_alive).min(worker.settings.head_timeout);
         Self {
             watch,
-            sleep: Box::pin(sleep(LOOK)),
+            version,
+            look,
+            sleep: Box::pin(sleep(look)),
             asked: false,
             quiet_since: Instant::now(),
             was: Quiet::Idle,
             keep_alive: worker.settings.keep_alive,
             head_timeout: worker.settings.head_timeout,
         }
+    }
+
+    /// Part of a head has arrived. HTTP/2 has frames of its own between requests, so bytes alone say nothing there.
+    fn is_in_head(&self) -> bool {
+        self.version == Http::One && self.watch.is_idle() && self.watch.has_heard()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -215,7 +242,7 @@ impl<'a> Clock<'a> {
                 return Poll::Pending;
             }
             let now = Instant::now();
-            let is = match (self.watch.is_idle(), self.watch.has_heard()) {
+            let is = match (self.watch.is_idle(), self.is_in_head()) {
                 (false, _) => Quiet::Busy,
                 (true, false) => Quiet::Idle,
                 (true, true) => Quiet::Head,
@@ -233,7 +260,7 @@ impl<'a> Clock<'a> {
             if quiet >= limit {
                 return Poll::Ready(());
             }
-            self.sleep.as_mut().reset(now + LOOK.min(limit - quiet));
+            self.sleep.as_mut().reset(now + self.look.min(limit - quiet));
             self.asked = false;
         }
     }

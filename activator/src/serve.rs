@@ -146,7 +146,9 @@ impl<C: Connect> WorkerRun<C> {
                 _ = housekeeping.tick() => worker.tidy(),
             }
         }
-        // What the kernel has completed before the close belongs to clients that believe they are connected.
+        // What the kernel has completed before the close belongs to clients that believe they are connected. One turn of
+        // the reactor first, so that it is known.
+        tokio::task::yield_now().await;
         while let Some(accepted) = futures_util::FutureExt::now_or_never(listener.accept()) {
             admit(accepted, &worker, &stack).await;
         }
