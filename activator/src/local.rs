@@ -23,8 +23,10 @@ pub const LATENCY_BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1
 pub struct Base {
     /// The process's clock.
     pub clock: runtime::Clock,
-    /// This worker's tasks.
+    /// This worker's tasks. Draining waits for them.
     pub tasks: runtime::Tasks,
+    /// Shared connections to replicas, which outlive every request: draining does not wait for them.
+    pub lines: runtime::Tasks,
 }
 
 impl Base {
@@ -32,6 +34,12 @@ impl Base {
     #[must_use]
     pub fn executor(&self) -> Executor {
         Executor(self.tasks.clone())
+    }
+
+    /// Spawns hyper's own tasks among the connections to replicas.
+    #[must_use]
+    pub fn line_executor(&self) -> Executor {
+        Executor(self.lines.clone())
     }
 }
 

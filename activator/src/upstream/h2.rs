@@ -71,12 +71,12 @@ impl Shared {
     /// # Errors
     /// What hyper says of the handshake.
     pub async fn open<S: Socket>(&self, socket: S, base: &Base) -> hyper::Result<StreamGuard> {
-        let (sender, connection) = http2::Builder::new(base.executor())
+        let (sender, connection) = http2::Builder::new(base.line_executor())
             .max_frame_size(16 * 1024)
             .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(socket))
             .await?;
-        base.tasks.spawn("http/2 connection to a replica", async move { drop(connection.await) });
+        base.lines.spawn("http/2 connection to a replica", async move { drop(connection.await) });
         let connection = Multiplexed { sender, streams: Arc::default() };
         self.0.lock().push(connection.clone());
         Ok(StreamGuard::new(connection))
