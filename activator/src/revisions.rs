@@ -14,7 +14,11 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
+
+/// How long the door of a removed revision refuses at once. Requests that were routed before are gone by then.
+const REMOVED_FOR: Duration = Duration::from_secs(60);
 
 /// Who has something to tell at once: each revision at most once, however often it is raised.
 #[derive(Debug, Default)]
@@ -206,7 +210,9 @@ impl Revisions {
     pub fn remove(&self, now: Timestamp, id: &RevisionId) -> Option<Arc<Handle>> {
         let (_, handle) = self.by_id.remove(id)?;
         handle.gate.set_endpoints(now, u64::MAX, &[]);
-        handle.gate.fail_start(&StartFailure { reason: "the service was removed".into(), retry_at: now });
+        // Later than any request that is on its way can come back: nobody will ever open this door again.
+        let retry_at = now + REMOVED_FOR;
+        handle.gate.fail_start(&StartFailure { reason: "the service was removed".into(), retry_at });
         Some(handle)
     }
 
