@@ -1,9 +1,18 @@
 //! The one command a person types.
 
+mod api;
+mod check;
+mod completions;
+mod config;
 mod exec;
+mod get;
+mod json;
+mod output;
+mod replay;
 mod run;
+mod table;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]
@@ -22,19 +31,36 @@ struct Cli {
 enum Command {
     /// Runs Deployments as local processes, from zero to as many as their load needs.
     Run(run::Args),
+    /// Shows what `kpa run` does with each service, in the columns of `kubectl get hpa`.
+    Get(get::Args),
+    /// Reads manifests without running them and says everything that is wrong; exit code 1 with errors.
+    Check(check::Args),
+    /// Shows every key of config-autoscaler with its value and where it comes from.
+    Config(config::Args),
+    /// Decides over recorded seconds and prints each tick's decision as a JSON line.
+    Replay(replay::Args),
+    /// Prints a completion script for a shell.
+    Completions(completions::Args),
     /// Becomes a replica's command.
     #[command(name = "__exec", hide = true, disable_help_flag = true)]
     Exec(exec::Args),
 }
 
-#[expect(clippy::print_stderr, reason = "what goes wrong before there is a log is said on standard error")]
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::main(args),
+        Command::Get(args) => get::main(&args),
+        Command::Check(args) => check::main(&args),
+        Command::Config(args) => config::main(&args),
+        Command::Replay(args) => replay::main(&args),
+        Command::Completions(args) => completions::main(&args, Cli::command()),
         Command::Exec(args) => exec::main(args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("kpa: {error:#}");
+        if output::reader_gone(&error) {
+            return ExitCode::SUCCESS;
+        }
+        output::remark(&format!("kpa: {error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -56,7 +56,8 @@ pub(crate) struct Args {
     log_format: LogFormat,
 }
 
-fn image(text: &str) -> Result<(String, String), &'static str> {
+/// `IMAGE=COMMAND`.
+pub(crate) fn image(text: &str) -> Result<(String, String), &'static str> {
     let (image, command) = text.split_once('=').ok_or("expected IMAGE=COMMAND")?;
     Ok((image.to_owned(), command.to_owned()))
 }

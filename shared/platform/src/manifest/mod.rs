@@ -128,6 +128,12 @@ impl Manifests {
         self.problems.iter().chain(self.entries.iter().flat_map(|entry| &entry.revision.problems))
     }
 
+    /// What is wrong with `config-autoscaler` while no good one is known; every entry is invalid meanwhile.
+    #[must_use]
+    pub fn config_problems(&self) -> &[Problem] {
+        &self.config_lost
+    }
+
     /// The entry of a revision.
     #[must_use]
     pub fn entry(&self, id: &RevisionId) -> Option<&Entry> {

@@ -1,0 +1,67 @@
+//! `kpa check`: everything that is wrong with manifests, without running any of them.
+//!
+//! Invariant: reads exactly what `kpa run` would read, by the same code.
+
+mod report;
+
+use crate::output;
+use domain::host::{Domains, RouteTable};
+use domain::{Problem, Revision};
+use platform::manifest::{self, Manifests};
+use report::Report;
+use runtime::telemetry::{self, LogFormat};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Settings of `kpa check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Files or folders of Kubernetes YAML.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// What to run instead of an image, as `kpa run` is told. May be repeated.
+    #[arg(long = "image", value_name = "IMAGE=COMMAND", value_parser = crate::run::image)]
+    images: Vec<(String, String)>,
+    /// Show what each service comes to as well: its host, its command, every setting with its origin.
+    #[arg(short, long)]
+    verbose: bool,
+    /// Everything as one JSON object (json) instead of text.
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Json,
+}
+
+/// Exit code 0 without errors (warnings and notices are none), 1 with.
+pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    // A file of a folder that cannot be read is passed over with a line in the log.
+    telemetry::logs(LogFormat::Human, "warn")?;
+    let sources = platform_local::sources(&args.paths)?;
+    let options = manifest::Options { images: args.images.iter().cloned().collect(), ..manifest::Options::default() };
+    let manifests = manifest::load(&sources, &options, None);
+    let folder = std::env::current_dir().unwrap_or_default();
+    let report = Report::new(&sources, &manifests, &problems(&manifests), &folder);
+    output::print(&match args.output {
+        Some(Format::Json) => serde_json::to_string_pretty(&report)? + "\n",
+        None => report.text(args.verbose),
+    })?;
+    Ok(if report.errors() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Every problem once, those between services included.
+fn problems(manifests: &Manifests) -> Vec<Problem> {
+    let revisions: Vec<Arc<Revision>> = manifests.entries.iter().map(|entry| Arc::clone(&entry.revision)).collect();
+    let (_, claims) = RouteTable::build(&revisions, &Domains::default());
+    let mut once: Vec<Problem> = Vec::new();
+    for problem in manifests.all_problems().chain(&claims) {
+        // What is wrong with config-autoscaler is wrong with every service.
+        if !once.contains(problem) {
+            once.push(problem.clone());
+        }
+    }
+    once
+}

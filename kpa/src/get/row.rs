@@ -1,0 +1,138 @@
+//! One revision as a row, and ages as kubectl writes them.
+
+use serde::Deserialize;
+
+/// What the columns show of a status. Fields that are not shown are not read, so that an older program can read a newer
+/// one's answer.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) namespace: String,
+    reference: String,
+    targets: String,
+    min_pods: u32,
+    max_pods: Option<u32>,
+    replicas: u32,
+    age_seconds: u64,
+    ready: u32,
+    mode: String,
+    in_flight: u32,
+    queued: u32,
+    reason: String,
+}
+
+/// Which columns there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// NAMESPACE, first: more than one is shown.
+    pub(super) namespace: bool,
+    /// What kubectl's own table does not have.
+    pub(super) wide: bool,
+}
+
+impl Columns {
+    /// The header.
+    pub(super) fn header(self) -> Vec<String> {
+        let mut cells = vec!["NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"];
+        if self.namespace {
+            cells.insert(0, "NAMESPACE");
+        }
+        if self.wide {
+            cells.extend(["READY", "MODE", "IN-FLIGHT", "QUEUED", "REASON"]);
+        }
+        cells.into_iter().map(ToOwned::to_owned).collect()
+    }
+
+    /// The cells of one row. kubectl writes `<unset>` for a bound that is not there.
+    pub(super) fn cells(self, row: &Row) -> Vec<String> {
+        let mut cells = Vec::with_capacity(13);
+        if self.namespace {
+            cells.push(row.namespace.clone());
+        }
+        cells.extend([
+            row.name.clone(),
+            row.reference.clone(),
+            row.targets.clone(),
+            row.min_pods.to_string(),
+            row.max_pods.map_or_else(|| "<unset>".to_owned(), |max| max.to_string()),
+            row.replicas.to_string(),
+            age(row.age_seconds),
+        ]);
+        if self.wide {
+            cells.extend([
+                row.ready.to_string(),
+                row.mode.clone(),
+                row.in_flight.to_string(),
+                row.queued.to_string(),
+                row.reason.clone(),
+            ]);
+        }
+        cells
+    }
+
+    /// The same row a moment later says the same, its age apart.
+    pub(super) fn unchanged(self, before: &Row, now: &Row) -> bool {
+        let ageless = |row: &Row| self.cells(&Row { age_seconds: 0, ..row.clone() });
+        ageless(before) == ageless(now)
+    }
+}
+
+/// An age as kubectl writes it (apimachinery's `duration.HumanDuration`): two units at most, the smaller one only while
+/// it matters.
+fn age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let pair = |large: u64, unit: char, small: u64, subunit: char| match small {
+        0 => format!("{large}{unit}"),
+        small => format!("{large}{unit}{small}{subunit}"),
+    };
+    match (minutes, hours, days) {
+        (0..2, ..) => format!("{seconds}s"),
+        (2..10, ..) => pair(minutes, 'm', seconds % 60, 's'),
+        (_, 0..3, _) => format!("{minutes}m"),
+        (_, 3..8, _) => pair(hours, 'h', minutes % 60, 'm'),
+        (_, 8..48, _) => format!("{hours}h"),
+        (_, _, 2..8) => pair(days, 'd', hours % 24, 'h'),
+        (_, _, 8..730) => format!("{days}d"),
+        (_, _, 730..2920) => pair(days / 365, 'y', days % 365, 'd'),
+        _ => format!("{}y", days / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_kubectls() {
+        const HOUR: u64 = 3600;
+        const DAY: u64 = 24 * HOUR;
+        for (seconds, text) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (303, "5m3s"),
+            (599, "9m59s"),
+            (600, "10m"),
+            (630, "10m"),
+            (3 * HOUR - 1, "179m"),
+            (3 * HOUR, "3h"),
+            (3 * HOUR + 61, "3h1m"),
+            (8 * HOUR - 1, "7h59m"),
+            (8 * HOUR + 3599, "8h"),
+            (48 * HOUR - 1, "47h"),
+            (2 * DAY, "2d"),
+            (2 * DAY + 5 * HOUR, "2d5h"),
+            (8 * DAY - 1, "7d23h"),
+            (8 * DAY + 5 * HOUR, "8d"),
+            (730 * DAY - 1, "729d"),
+            (730 * DAY, "2y"),
+            (731 * DAY, "2y1d"),
+            (2920 * DAY, "8y"),
+            (2921 * DAY, "8y"),
+        ] {
+            assert_eq!(age(seconds), text, "{seconds} s");
+        }
+    }
+}
