@@ -20,7 +20,7 @@ use post::{Line, PostError};
 use runtime::net::Connect;
 use runtime::{Clock, Tasks};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -81,7 +81,13 @@ struct Posted {
 /// What is kept for one revision.
 #[derive(Default)]
 struct Entry {
+    /// Whose counters these are: a revision that was removed and comes back has new ones.
+    handle: Weak<Handle>,
     areas: Vec<Area>,
+    /// What earlier incarnations counted: readings never go back within a boot.
+    before: (u64, u64),
+    /// What was read last.
+    last: (u64, u64),
     told: Row,
     urgent_after: Option<Instant>,
 }
@@ -198,19 +204,24 @@ impl<C: Connect + Clone> Reporter<C> {
     }
 
     /// The counters of one revision as they stand.
-    fn read(&mut self, handle: &Handle) -> Row {
+    fn read(&mut self, handle: &Arc<Handle>) -> Row {
         let now = self.clock.now();
         let counters = handle.counters();
         let n = self.names.number(&handle.id);
         let entry = self.entries.entry(handle.id.clone()).or_default();
+        if !std::ptr::eq(entry.handle.as_ptr(), Arc::as_ptr(handle)) {
+            let (handle, before) = (Arc::downgrade(handle), entry.last);
+            *entry = Entry { handle, before, last: before, ..Entry::default() };
+        }
         entry.areas.resize_with(counters.len(), Area::default);
-        let (mut area, mut load, mut requests) = (0, 0, 0);
+        let ((mut area, mut requests), mut load) = (entry.before, 0);
         for (counters, widened) in counters.iter().zip(&mut entry.areas) {
             let reading = counters.meter.read(now);
             area += widened.widen(reading);
             load += reading.in_flight;
             requests += counters.requests.load(Relaxed);
         }
+        entry.last = (area, requests);
         let queued = handle.gate.waiting().min(load);
         let endpoints = if self.load_of.values().any(|wanted| wanted.contains(&handle.id)) {
             handle.gate.endpoints().iter().map(|(endpoint, _)| (endpoint.id.clone(), endpoint.load())).collect()
@@ -289,7 +300,6 @@ impl<C: Connect + Clone> Reporter<C> {
 
     fn send_all(&mut self, kind: Kind) {
         let handles = self.revisions.all();
-        self.entries.retain(|id, _| handles.iter().any(|handle| handle.id == *id));
         let mut rows = Vec::new();
         for handle in handles {
             if handle.counters().is_empty() && handle.gate.drained().is_empty() {
