@@ -72,7 +72,7 @@ impl Orders {
         let mut room = room;
         self.0.orders.lock().retain(|revision, (given, order)| {
             let expires = *given + ORDER_LIFE;
-            let start = lanes.start(revision);
+            let start = lanes.start(revision, now);
             if expires <= now {
                 due.late.push(order.clone());
                 false

@@ -34,10 +34,10 @@ enum Lane {
 pub(super) struct Lanes(BTreeMap<RevisionId, Lane>);
 
 impl Lanes {
-    /// When a call may start; a moment that has passed means now, `None` while one runs.
-    pub(super) fn start(&self, revision: &RevisionId) -> Option<Instant> {
+    /// When a call may start: `now` or earlier means now, `None` while one runs.
+    pub(super) fn start(&self, revision: &RevisionId, now: Instant) -> Option<Instant> {
         match self.0.get(revision) {
-            None => Some(Instant::now()),
+            None => Some(now),
             Some(Lane::Pausing { until, .. }) => Some(*until),
             Some(Lane::Running { .. }) => None,
         }
@@ -83,9 +83,9 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..9 {
             lanes.started(&id);
-            assert_eq!(lanes.start(&id), None);
+            assert_eq!(lanes.start(&id, now), None);
             lanes.finished(&id, Retry::BackOff, now);
-            pauses.push((lanes.start(&id).unwrap() - now).as_millis());
+            pauses.push((lanes.start(&id, now).unwrap() - now).as_millis());
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         lanes.started(&id);
@@ -93,7 +93,7 @@ mod tests {
         assert!(lanes.0.is_empty());
         lanes.started(&id);
         lanes.finished(&id, Retry::After(Duration::from_secs(600)), now);
-        assert_eq!(lanes.start(&id), Some(now + BACK_OFF_MAX));
+        assert_eq!(lanes.start(&id, now), Some(now + BACK_OFF_MAX));
         // Somebody else's call, much later, sweeps it away.
         lanes.finished(&RevisionId::new("default", "b"), Retry::AtOnce, now + Duration::from_secs(60));
         assert!(lanes.0.is_empty());

@@ -166,3 +166,12 @@ async fn only_a_start_from_zero_is_part_of_a_wake() {
     bench.outcome().await;
     assert_eq!(bench.wakes.all()[0].scale_called, Some(domain::Timestamp::from_millis(7)));
 }
+
+/// Time goes on while orders are looked through: with a running clock every look is a little later than its `now`.
+#[tokio::test(start_paused = true)]
+async fn a_free_lane_is_free_at_the_moment_asked_about() {
+    let (orders, mut lanes, now) = (Orders::default(), Lanes::default(), Instant::now());
+    orders.give(order(0, 1));
+    tokio::time::advance(Duration::from_nanos(1)).await;
+    assert_eq!(orders.due(&mut lanes, now, CALLS_MAX).send.len(), 1);
+}
