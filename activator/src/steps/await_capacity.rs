@@ -106,10 +106,10 @@ fn start_failed<C: Connect>(worker: &Worker<C>, failure: &StartFailure) -> Reque
 }
 
 /// Has the connection look for a hang-up while a request is held.
-struct Held<'a>(&'a Watch);
+pub(super) struct Held<'a>(&'a Watch);
 
 impl<'a> Held<'a> {
-    fn new(watch: &'a Watch) -> Self {
+    pub(super) fn new(watch: &'a Watch) -> Self {
         watch.hold();
         Self(watch)
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a request is sent again only as [`retry_class`] says; a permit is held by exactly one attempt.
 
-use super::await_capacity::acquire;
+use super::await_capacity::{Held, acquire};
 use super::{Response, Step};
 use crate::body::{BodyError, Kept, RequestBody, ResponseBody, Stream};
 use crate::error::{RequestError, RetryClass, retry_class};
@@ -172,7 +172,9 @@ impl<C: Connect> Trip<'_, C> {
                     return Err(RequestError::Unreachable);
                 }
                 drop(failed);
+                let held = Held::new(watch);
                 tokio::time::sleep(pause).await;
+                drop(held);
                 pause = (pause * 2).min(COLD_PAUSE_MAX);
                 tries = 0;
                 let entry = self.local.handle.gate.reenter(now);
