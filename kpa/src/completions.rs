@@ -11,7 +11,10 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn main(args: &Args, mut command: clap::Command) -> anyhow::Result<ExitCode> {
+/// `whole` is the command line; what it hides is not completed either.
+pub(crate) fn main(args: &Args, whole: &clap::Command) -> anyhow::Result<ExitCode> {
+    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut command = clap::Command::new("kpa").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "kpa", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;

@@ -7,7 +7,7 @@ use domain::defaults::{CONFIG_MAP, Defaults};
 use domain::{Origin, Severity};
 use platform::manifest;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Settings of `kpa config`.
@@ -41,7 +41,10 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         output::remark(&format!("no ConfigMap {CONFIG_MAP} there: these are the built-in defaults"));
     }
     // A place is `file:line Kind namespace/name`.
-    let place = manifests.config.as_deref().and_then(|place| place.split_once(" ConfigMap ")).map(|(place, _)| place);
+    let place = manifests.config.as_deref().and_then(|place| place.split_once(" ConfigMap "));
+    let folder = std::env::current_dir().unwrap_or_default();
+    let place = place.map(|(place, _)| output::relative(Path::new(place), &folder));
+    let place = place.as_deref();
     output::print(&match args.output {
         None => table(&manifests.defaults, place),
         Some(Format::Yaml) => yaml(&manifests.defaults, place),

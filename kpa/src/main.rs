@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Config(args) => config::main(&args),
         Command::Replay(args) => replay::main(&args),
-        Command::Completions(args) => completions::main(&args, Cli::command()),
+        Command::Completions(args) => completions::main(&args, &Cli::command()),
         Command::Exec(args) => exec::main(args),
     };
     outcome.unwrap_or_else(|error| {

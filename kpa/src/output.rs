@@ -3,6 +3,7 @@
 //! Invariant: a reader that has gone (`kpa get | head`) ends a command in silence, never with a panic.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Writes a result, whole.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -25,4 +26,9 @@ pub(crate) fn reader_gone(error: &anyhow::Error) -> bool {
 /// `1 service`, `2 services`.
 pub(crate) fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// A path as it is shown: relative to `folder` where it lies in it.
+pub(crate) fn relative(path: &Path, folder: &Path) -> String {
+    path.strip_prefix(folder).unwrap_or(path).display().to_string()
 }

@@ -226,7 +226,8 @@ fn greet(args: &Args, admin: SocketAddr, platform: &LocalPlatform) {
             domains.public_host(&entry.revision.id)
         );
     }
-    tracing::info!("{} services; kpa get shows them (API on http://{admin})", manifests.entries.len());
+    let services = crate::output::count(manifests.entries.len(), "service");
+    tracing::info!("{services}; kpa get shows them (API on http://{admin})");
 }
 
 /// Two processes choose differently; one that is told its seed could repeat itself.

@@ -1,6 +1,6 @@
 //! The findings of a check, by file, as text and as JSON.
 
-use crate::output::count;
+use crate::output::{count, relative};
 use autoscaler_core::Setting;
 use autoscaler_core::status::settings;
 use domain::host::Domains;
@@ -239,8 +239,4 @@ impl Places<'_> {
         let file = of_entry.map_or_else(String::new, |entry| relative(&entry.path, self.folder));
         Place { file, line: None, object: place.to_owned() }
     }
-}
-
-fn relative(path: &Path, folder: &Path) -> String {
-    path.strip_prefix(folder).unwrap_or(path).display().to_string()
 }

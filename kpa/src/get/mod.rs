@@ -3,6 +3,8 @@
 //! Invariant: shows what the autoscaler says and computes nothing of its own.
 
 mod row;
+#[cfg(test)]
+mod tests;
 
 use crate::json::Json;
 use crate::table::Table;

@@ -1,0 +1,121 @@
+//! One service from zero to zero with the built program, real sockets and a real process.
+
+mod support;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use support::{free_address, http_get, kpa, run, wait_for};
+
+const SERVER: &str = r#"
+import http.server, os, socketserver
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = b"hello\n"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+with open("pids", "a") as pids:
+    pids.write(f"{os.getpid()}\n")
+Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+const MANIFEST: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: smoke
+  annotations:
+    autoscaling.knative.dev/target: "10"
+    kpa.dev/local-command: "python3 server.py"
+spec:
+  selector: {matchLabels: {app: smoke}}
+  template:
+    metadata: {labels: {app: smoke}}
+    spec:
+      terminationGracePeriodSeconds: 10
+      containers:
+        - name: main
+          image: smoke:latest
+          ports: [{containerPort: 8080}]
+"#;
+
+/// Ends it, whatever becomes of the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error says that it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The replicas that were ever started and live now.
+fn replicas(folder: &Path) -> Vec<String> {
+    let pids = fs::read_to_string(folder.join("pids")).unwrap_or_default();
+    let is_ours = |pid: &str| {
+        // A number alone may have been given to somebody else since.
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder)
+            && fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("server.py"))
+    };
+    pids.lines().filter(|pid| is_ours(pid)).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn a_request_wakes_a_service_and_a_signal_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    fs::write(folder.join("server.py"), SERVER).unwrap();
+    fs::write(folder.join("smoke.yaml"), MANIFEST).unwrap();
+    let (proxy, admin) = (free_address(), free_address());
+    let (listen, admin_text) = (proxy.to_string(), admin.to_string());
+    let child = kpa(&folder, &["run", "smoke.yaml", "--listen", &listen, "--admin", &admin_text])
+        .args(["--state-dir", "state"])
+        .stderr(Stdio::from(fs::File::create(folder.join("log")).unwrap()))
+        .spawn()
+        .unwrap();
+    let mut running = Running(child);
+    let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+    wait_for("ready", || {
+        assert!(running.0.try_wait().unwrap().is_none(), "{}", log());
+        http_get(admin, "admin", "/ready").filter(|(head, _)| head.starts_with("HTTP/1.1 200"))
+    });
+    let shown = || {
+        let (code, out, errors) = run(&folder, &["get", "smoke", "-o", "json", "--admin", &admin_text]);
+        assert_eq!(code, 0, "{errors}");
+        let list: serde_json::Value = serde_json::from_str(&out).unwrap();
+        (list[0]["replicas"].as_u64().unwrap(), list[0]["ready"].as_u64().unwrap())
+    };
+    assert_eq!((shown(), replicas(&folder).len()), ((0, 0), 0), "nothing runs before somebody asks");
+
+    let (head, body) = http_get(proxy, "smoke.default.example.com", "/").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200") && body == "hello\n", "{head}\n{body}\n{}", log());
+    assert!(head.contains("x-kpa-cold: true"), "{head}");
+    wait_for("one replica in kpa get", || (shown() == (1, 1)).then_some(()));
+    assert_eq!(replicas(&folder).len(), 1, "{}", log());
+    let (_, table, _) = run(&folder, &["get", "--admin", &admin_text]);
+    assert!(table.starts_with("NAME    REFERENCE          TARGETS"), "{table}");
+
+    kill(Pid::from_raw(running.0.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    let status = wait_for("the end", || running.0.try_wait().unwrap());
+    assert!(status.success(), "{status}\n{}", log());
+    assert_eq!(replicas(&folder), Vec::<String>::new());
+    for (part, what) in [("woken by a request", "wake"), ("scaled 0 -> 1", "scale"), ("ready in", "readiness")] {
+        assert!(log().contains(part), "the log does not tell of the {what}:\n{}", log());
+    }
+}
