@@ -85,8 +85,9 @@ const RULES: &[Rule] = &[
         name: "activator",
         folder: "activator",
         ours: &["domain", "activator-core", "platform", "runtime"],
-        third_party: Not(&["kube", "kube-client", "kube-runtime", "k8s-openapi", "axum", "reqwest"]),
-        reason: "meets the autoscaler in the wire format only, and the cluster through the platform port only",
+        third_party: Not(&["kube", "kube-client", "kube-runtime", "k8s-openapi", "axum", "metrics"]),
+        reason: "meets the autoscaler in the wire format only, the cluster through the port only; nothing on the request \
+                 path calls a metrics library",
     },
     Rule {
         name: "autoscaler",
@@ -205,11 +206,11 @@ fn every_dependency_is_used() {
         for dependency in dependencies {
             let word = dependency.name.replace('-', "_");
             let used = source.match_indices(&word).any(|(at, _)| {
-                // At the root of a path: `x::`, `::x::`, but neither `a::x::` nor `ax::`.
-                let before = source[..at].strip_suffix("::").unwrap_or(&source[..at]);
-                let after = &source[at + word.len()..];
-                !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
-                    && ["::", ";", " as "].iter().any(|next| after.starts_with(next))
+                // At the root of a path: `x::`, `::x::`, `use x;`, but neither `a::x::` nor `ax::` nor `mod x;`.
+                let (before, after) = (&source[..at], &source[at + word.len()..]);
+                let root = before.strip_suffix("::").unwrap_or(before);
+                (after.starts_with("::") && !root.ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+                    || (before.ends_with("use ") && [";", " as "].iter().any(|next| after.starts_with(next)))
             });
             if !used {
                 report.add(name, format!("{} ({})", dependency.name, dependency.kind));
