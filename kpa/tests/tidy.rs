@@ -139,13 +139,16 @@ fn members() -> BTreeMap<String, (PathBuf, Vec<Dependency>)> {
         .output()
         .expect("cargo can be started");
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
     list(&metadata["packages"])
         .iter()
         .map(|package| {
-            let folder = PathBuf::from(text(&package["manifest_path"])).parent().unwrap().to_path_buf();
+            let folder = PathBuf::from(text(&package["manifest_path"]))
+                .parent()
+                .expect("a manifest lies in a folder")
+                .to_path_buf();
             let dependencies = list(&package["dependencies"])
                 .iter()
                 .map(|dependency| Dependency {
@@ -531,14 +534,14 @@ fn is_test(path: &str) -> bool {
 fn files(endings: &[&str]) -> impl Iterator<Item = (String, String)> {
     let (root, mut found, mut folders) = (root(), Vec::new(), vec![root()]);
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        for entry in fs::read_dir(&folder).expect("a folder that was just listed").flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             if path.is_dir() {
                 if name == ".ci" || !(name.starts_with('.') || name == "target" || name.starts_with("__")) {
                     folders.push(path);
                 }
             } else if endings.iter().any(|ending| name == *ending || name.ends_with(&format!(".{ending}"))) {
-                let relative = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+                let relative = path.strip_prefix(&root).expect("below the root").to_string_lossy().into_owned();
                 // A file that another process is just replacing is not part of the tree.
                 if let Ok(text) = fs::read_to_string(&path) {
                     found.push((relative, text));
@@ -563,7 +566,8 @@ impl Report {
     }
 
     fn add(&mut self, place: impl std::fmt::Display, problem: impl std::fmt::Display) {
-        writeln!(self.found, "  {place}: {problem}").unwrap();
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.found, "  {place}: {problem}");
     }
 
     fn at(&mut self, path: &str, line: usize, problem: impl std::fmt::Display) {
