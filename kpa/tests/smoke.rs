@@ -1,5 +1,7 @@
 //! One service from zero to zero with the built program, real sockets and a real process.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
+
 mod support;
 
 use nix::sys::signal::{Signal, kill};

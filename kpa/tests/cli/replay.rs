@@ -92,11 +92,8 @@ fn settings_of_a_deployment_with_its_cluster_defaults() {
 #[test]
 fn samples_come_from_standard_input_too() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = kpa(folder.path(), &["replay", "--samples", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        kpa(folder.path(), &["replay", "--samples", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"{\"t\":0,\"ready\":1}\n{\"t\":2,\"ready\":1}\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.split(|byte| *byte == b'\n').count()), (Some(0), 2));

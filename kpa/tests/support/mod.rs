@@ -9,19 +9,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Nothing on an idle machine takes this long; a loaded one is given it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The built program, in `folder`.
-pub fn kpa(folder: &Path, args: &[&str]) -> Command {
+pub(crate) fn kpa(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kpa"));
     command.current_dir(folder).args(args).env_remove("KPA_LOG");
     command
 }
 
 /// Runs it to its end.
-pub fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = kpa(folder, args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
@@ -29,7 +29,7 @@ pub fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
 
 /// Waits until `condition` gives something.
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = condition() {
@@ -41,12 +41,12 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 }
 
 /// An address that was free a moment ago.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// One HTTP/1.1 exchange on a connection of its own: status line and headers, and body.
-pub fn http_get(address: SocketAddr, host: &str, path: &str) -> Option<(String, String)> {
+pub(crate) fn http_get(address: SocketAddr, host: &str, path: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").ok()?;

@@ -1,0 +1,158 @@
+//! `kpa check`.
+
+use crate::support::run;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// A Deployment that runs, with `annotations` on line 6 and after, and the container's own fields at its end.
+fn deployment(name: &str, annotations: &str, container: &str) -> String {
+    format!(
+        "# {name}\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\n  annotations: {{{annotations}}}\n\
+         spec:\n  selector: {{matchLabels: {{app: a}}}}\n  template:\n    metadata: {{labels: {{app: a}}}}\n    spec:\n      \
+         containers:\n        - name: main\n          image: acme/a:1\n          {container}\n"
+    )
+}
+
+const RUN: &str = "command: [run, it]";
+const MIN: &str = "autoscaling.knative.dev/min-scale: \"0\"";
+
+fn json(folder: &Path, args: &[&str]) -> (i32, Value) {
+    let (code, out, errors) = run(folder, &[&["check", "-o", "json"], args].concat());
+    assert_eq!(errors, "");
+    (code, serde_json::from_str(&out).unwrap())
+}
+
+/// One broken file each, beside a good one: its line, its key and what is wrong with it.
+#[test]
+fn ten_kinds_of_broken_yaml() {
+    let replicas = deployment("a", MIN, RUN).replace("spec:\n  sel", "spec:\n  replicas: three\n  sel");
+    let twice = deployment("a", MIN, RUN) + "---\n" + &deployment("a", MIN, RUN);
+    let kinds = [
+        ("syntax", "apiVersion: v1\nkind: [unclosed\n".to_owned(), 2, "document", "unclosed bracket"),
+        ("tab", "apiVersion: v1\nkind: Service\nmetadata:\n\tname: a\n".to_owned(), 4, "document", "tab"),
+        ("duplicate-key", "kind: Service\napiVersion: v1\nkind: Service\n".to_owned(), 3, "document", "duplicate"),
+        ("no-kind", "apiVersion: v1\nmetadata: {name: a}\n".to_owned(), 1, "document", "it has no kind"),
+        ("type", replicas, 8, "document", "invalid"),
+        ("value", deployment("a", "autoscaling.knative.dev/min-scale: \"two\"", RUN), 2, "min-scale", "\"two\" is not"),
+        (
+            "bounds",
+            deployment("a", &format!("{}, autoscaling.knative.dev/max-scale: \"2\"", MIN.replace('0', "5")), RUN),
+            2,
+            "max-scale",
+            "2 is less than min-scale 5",
+        ),
+        (
+            "command",
+            deployment("a", MIN, "tty: false"),
+            2,
+            "command",
+            "nothing says what to run here instead of acme/a:1",
+        ),
+        ("name", deployment("Not_A_Label", MIN, RUN), 2, "metadata.name", "is no DNS label"),
+        ("twice", twice, 18, "metadata.name", "is declared twice"),
+        ("port", deployment("a", "kpa.dev/port: \"70000\"", RUN), 2, "kpa.dev/port", "70000"),
+        ("quotes", deployment("a", "kpa.dev/local-command: \"a 'b\"", RUN), 2, "local-command", "not closed"),
+    ];
+    for (kind, text, line, key, what) in kinds {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("good.yaml"), deployment("good", MIN, RUN)).unwrap();
+        fs::write(folder.path().join(format!("{kind}.yaml")), text).unwrap();
+        let (code, report) = json(folder.path(), &["."]);
+        let errors: Vec<&Value> =
+            report["problems"].as_array().unwrap().iter().filter(|problem| problem["severity"] == "error").collect();
+        let found = errors.iter().any(|problem| {
+            problem["file"] == format!("{kind}.yaml")
+                && problem["line"] == line
+                && problem["key"].as_str().unwrap().contains(key)
+                && problem["what"].as_str().unwrap().contains(what)
+        });
+        assert!(code == 1 && found, "{kind}: {line}, {key}, {what} in {errors:#?}");
+        assert!(errors.iter().all(|problem| problem["file"] != "good.yaml"));
+        let services = report["services"].as_array().unwrap();
+        assert!(services.iter().any(|service| service["id"] == "default/good"), "{kind} hides what is beside it");
+    }
+}
+
+#[test]
+fn the_text_groups_by_file_and_object() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("apps")).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join("apps").join(name), text).unwrap();
+    write("b.yaml", &deployment("b", "kpa.dev/hosts: shop.example.org, kpa.dev/widow: \"1\"", RUN));
+    write("c.yaml", "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\n");
+    write("a.yaml", &deployment("a", "kpa.dev/hosts: shop.example.org, autoscaling.knative.dev/target: x", RUN));
+    let (code, text, _) = run(folder.path(), &["check", "apps"]);
+    assert_eq!(code, 1);
+    let expected = r#"apps/a.yaml
+  2 Deployment default/a
+    error: metadata.annotations["autoscaling.knative.dev/target"]: "x" is not a number
+"#;
+    assert!(text.starts_with(expected), "{text}");
+    let rest = r#"apps/b.yaml
+  Deployment default/b
+    warning: kpa.dev/hosts: the host shop.example.org belongs to default/a
+      expected a host that nobody else has
+      requests for it go to default/a
+  2 Deployment default/b
+    warning: metadata.annotations["kpa.dev/widow"]: "#;
+    assert!(text.contains(rest), "{text}");
+    let end = "apps/c.yaml\n  1 StatefulSet default/db\n    not used: only Deployments are run in this release\n\
+               2 services in 3 files: 1 error, 2 warnings, 0 notices\n";
+    assert!(text.ends_with(end), "{text}");
+}
+
+#[test]
+fn warnings_pass_and_a_clean_file_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), deployment("a", MIN, RUN)).unwrap();
+    let (code, text, _) = run(folder.path(), &["check", "a.yaml"]);
+    assert_eq!((code, text.as_str()), (0, "1 service in 1 file: 0 errors, 0 warnings, 0 notices\n"));
+    fs::write(folder.path().join("a.yaml"), deployment("a", "kpa.dev/widow: \"1\"", RUN)).unwrap();
+    let (code, text, _) = run(folder.path(), &["check", "a.yaml"]);
+    assert!(code == 0 && text.contains("1 warning,"), "{text}");
+    let (code, text, errors) = run(folder.path(), &["check", "missing"]);
+    assert!(code == 1 && text.is_empty() && errors.contains("missing: No such file"), "{errors}");
+    assert_eq!(run(folder.path(), &["check"]).0, 2);
+}
+
+/// A wrong config-autoscaler concerns every service and is one problem.
+#[test]
+fn a_wrong_config_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-autoscaler}\ndata: {stable-window: 1s}\n";
+    let text = [config, &deployment("a", MIN, RUN), &deployment("b", MIN, RUN)].join("---\n");
+    fs::write(folder.path().join("all.yaml"), text).unwrap();
+    let (code, report) = json(folder.path(), &["all.yaml"]);
+    assert_eq!((code, report["problems"].as_array().unwrap().len()), (1, 1), "{report:#}");
+    assert_eq!(report["problems"][0]["object"], "ConfigMap default/config-autoscaler");
+    assert!(report["services"][0]["mode"].as_str().unwrap().starts_with("invalid"));
+}
+
+#[test]
+fn an_image_can_be_stood_in_for_and_settings_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), deployment("a", MIN, "tty: false")).unwrap();
+    assert_eq!(run(folder.path(), &["check", "a.yaml"]).0, 1);
+    let (code, text, _) = run(folder.path(), &["check", "-v", "a.yaml", "--image", "acme/a=serve --port $(PORT)"]);
+    assert_eq!(code, 0, "{text}");
+    let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    for row in [
+        &["default/a", "(a.yaml)"][..],
+        &["hosts", "a.default.example.com"],
+        &["mode", "act"],
+        &["command", "serve", "--port", "$(PORT)"],
+        &["min-scale", "0", "(annotation)"],
+        &["window", "60s", "(default)"],
+    ] {
+        assert!(words.iter().any(|line| line.as_slice() == row), "{row:?} in {text}");
+    }
+}
+
+/// The examples of the repository are without fault.
+#[test]
+fn the_examples_are_clean() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+    let (code, text, _) = run(&examples, &["check", "."]);
+    assert!(code == 0 && text.ends_with(": 0 errors, 0 warnings, 0 notices\n"), "{text}");
+}
