@@ -2,6 +2,15 @@
 //!
 //! Invariant: time is real, so nothing sleeps to let something happen; every wait is for a condition and has a bound.
 
+mod bodies;
+mod clocks;
+mod concurrency;
 mod headers;
+mod holding;
+mod http2;
+mod panics;
+mod reports;
+mod retries;
 mod rig;
+mod tunnels;
 mod wire;

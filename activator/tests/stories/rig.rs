@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// A platform that says what the test says, and nothing else.
 struct Script {
@@ -172,6 +172,16 @@ impl<C: Connect + Clone> Rig<C> {
     /// A client connection to the first worker.
     pub(crate) async fn client(&self) -> Wire {
         Wire::connect(self.addresses[0]).await
+    }
+
+    /// Begins to drain; the answer comes when it is done.
+    pub(crate) fn start_draining(&self) -> oneshot::Receiver<()> {
+        let (activator, (done, told)) = (self.activator.clone(), oneshot::channel());
+        self.tasks.spawn("drain", async move {
+            activator.drain().await;
+            let _ = done.send(());
+        });
+        told
     }
 
     /// Everything has been given back.
