@@ -224,6 +224,21 @@ fn every_dependency_is_used() {
 }
 
 #[test]
+fn every_dependency_of_the_workspace_has_a_user() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let (_, section) = manifest.split_once("[workspace.dependencies]\n").expect("the root declares dependencies");
+    let section = section.split("\n[").next().unwrap_or_default();
+    let declared = section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+    let used: BTreeSet<String> =
+        members().into_values().flat_map(|(_, dependencies)| dependencies).map(|dependency| dependency.name).collect();
+    let mut report = Report::new("dependencies that the root declares and no crate uses");
+    for name in declared.filter(|name| !used.contains(*name)) {
+        report.add("Cargo.toml", name);
+    }
+    report.end();
+}
+
+#[test]
 fn randomness_in_a_core_comes_from_a_seed() {
     let mut report = Report::new("with rand's default features `rand::rng()` would compile in a core");
     for (name, (_, dependencies)) in members().iter().filter(|(name, _)| name.ends_with("-core")) {
