@@ -61,7 +61,7 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
         async move {
             let open = Open::new(Arc::clone(&peer.watch));
             let (head, body) = request.into_parts();
-            stack.answer(&worker, Request { head, body, peer, open }).await
+            stack.answer(&worker, Request { head: Box::new(head), body, peer, open }).await
         }
     });
     match version {

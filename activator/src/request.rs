@@ -31,8 +31,8 @@ pub struct Peer {
 /// A request as it came.
 #[derive(Debug)]
 pub struct Request {
-    /// Method, target, headers.
-    pub head: Parts,
+    /// Method, target, headers. Boxed: every step's future holds a request, and hyper moves the whole future.
+    pub head: Box<Parts>,
     /// What follows.
     pub body: Incoming,
     /// Who sent it.

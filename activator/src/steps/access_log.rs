@@ -22,7 +22,8 @@ impl<C: Connect, N: Step<C, Request>> Step<C, Request> for AccessLog<N> {
         let began = worker.base.clock.now();
         let (method, uri, peer) = (input.head.method.clone(), input.head.uri.clone(), input.peer.address);
         let host = crate::headers::host(&input.head).unwrap_or_default().to_owned();
-        let result = self.0.run(worker, input).await;
+        // Boxed, so that requests nobody logs have no room for it in their futures.
+        let result = Box::pin(self.0.run(worker, input)).await;
         let (status, code) = match &result {
             Ok(response) => (response.status().as_u16(), ""),
             Err(error) => (error.reply().status, error.reply().code),

@@ -7,7 +7,7 @@ use super::{Response, Step};
 use crate::error::RequestError;
 use crate::gate::{Entry, HeldSlot, StartFailure, Waiting};
 use crate::local::{Local, Permit};
-use crate::request::{Admitted, Counted, Wait};
+use crate::request::{Admitted, Counted, Routed, Wait};
 use crate::worker::Worker;
 use activator_core::Warmth;
 use domain::Timestamp;
@@ -26,18 +26,23 @@ pub struct AwaitCapacity<N>(pub N);
 impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> for AwaitCapacity<N> {
     async fn run(&self, worker: &Arc<Worker<C>>, counted: Counted<C::Stream>) -> Result<Response<C>, RequestError> {
         let local = &counted.routed.local;
-        if local.handle.gate.is_open()
-            && let Some(seat) = local.choose()
-        {
-            let permit = Permit::new(seat, None);
-            return self.0.run(worker, Admitted { counted, permit, wait: Wait::default() }).await;
-        }
-        if counted.routed.exempt && !matches!(local.handle.gate.warmth(), Warmth::Warm { .. }) {
-            return Err(RequestError::NoCapacity);
-        }
-        let entry = local.handle.gate.enter(counted.routed.arrived);
-        let (permit, wait) =
-            acquire(worker, local, counted.routed.arrived, &counted.routed.request.peer.watch, entry).await?;
+        let open = if local.handle.gate.is_open() { local.choose() } else { None };
+        let (permit, wait) = match open {
+            Some(seat) => (Permit::new(seat, None), Wait::default()),
+            None if counted.routed.exempt && !matches!(local.handle.gate.warmth(), Warmth::Warm { .. }) => {
+                return Err(RequestError::NoCapacity);
+            }
+            None => {
+                let Routed { arrived, ref request, .. } = counted.routed;
+                match local.handle.gate.enter(arrived) {
+                    Entry::Go(slot) if let Some(seat) = local.seat(slot.seat_index()) => {
+                        (Permit::new(seat, Some(slot)), Wait::default())
+                    }
+                    // Boxed: every request's future would have room for the waiting that few of them do.
+                    entry => Box::pin(acquire(worker, local, arrived, &request.peer.watch, entry)).await?,
+                }
+            }
+        };
         self.0.run(worker, Admitted { counted, permit, wait }).await
     }
 }

@@ -21,6 +21,8 @@ impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Routed<C::Stream>> for D
         };
         let until = Instant::now() + total;
         input.until = Some((until, total));
-        tokio::time::timeout_at(until, self.0.run(worker, input)).await.unwrap_or(Err(RequestError::Timeout(total)))
+        // Boxed, so that requests without such a clock have no room for it in their futures.
+        let limited = Box::pin(tokio::time::timeout_at(until, self.0.run(worker, input)));
+        limited.await.unwrap_or(Err(RequestError::Timeout(total)))
     }
 }

@@ -7,14 +7,14 @@ use super::{Response, Step};
 use crate::body::{BodyError, Kept, RequestBody, ResponseBody, Stream};
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::headers::{self, Next};
-use crate::local::{Local, Permit};
+use crate::local::{Endpoint, Local, Permit};
 use crate::request::{Admitted, Counted, Routed, Wait};
 use crate::upstream::exchange::{Detached, Exchange};
 use crate::upstream::pool::{Connection, TRUSTED_IDLE};
 use crate::upstream::tunnel;
 use crate::worker::Worker;
 use domain::{Limits, OnDisconnect, Protocol};
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Version};
 use hyper::body::{Body, Incoming};
@@ -45,16 +45,21 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
     async fn run(&self, worker: &Arc<Worker<C>>, admitted: Admitted<C::Stream>) -> Result<Response<C>, RequestError> {
         let Admitted { counted: Counted { routed, in_flight }, permit, wait } = admitted;
         if headers::wants_upgrade(&routed.request.head) {
-            return tunnel::open(worker, routed, in_flight, permit, wait).await;
+            return Box::pin(tunnel::open(worker, routed, in_flight, permit, wait)).await;
         }
         let Routed { request, local, limits, arrived, until, .. } = routed;
-        let (mut head, peer, open) = (request.head, request.peer, request.open);
+        let (mut head, peer, open) = (*request.head, request.peer, request.open);
         let next = next_protocol(*limits.protocol, head.version);
+        let translated = head.version == Version::HTTP_2 && next == Next::Http1;
         headers::forward_request(&mut head, &peer, next, wait.queued);
         let body = RequestBody::from_client(request.body, *limits.idle_timeout, None);
+        if translated && !body.is_none() && body.size_hint().exact().is_none() {
+            // hyper sends no body of unknown length with GET, HEAD or CONNECT unless it is told to.
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let mut trip = Trip { worker, local: &local, limits: &limits, next, wait };
-        let (response, mut exchange) =
-            trip.until_answered(Request::from_parts(head, body), permit, arrived, &peer.watch).await?;
+        let mut outgoing = Some(Request::from_parts(head, body));
+        let (response, mut exchange) = trip.until_answered(&mut outgoing, permit, arrived, &peer.watch).await?;
 
         let (mut head, incoming) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -111,13 +116,32 @@ fn next_protocol(protocol: Protocol, from: Version) -> Next {
     }
 }
 
-/// A request and its tries.
-struct Trip<'a, C: Connect> {
-    worker: &'a Arc<Worker<C>>,
-    local: &'a Arc<Local<C::Stream>>,
-    limits: &'a Limits,
-    next: Next,
-    wait: Wait,
+/// A request on its way to some replica.
+#[derive(Debug)]
+pub struct Trip<'a, C: Connect> {
+    /// Where it runs.
+    pub worker: &'a Arc<Worker<C>>,
+    /// Its revision on this worker.
+    pub local: &'a Arc<Local<C::Stream>>,
+    /// Its revision's settings.
+    pub limits: &'a Limits,
+    /// What is spoken to the replica.
+    pub next: Next,
+    /// How it has waited so far.
+    pub wait: Wait,
+}
+
+/// The tries of one dispatch.
+#[derive(Debug)]
+pub struct Tries {
+    count: u32,
+    pause: Duration,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { count: 0, pause: COLD_PAUSE }
+    }
 }
 
 /// What is needed to send a request a second time.
@@ -132,24 +156,23 @@ type Answered<S> = (http::Response<Incoming>, Exchange<S>);
 /// What became of one try.
 enum Try<S: runtime::net::Socket> {
     Answered(Answered<S>),
-    /// Not sent, or safe to send again.
-    Again(Request<RequestBody>, Option<Permit<S>>),
+    /// Not sent, or safe to send again: the request is back in its place.
+    Again(Option<Permit<S>>),
     Failed(RequestError),
 }
 
 impl<C: Connect> Trip<'_, C> {
     async fn until_answered(
         &mut self,
-        mut request: Request<RequestBody>,
+        outgoing: &mut Outgoing,
         mut permit: Permit<C::Stream>,
         arrived: domain::Timestamp,
         watch: &runtime::watched::Watch,
     ) -> Result<Answered<C::Stream>, RequestError> {
-        let (mut tries, mut replayed, mut pause) = (0, false, COLD_PAUSE);
+        let (mut tries, mut replayed) = (Tries::default(), false);
         loop {
             let endpoint = Arc::clone(&permit.seat.endpoint);
-            tries += 1;
-            let failed = match self.once(request, permit, &mut replayed).await {
+            let failed = match self.once(outgoing, permit, &mut replayed).await {
                 Try::Answered(answered) => {
                     if !endpoint.answered.load(Relaxed) {
                         endpoint.answered.store(true, Relaxed);
@@ -157,35 +180,45 @@ impl<C: Connect> Trip<'_, C> {
                     return Ok(answered);
                 }
                 Try::Failed(error) => return Err(error),
-                Try::Again(again, permit) => {
-                    request = again;
-                    permit
-                }
+                Try::Again(permit) => permit,
             };
-            if tries >= TRIES_MAX {
-                if endpoint.answered.load(Relaxed) {
-                    return Err(RequestError::Unreachable);
-                }
-                // It has never answered: it is still starting, whatever its platform says.
-                let now = self.worker.base.clock.now();
-                if now - arrived >= *self.limits.start_deadline {
-                    return Err(RequestError::Unreachable);
-                }
-                drop(failed);
-                let held = Held::new(watch);
-                tokio::time::sleep(pause).await;
-                drop(held);
-                pause = (pause * 2).min(COLD_PAUSE_MAX);
-                tries = 0;
-                let entry = self.local.handle.gate.reenter(now);
-                permit = self.reacquire(arrived, watch, entry).await?;
-            } else {
-                // The place at the head of the queue is taken before the slot is given up.
-                let entry = self.local.handle.gate.reenter(self.worker.base.clock.now());
-                drop(failed);
-                permit = self.reacquire(arrived, watch, entry).await?;
-            }
+            permit = Box::pin(self.another(&mut tries, &endpoint, failed, arrived, watch)).await?;
         }
+    }
+
+    /// A permit for another try, after `endpoint` did not take the request.
+    ///
+    /// # Errors
+    /// Tried often enough, or refused while waiting again.
+    pub async fn another(
+        &mut self,
+        tries: &mut Tries,
+        endpoint: &Endpoint,
+        failed: Option<Permit<C::Stream>>,
+        arrived: domain::Timestamp,
+        watch: &runtime::watched::Watch,
+    ) -> Result<Permit<C::Stream>, RequestError> {
+        tries.count += 1;
+        if tries.count < TRIES_MAX {
+            // The place at the head of the queue is taken before the slot is given up.
+            let entry = self.local.handle.gate.reenter(self.worker.base.clock.now());
+            drop(failed);
+            return self.reacquire(arrived, watch, entry).await;
+        }
+        if endpoint.answered.load(Relaxed) {
+            return Err(RequestError::Unreachable);
+        }
+        // It has never answered: it is still starting, whatever its platform says.
+        if self.worker.base.clock.now() - arrived >= *self.limits.start_deadline {
+            return Err(RequestError::Unreachable);
+        }
+        drop(failed);
+        let held = Held::new(watch);
+        tokio::time::sleep(tries.pause).await;
+        drop(held);
+        *tries = Tries { count: 0, pause: (tries.pause * 2).min(COLD_PAUSE_MAX) };
+        let entry = self.local.handle.gate.reenter(self.worker.base.clock.now());
+        self.reacquire(arrived, watch, entry).await
     }
 
     async fn reacquire(
@@ -199,25 +232,19 @@ impl<C: Connect> Trip<'_, C> {
         Ok(permit)
     }
 
-    async fn once(
-        &self,
-        mut request: Request<RequestBody>,
-        permit: Permit<C::Stream>,
-        replayed: &mut bool,
-    ) -> Try<C::Stream> {
+    async fn once(&self, outgoing: &mut Outgoing, permit: Permit<C::Stream>, replayed: &mut bool) -> Try<C::Stream> {
         let (exchange, trusted) = match self.line(permit).await {
             Ok(line) => line,
             Err(permit) => {
                 self.worker.suspect(&self.local.handle, &permit.seat.endpoint);
-                return Try::Again(request, Some(permit));
+                return Try::Again(Some(permit));
             }
         };
         let reused = exchange.is_reused() || self.next == Next::Http2;
-        let spare = (!trusted && !*replayed).then(|| Spare::of(&mut request));
-        let sent = self.send(exchange, request);
+        let spare = outgoing.as_mut().filter(|_| !trusted && !*replayed).map(|request| Box::new(Spare::of(request)));
         let sent = match *self.limits.response_start_timeout {
-            None => sent.await,
-            Some(limit) => match tokio::time::timeout(limit, sent).await {
+            None => self.send(exchange, outgoing).await,
+            Some(limit) => match Box::pin(tokio::time::timeout(limit, self.send(exchange, outgoing))).await {
                 Ok(sent) => sent,
                 Err(_) => return Try::Failed(RequestError::ResponseStartTimeout(limit)),
             },
@@ -235,52 +262,52 @@ impl<C: Connect> Trip<'_, C> {
         let refused = self.next == Next::Http2 && was_refused(error.error());
         let again = spare.and_then(|spare| spare.again(refused));
         match retry_class(returned.is_some() || refused, reused, error.error().is_parse(), again.is_some()) {
-            RetryClass::NotSent => match returned.or(again) {
-                Some(request) => Try::Again(request, permit),
-                None => Try::Failed(RequestError::Broken),
-            },
-            RetryClass::Replay if self.local.counters.may_replay() => match again {
-                Some(request) => {
-                    *replayed = true;
-                    Try::Again(request, permit)
-                }
-                None => Try::Failed(RequestError::Broken),
-            },
-            RetryClass::Replay | RetryClass::Never => Try::Failed(RequestError::Broken),
+            RetryClass::NotSent => *outgoing = returned.or(again),
+            RetryClass::Replay if self.local.counters.may_replay() => {
+                *replayed = true;
+                *outgoing = again;
+            }
+            RetryClass::Replay | RetryClass::Never => {}
         }
+        if outgoing.is_some() { Try::Again(permit) } else { Try::Failed(RequestError::Broken) }
     }
 
-    /// A connection to the permit's replica: an idle one or a new one. `trusted` is false when it may have been closed
+    /// A line to the permit's replica: an idle one or a new one. `trusted` is false when it may have been closed
     /// meanwhile, so that the request has to be kept for a replay.
+    ///
+    /// What few requests do is boxed here and elsewhere on this path: hyper moves a request's future more than once, so
+    /// room for it costs every request.
     async fn line(&self, permit: Permit<C::Stream>) -> Result<(Exchange<C::Stream>, bool), Permit<C::Stream>> {
         let (pool, on_disconnect) = (&permit.seat.pool, *self.limits.on_disconnect);
-        let now = self.worker.base.clock.now();
         match self.next {
             Next::Http1 => {
+                let now = self.worker.base.clock.now();
                 if let Some(connection) = pool.take(now, *self.limits.upstream_idle_timeout) {
                     let trusted = now.since(connection.idle_since) < TRUSTED_IDLE;
                     return Ok((Exchange::http1(connection, permit, on_disconnect), trusted));
-                }
-                match self.connect(&permit).await {
-                    Some(socket) => match Connection::open(socket).await {
-                        Ok(connection) => Ok((Exchange::http1(connection, permit, on_disconnect), true)),
-                        Err(_) => Err(permit),
-                    },
-                    None => Err(permit),
                 }
             }
             Next::Http2 => {
                 if let Some(stream) = pool.h2.stream() {
                     return Ok((Exchange::http2(stream, permit, on_disconnect), false));
                 }
-                match self.connect(&permit).await {
-                    Some(socket) => match permit.seat.pool.h2.open(socket, &self.worker.base).await {
-                        Ok(stream) => Ok((Exchange::http2(stream, permit, on_disconnect), false)),
-                        Err(_) => Err(permit),
-                    },
-                    None => Err(permit),
-                }
             }
+        }
+        Box::pin(self.new_line(permit)).await
+    }
+
+    async fn new_line(&self, permit: Permit<C::Stream>) -> Result<(Exchange<C::Stream>, bool), Permit<C::Stream>> {
+        let on_disconnect = *self.limits.on_disconnect;
+        let Some(socket) = self.connect(&permit).await else { return Err(permit) };
+        match self.next {
+            Next::Http1 => match Connection::open(socket).await {
+                Ok(connection) => Ok((Exchange::http1(connection, permit, on_disconnect), true)),
+                Err(_) => Err(permit),
+            },
+            Next::Http2 => match permit.seat.pool.h2.open(socket, &self.worker.base).await {
+                Ok(stream) => Ok((Exchange::http2(stream, permit, on_disconnect), false)),
+                Err(_) => Err(permit),
+            },
         }
     }
 
@@ -293,16 +320,24 @@ impl<C: Connect> Trip<'_, C> {
     async fn send(
         &self,
         mut exchange: Exchange<C::Stream>,
-        request: Request<RequestBody>,
+        outgoing: &mut Outgoing,
     ) -> Option<(Result<http::Response<Incoming>, SendError>, Exchange<C::Stream>)> {
         let finish = *self.limits.on_disconnect == OnDisconnect::Finish;
         if !finish || !exchange.permit().is_some_and(Permit::is_limited) {
-            let result = exchange.send(request).await;
+            let result = exchange.send(outgoing).await;
             return Some((result, exchange));
         }
+        Box::pin(self.send_to_the_end(exchange, outgoing.take())).await
+    }
+
+    async fn send_to_the_end(
+        &self,
+        mut exchange: Exchange<C::Stream>,
+        mut outgoing: Outgoing,
+    ) -> Option<(Result<http::Response<Incoming>, SendError>, Exchange<C::Stream>)> {
         let (tell, mut told) = oneshot::channel();
         let work = async move {
-            let result = exchange.send(request).await;
+            let result = exchange.send(&mut outgoing).await;
             if let Err((Ok(response), exchange)) = tell.send((result, exchange)) {
                 let (_, incoming): (http::response::Parts, Incoming) = response.into_parts();
                 exchange.abandon(Some(incoming));
@@ -313,6 +348,8 @@ impl<C: Connect> Trip<'_, C> {
     }
 }
 
+/// The request of a dispatch while it waits to be sent; one place for all tries, because it is large.
+type Outgoing = Option<Request<RequestBody>>;
 type SendError = Box<TrySendError<Request<RequestBody>>>;
 
 impl Spare {

@@ -110,16 +110,16 @@ impl<S: Socket> Exchange<S> {
         matches!(&self.line, Some(Line::Own(connection)) if connection.used)
     }
 
-    /// Sends `request` and waits for the response head.
+    /// Takes the request out of `outgoing`, sends it and waits for the response head.
     ///
     /// # Errors
     /// What hyper says, with the request where none of it was sent.
     pub async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        outgoing: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<Incoming>, Box<TrySendError<Request<RequestBody>>>> {
-        match &mut self.line {
-            Some(Line::Own(connection)) => {
+        match (&mut self.line, outgoing.take()) {
+            (Some(Line::Own(connection)), Some(request)) => {
                 let mut response = pin!(connection.sender.try_send_request(request));
                 poll_fn(|cx| {
                     connection.drive(cx);
@@ -130,8 +130,10 @@ impl<S: Socket> Exchange<S> {
                 .await
                 .map_err(Box::new)
             }
-            Some(Line::Shared(stream)) => stream.send(request).await.map_err(Box::new),
-            Some(Line::Refused) | None => unreachable!("nothing is sent on a line that has ended"),
+            (Some(Line::Shared(stream)), Some(request)) => Box::pin(stream.send(request)).await.map_err(Box::new),
+            (Some(Line::Refused) | None, _) | (_, None) => {
+                unreachable!("an exchange sends one request, on a line that has not ended")
+            }
         }
     }
 

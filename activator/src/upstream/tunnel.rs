@@ -10,7 +10,7 @@ use crate::headers::{self, Next};
 use crate::local::Permit;
 use crate::request::{Routed, Wait};
 use crate::steps::Response;
-use crate::steps::forward::{answer, tell_wait};
+use crate::steps::forward::{Tries, Trip, answer, tell_wait};
 use crate::worker::Worker;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, StatusCode, Version};
@@ -28,11 +28,11 @@ pub async fn open<C: Connect>(
     worker: &Arc<Worker<C>>,
     routed: Routed<C::Stream>,
     in_flight: Option<InFlight<C::Stream>>,
-    permit: Permit<C::Stream>,
+    mut permit: Permit<C::Stream>,
     wait: Wait,
 ) -> Result<Response<C>, RequestError> {
-    let Routed { request, limits, until, local, .. } = routed;
-    let (mut head, peer, open) = (request.head, request.peer, request.open);
+    let Routed { request, limits, until, local, arrived, .. } = routed;
+    let (mut head, peer, open) = (*request.head, request.peer, request.open);
     let client_side = head.extensions.remove::<OnUpgrade>().ok_or(RequestError::Internal)?;
     let asked = head.headers.get(UPGRADE).cloned().ok_or(RequestError::Internal)?;
     headers::forward_request(&mut head, &peer, Next::Http1, wait.queued);
@@ -40,10 +40,17 @@ pub async fn open<C: Connect>(
     head.headers.insert(UPGRADE, asked.clone());
     let body = RequestBody::from_client(request.body, *limits.idle_timeout, None);
 
-    let Some(socket) = worker.connect(permit.seat.endpoint.address, *limits.connect_timeout).await else {
-        worker.suspect(&local.handle, &permit.seat.endpoint);
-        return Err(RequestError::Unreachable);
+    let mut trip = Trip { worker, local: &local, limits: &limits, next: Next::Http1, wait };
+    let mut tries = Tries::default();
+    let socket = loop {
+        let endpoint = Arc::clone(&permit.seat.endpoint);
+        if let Some(socket) = worker.connect(endpoint.address, *limits.connect_timeout).await {
+            break socket;
+        }
+        worker.suspect(&local.handle, &endpoint);
+        permit = trip.another(&mut tries, &endpoint, Some(permit), arrived, &peer.watch).await?;
     };
+    let wait = trip.wait;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(socket)).await.map_err(|_| RequestError::Unreachable)?;
     worker.base.tasks.spawn("upgraded connection to a replica", async move {

@@ -163,8 +163,7 @@ async fn a_stalled_upload_is_408_before_the_answer_has_begun() {
     let backend = Backend::new(|_| ok("")).await;
     let limits = limits(|l| l.idle_timeout = set(Some(Duration::from_millis(100))));
     let rig = Rig::new(limits, &[backend.address]).await;
-    let answer =
-        rig.client().await.ask("POST / HTTP/1.1\r\nhost: svc.default\r\ncontent-length: 5\r\n\r\nabc").await;
+    let answer = rig.client().await.ask("POST / HTTP/1.1\r\nhost: svc.default\r\ncontent-length: 5\r\n\r\nabc").await;
     assert_eq!((answer.status(), answer.field("x-kpa-reason")), (408, Some("request_stalled")));
     rig.at_rest().await;
 }

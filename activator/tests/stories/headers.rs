@@ -77,7 +77,6 @@ async fn contradictions_are_refused() {
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nhost: svc.default\r\nhost: svc.default\r\n\r\n", 400),
         ("GET http://other.default/ HTTP/1.1\r\nhost: svc.default\r\n\r\n", 400),
-        
         ("POST / HTTP/1.1\r\nhost: svc.default\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", 400),
         ("POST / HTTP/1.1\r\nhost: svc.default\r\ntransfer-encoding: gzip\r\n\r\n", 400),
         ("TRACE / HTTP/1.1\r\nhost: svc.default\r\n\r\n", 405),
@@ -95,7 +94,9 @@ async fn contradictions_are_refused() {
 async fn a_length_beside_chunked_never_goes_on() {
     let backend = Backend::new(|_| ok("")).await;
     let rig = Rig::new(Limits::default(), &[backend.address]).await;
-    for framing in ["transfer-encoding: chunked\r\ncontent-length: 3", "content-length: 3\r\ntransfer-encoding: chunked"] {
+    for framing in
+        ["transfer-encoding: chunked\r\ncontent-length: 3", "content-length: 3\r\ntransfer-encoding: chunked"]
+    {
         let request = format!("POST / HTTP/1.1\r\nhost: svc.default\r\n{framing}\r\n\r\n1\r\nx\r\n0\r\n\r\n");
         let answer = rig.client().await.ask(request).await;
         if answer.status() != 400 {
@@ -125,6 +126,9 @@ async fn a_trusted_peer_is_appended_to_and_others_are_replaced() {
         assert_eq!((seen.field("knative-serving-revision"), seen.field("knative-serving-namespace")), (None, None));
         client.ask(GET).await;
         let seen = backend.last();
-        assert_eq!((seen.field("x-forwarded-for"), seen.field("x-forwarded-host")), (Some("127.0.0.1"), Some("svc.default")));
+        assert_eq!(
+            (seen.field("x-forwarded-for"), seen.field("x-forwarded-host")),
+            (Some("127.0.0.1"), Some("svc.default"))
+        );
     }
 }

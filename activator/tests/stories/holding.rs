@@ -109,9 +109,8 @@ async fn a_failed_start_refuses_those_who_wait_with_the_reason() {
     let mut client = rig.client().await;
     client.send(GET).await;
     eventually("it waits", || rig.waiting() == 1).await;
-    let trouble = |permanent| {
-        Some(Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into(), permanent })
-    };
+    let trouble =
+        |permanent| Some(Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into(), permanent });
     let replicas = |trouble| Change::Replicas {
         revision: svc(),
         requested: domain::Replicas::ONE,

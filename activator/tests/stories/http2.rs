@@ -203,7 +203,10 @@ async fn grpc_callers_are_refused_in_trailers_only_and_their_deadline_shrinks() 
     assert!(futures_util::poll!(held.as_mut()).is_pending());
     eventually("one waits", || rig.waiting() == 1).await;
     let refused = ask(&mut client, call()).await;
-    assert_eq!((refused.status(), &refused.headers()["grpc-status"]), (StatusCode::OK, &HeaderValue::from_static("14")));
+    assert_eq!(
+        (refused.status(), &refused.headers()["grpc-status"]),
+        (StatusCode::OK, &HeaderValue::from_static("14"))
+    );
     assert!(refused.body().is_end_stream());
     let began = tokio::time::Instant::now();
     eventually("some time passes", || began.elapsed() > Duration::from_millis(120)).await;

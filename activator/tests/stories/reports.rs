@@ -1,6 +1,6 @@
 //! What the autoscaler hears, and what its answers do.
 
-use crate::rig::{Backend, Rig, set, limits, svc};
+use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok, soon};
 use activator::Settings;
 use domain::{Ack, Change, EndpointId, Frame, Limits, Millis, Peer, ReporterId, RevisionId, StartFailed};
@@ -24,8 +24,7 @@ struct Autoscaler {
 impl Autoscaler {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let this =
-            Self { address: listener.local_addr().unwrap(), heard: Arc::default(), answer: Arc::default() };
+        let this = Self { address: listener.local_addr().unwrap(), heard: Arc::default(), answer: Arc::default() };
         let (tasks, it) = (runtime::Tasks::new(), this.clone());
         tasks.clone().spawn("autoscaler", async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -101,7 +100,9 @@ async fn the_first_frame_is_complete_and_idle_rows_are_told_once() {
     autoscaler.answer.lock().resync = true;
     let asked = autoscaler.regular().len();
     eventually("everything again", || {
-        autoscaler.regular()[asked..].iter().any(|frame| frame.complete && frame.names.len() == 1 && frame.rows.len() == 1)
+        autoscaler.regular()[asked..]
+            .iter()
+            .any(|frame| frame.complete && frame.names.len() == 1 && frame.rows.len() == 1)
     })
     .await;
 }
@@ -178,9 +179,10 @@ async fn an_endpoint_that_is_drained_gets_nothing_new_and_is_named() {
     autoscaler.answer.lock().drain = vec![(svc(), vec![victim.clone()])];
     autoscaler.answer.lock().load_of = vec![svc()];
     eventually("it is named", || {
-        autoscaler.frames().iter().any(|frame| {
-            frame.rows.iter().any(|row| row.drained == [victim.clone()] && row.endpoints.len() == 2)
-        })
+        autoscaler
+            .frames()
+            .iter()
+            .any(|frame| frame.rows.iter().any(|row| row.drained == [victim.clone()] && row.endpoints.len() == 2))
     })
     .await;
     let before = one.count();
@@ -245,7 +247,8 @@ async fn a_service_that_comes_back_counts_on() {
     eventually("it is served again", || rig.activator.revisions().find("svc.default").is_ok()).await;
     assert_eq!(rig.client().await.ask(GET).await.status(), 200);
     eventually("six are told", || autoscaler.regular().iter().any(|frame| requests(frame) == Some(6))).await;
-    let mut areas: Vec<_> = autoscaler.frames().iter().flat_map(|frame| frame.rows.clone()).map(|row| row.area).collect();
+    let mut areas: Vec<_> =
+        autoscaler.frames().iter().flat_map(|frame| frame.rows.clone()).map(|row| row.area).collect();
     let told = areas.clone();
     areas.sort();
     assert_eq!(told, areas);

@@ -213,15 +213,11 @@ impl Backend {
     }
 
     /// The same on a listener of one's own.
-    pub(crate) fn script_on<F>(
-        listener: TcpListener,
-        script: impl Fn(Wire, u32, Self) -> F + Send + 'static,
-    ) -> Self
+    pub(crate) fn script_on<F>(listener: TcpListener, script: impl Fn(Wire, u32, Self) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let backend =
-            Self { address: listener.local_addr().unwrap(), seen: Arc::default(), accepted: Arc::default() };
+        let backend = Self { address: listener.local_addr().unwrap(), seen: Arc::default(), accepted: Arc::default() };
         let (tasks, this) = (Tasks::new(), backend.clone());
         tasks.clone().spawn("backend", async move {
             while let Ok((stream, _)) = listener.accept().await {

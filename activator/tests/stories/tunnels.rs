@@ -57,7 +57,8 @@ async fn another_protocol_than_was_asked_for_is_502() {
 
 #[tokio::test]
 async fn a_replica_may_decline() {
-    let backend = Backend::new(|_| b"HTTP/1.1 200 OK\r\nkeep-alive: x\r\ncontent-length: 5\r\n\r\nplain".to_vec()).await;
+    let backend =
+        Backend::new(|_| b"HTTP/1.1 200 OK\r\nkeep-alive: x\r\ncontent-length: 5\r\n\r\nplain".to_vec()).await;
     let rig = Rig::new(Limits::default(), &[backend.address]).await;
     let mut client = rig.client().await;
     for _ in 0..2 {
