@@ -74,15 +74,18 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let files = runtime::rlimit::raise_open_files()?;
     tracing::debug!(?files, "open files");
     let clock_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    clock_runtime.block_on(run(args))
+    let tasks = Tasks::new();
+    let outcome = clock_runtime.block_on(run(args, &tasks));
+    // Also after an error: tasks that go with the runtime have not died.
+    tasks.stop();
+    outcome
 }
 
-async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let tasks = Tasks::new();
-    let stop = Stop::on_signals(&tasks)?;
+async fn run(args: Args, tasks: &Tasks) -> anyhow::Result<ExitCode> {
+    let stop = Stop::on_signals(tasks)?;
     let (clock, wakes, seed) = (Clock::start(), Arc::new(WakeLog::new()), rand_seed());
     let metrics = Metrics::install()?;
-    metrics.keep_up(&tasks);
+    metrics.keep_up(tasks);
 
     // Every address is taken before anything is started.
     let workers = usize::from(args.workers);
@@ -92,7 +95,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let admin_address = admin.local_addr()?;
 
     let (activator_id, autoscaler_id) = (ReporterId::new("activator"), ReporterId::new("autoscaler"));
-    let platform = local_platform(&args, &tasks, admin_address, &activator_id, &autoscaler_id).await?;
+    let platform = local_platform(&args, tasks, admin_address, &activator_id, &autoscaler_id).await?;
     for problem in platform.problems() {
         tracing::warn!("{problem}");
     }
@@ -118,7 +121,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             seed,
         },
         workers,
-        &tasks,
+        tasks,
     );
     let threads = Threads::start(runs, listeners)?;
     let revisions = Arc::clone(activator.revisions());
@@ -133,11 +136,15 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = autoscaler.failed.cancelled() => false,
         () = stop.drain.cancelled() => true,
     };
-    let how = tokio::select! {
-        biased;
-        () = stop.force.cancelled() => Shutdown::Kill,
-        () = activator.drain(), if healthy => Shutdown::Drain,
-        else => Shutdown::Kill,
+    // Where something has died nobody can be waited for.
+    let how = if healthy {
+        tokio::select! {
+            biased; // Impatience first.
+            () = stop.force.cancelled() => Shutdown::Kill,
+            () = activator.drain() => Shutdown::Drain,
+        }
+    } else {
+        Shutdown::Kill
     };
     phase.advance(Phase::Draining);
     autoscaler.stop.stop();
@@ -147,7 +154,6 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = platform.shutdown(how) => {}
     }
     phase.advance(Phase::Stopped);
-    tasks.stop();
     tracing::info!("stopped");
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

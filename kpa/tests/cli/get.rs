@@ -1,6 +1,6 @@
 //! `kpa get` against a server that gives recorded answers.
 
-use crate::support::{free_address, kpa, run, wait_for};
+use crate::support::{Running, free_address, kpa, run, wait_for};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -141,12 +141,13 @@ fn what_goes_wrong_is_one_sentence() {
 fn watch_prints_a_row_when_one_changes() {
     let server = Server::start(RECORDED);
     let folder = tempfile::tempdir().unwrap();
-    let mut child = kpa(folder.path(), &["get", "-w", "--admin", &server.address.to_string()])
+    let child = kpa(folder.path(), &["get", "-w", "--admin", &server.address.to_string()])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut child = Running(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().starts_with("NAME "));
     assert!(lines.next().unwrap().ends_with("10        2          9m16s"));
     // An older age alone is no change: it is seen twice and not printed.
@@ -159,6 +160,6 @@ fn watch_prints_a_row_when_one_changes() {
     assert!(lines.next().unwrap().ends_with("10        3          120m"));
     // It ends with what it watches.
     drop(server);
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(child.0.wait().unwrap().code(), Some(1));
     assert_eq!(lines.next(), None);
 }

@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod get;
 mod replay;
+mod start;
 #[path = "../support/mod.rs"]
 mod support;
 
