@@ -334,7 +334,7 @@ fn nothing_is_left_half_done() {
 fn no_file_knows_the_machine_it_was_written_on() {
     let folders = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
     let mut report = Report::new("absolute paths of somebody's machine");
-    for (path, text) in files(&["rs", "md", "toml", "sh", "yaml", "py", "json", "run"]) {
+    for (path, text) in files(&["rs", "md", "toml", "sh", "yaml", "py", "json", "run", "example"]) {
         for (number, line) in numbered(&text) {
             for folder in folders.iter().filter(|folder| line.contains(**folder)) {
                 report.at(&path, number, format!("{folder}: {}", line.trim()));
