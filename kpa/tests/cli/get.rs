@@ -85,6 +85,11 @@ fn the_recorded_service_in_every_format() {
 fn yaml_shows_the_arithmetic() {
     let (code, yaml, _) = Server::start(RECORDED).get(&["-o", "yaml"]);
     assert_eq!(code, 0);
+    let back: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+    let recorded: serde_json::Value = serde_json::from_str(RECORDED).unwrap();
+    for whole in ["settings", "problems", "conditions", "reason", "minPods"] {
+        assert_eq!(back[0][whole], recorded[0][whole], "{whole} reads back the same");
+    }
     let mut rest = yaml.as_str();
     for part in [
         "- id: default/custom-model-autoscaling\n",
