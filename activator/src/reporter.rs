@@ -5,13 +5,14 @@
 //! last word is never dropped.
 
 pub mod book;
+mod entry;
 pub mod post;
 
 use crate::gate::StartFailure;
 use crate::revisions::{Handle, Revisions};
-use activator_core::Area;
 use book::{FrameClock, Identity, Kind, Names, Receiver, is_urgent, next_alarm};
 use domain::{Ack, EndpointId, Millis, Peer, ReporterId, RequestMillis, RevisionId, Row, Signal};
+use entry::Entry;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -20,8 +21,8 @@ use post::{Line, PostError};
 use runtime::net::Connect;
 use runtime::{Clock, Tasks};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -76,20 +77,6 @@ struct Posted {
     rows: Vec<Row>,
     complete: bool,
     answer: Result<Ack, PostError>,
-}
-
-/// What is kept for one revision.
-#[derive(Default)]
-struct Entry {
-    /// Whose counters these are: a revision that was removed and comes back has new ones.
-    handle: Weak<Handle>,
-    areas: Vec<Area>,
-    /// What earlier incarnations counted: readings never go back within a boot.
-    before: (u64, u64),
-    /// What was read last.
-    last: (u64, u64),
-    told: Row,
-    urgent_after: Option<Instant>,
 }
 
 /// The reporting side of an activator.
@@ -206,22 +193,8 @@ impl<C: Connect + Clone> Reporter<C> {
     /// The counters of one revision as they stand.
     fn read(&mut self, handle: &Arc<Handle>) -> Row {
         let now = self.clock.now();
-        let counters = handle.counters();
         let n = self.names.number(&handle.id);
-        let entry = self.entries.entry(handle.id.clone()).or_default();
-        if !std::ptr::eq(entry.handle.as_ptr(), Arc::as_ptr(handle)) {
-            let (handle, before) = (Arc::downgrade(handle), entry.last);
-            *entry = Entry { handle, before, last: before, ..Entry::default() };
-        }
-        entry.areas.resize_with(counters.len(), Area::default);
-        let ((mut area, mut requests), mut load) = (entry.before, 0);
-        for (counters, widened) in counters.iter().zip(&mut entry.areas) {
-            let reading = counters.meter.read(now);
-            area += widened.widen(reading);
-            load += reading.in_flight;
-            requests += counters.requests.load(Relaxed);
-        }
-        entry.last = (area, requests);
+        let (area, requests, load) = self.entries.entry(handle.id.clone()).or_default().read(handle, now);
         let queued = handle.gate.waiting().min(load);
         let endpoints = if self.load_of.values().any(|wanted| wanted.contains(&handle.id)) {
             handle.gate.endpoints().iter().map(|(endpoint, _)| (endpoint.id.clone(), endpoint.load())).collect()

@@ -3,8 +3,9 @@
 //! Invariant: a request is sent again only as [`retry_class`] says; a permit is held by exactly one attempt.
 
 use super::await_capacity::{Held, acquire};
+use super::spare::Spare;
 use super::{Response, Step};
-use crate::body::{BodyError, Kept, RequestBody, ResponseBody, Stream};
+use crate::body::{BodyError, RequestBody, ResponseBody, Stream};
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::headers::{self, Next};
 use crate::local::{Endpoint, Local, Permit};
@@ -15,11 +16,9 @@ use crate::upstream::tunnel;
 use crate::worker::Worker;
 use domain::{Limits, OnDisconnect, Protocol};
 use http::header::{HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{Method, Request, StatusCode, Version};
+use http::{Request, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
-use parking_lot::Mutex;
 use runtime::net::Connect;
 use std::error::Error;
 use std::sync::Arc;
@@ -33,7 +32,6 @@ pub const TRIES_MAX: u32 = 3;
 const COLD_PAUSE: Duration = Duration::from_millis(20);
 const COLD_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-kpa-queue-wait");
 const COLD: HeaderName = HeaderName::from_static("x-kpa-cold");
 
@@ -142,13 +140,6 @@ impl Default for Tries {
     fn default() -> Self {
         Self { count: 0, pause: COLD_PAUSE }
     }
-}
-
-/// What is needed to send a request a second time.
-struct Spare {
-    head: Parts,
-    kept: Option<Arc<Mutex<Kept>>>,
-    repeatable: bool,
 }
 
 type Answered<S> = (http::Response<Incoming>, Exchange<S>);
@@ -351,41 +342,6 @@ impl<C: Connect> Trip<'_, C> {
 /// The request of a dispatch while it waits to be sent; one place for all tries, because it is large.
 type Outgoing = Option<Request<RequestBody>>;
 type SendError = Box<TrySendError<Request<RequestBody>>>;
-
-impl Spare {
-    /// Keeps what a second sending needs. Done only for connections that may have gone stale: under load nobody pays.
-    fn of(request: &mut Request<RequestBody>) -> Self {
-        let repeatable = matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-        ) || request.headers().contains_key(IDEMPOTENCY_KEY);
-        let kept = request.body_mut().keep();
-        let (parts, ()) = clone_head(request).into_parts();
-        Self { head: parts, kept, repeatable }
-    }
-
-    /// The request once more, if it may be sent again and all of its body is at hand. One that was `refused` unseen may
-    /// be, whatever its method.
-    fn again(self, refused: bool) -> Option<Request<RequestBody>> {
-        if !self.repeatable && !refused {
-            return None;
-        }
-        let body = match self.kept {
-            None => RequestBody::None,
-            Some(kept) => RequestBody::Again(kept.lock().whole()?),
-        };
-        Some(Request::from_parts(self.head, body))
-    }
-}
-
-fn clone_head(request: &Request<RequestBody>) -> Request<()> {
-    let mut head = Request::new(());
-    *head.method_mut() = request.method().clone();
-    *head.uri_mut() = request.uri().clone();
-    *head.version_mut() = request.version();
-    *head.headers_mut() = request.headers().clone();
-    head
-}
 
 /// Whether an exchange failed because of its client.
 fn client_fault(error: &hyper::Error) -> Option<RequestError> {

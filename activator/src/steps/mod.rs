@@ -8,6 +8,7 @@ pub mod forward;
 pub mod probe;
 pub mod resolve;
 pub mod respond;
+mod spare;
 
 use crate::body::ResponseBody;
 use crate::error::RequestError;
