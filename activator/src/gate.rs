@@ -7,11 +7,17 @@
 //! Invariants: lock, compute, unlock, then send; a panic under the lock ends the process, because a half-updated admission
 //! would wedge its revision for ever; a grant that nobody takes gives its slot back.
 
+mod entry;
+mod state;
+
+pub use entry::{Answer, Entry, HeldSlot, StartFailure, Waiting};
+
 use crate::local::Endpoint;
-use activator_core::admission::{Ask, SeatId, Slot, TicketId, Verdict};
+use activator_core::admission::{Ask, TicketId, Verdict};
 use activator_core::{Admission, Warmth, patience};
 use domain::{EndpointId, EndpointState, Limits, Timestamp};
 use parking_lot::Mutex;
+use state::{Seat, State};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,81 +25,6 @@ use tokio::sync::oneshot;
 
 /// Waiting requests woken in one turn of the lock.
 pub const GRANTS_PER_TURN: usize = 64;
-
-/// What a waiting request is told.
-pub type Answer = Result<HeldSlot, StartFailure>;
-
-/// A start failed; held requests are refused with the reason (kpa-behaviour 5.4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartFailure {
-    /// Why, for the client.
-    pub reason: Arc<str>,
-    /// When the next start may be asked for.
-    pub retry_at: Timestamp,
-}
-
-/// What happens to a request at the gate.
-#[derive(Debug)]
-pub enum Entry {
-    /// It goes now.
-    Go(HeldSlot),
-    /// It waits for an [`Answer`].
-    Wait(Waiting),
-    /// Too many wait: this is the bound.
-    Full(u32),
-    /// The last start failed and it is too early for another.
-    StartFailed(StartFailure),
-}
-
-/// A place in the queue; leaving it by drop gives the place up.
-#[derive(Debug)]
-pub struct Waiting {
-    gate: Arc<Gate>,
-    ticket: TicketId,
-    answer: oneshot::Receiver<Answer>,
-}
-
-impl Waiting {
-    /// The slot, when the request's turn comes.
-    pub async fn granted(&mut self) -> Answer {
-        // The sender lives in the queue until it is granted, refused or cancelled by our own drop.
-        (&mut self.answer).await.unwrap_or_else(|_| {
-            Err(StartFailure { reason: "the revision was removed".into(), retry_at: Timestamp::ZERO })
-        })
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.gate.cancel(self.ticket);
-    }
-}
-
-/// Room on one replica, given back on drop.
-#[derive(Debug)]
-pub struct HeldSlot {
-    gate: Arc<Gate>,
-    slot: Option<Slot>,
-}
-
-impl HeldSlot {
-    /// The index of the replica's seat.
-    #[must_use]
-    pub fn seat_index(&self) -> u32 {
-        self.slot.map_or(u32::MAX, |slot| slot.seat().index)
-    }
-}
-
-impl Drop for HeldSlot {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.gate.change(|state| {
-                state.admission.release(slot);
-                Changed::Room
-            });
-        }
-    }
-}
 
 /// Told when somebody begins to wait where nobody waited.
 pub trait Edge: Send + Sync {
@@ -115,25 +46,6 @@ impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gate").field("waiting", &self.waiting).field("version", &self.version).finish_non_exhaustive()
     }
-}
-
-struct State {
-    admission: Admission<oneshot::Sender<Answer>>,
-    limits: Arc<Limits>,
-    /// By seat index.
-    seats: Vec<Option<Seat>>,
-    /// The version of the endpoint list that was applied last.
-    endpoints_version: u64,
-    drain: BTreeSet<EndpointId>,
-    warmth: Warmth,
-    failure: Option<StartFailure>,
-}
-
-struct Seat {
-    id: SeatId,
-    endpoint: Arc<Endpoint>,
-    ready: bool,
-    suspect: bool,
 }
 
 /// What a change touched.
@@ -451,34 +363,5 @@ impl Gate {
     }
 }
 
-impl State {
-    /// Suspects count only while somebody else can be asked.
-    fn usable(&self, seat: &Seat) -> bool {
-        let wanted = |seat: &Seat| seat.ready && !self.drain.contains(&seat.endpoint.id);
-        wanted(seat) && (!seat.suspect || !self.seats.iter().flatten().any(|other| wanted(other) && !other.suspect))
-    }
-
-    /// Opens and closes seats as the facts are now.
-    fn reseat(&mut self, now: Timestamp) {
-        let open: Vec<_> = self.seats.iter().flatten().map(|seat| (seat.id, self.usable(seat))).collect();
-        for (id, open) in open {
-            self.admission.set_open(id, open);
-        }
-        for seat in self.seats.iter().flatten() {
-            seat.endpoint.leaving.store(self.drain.contains(&seat.endpoint.id), Ordering::Release);
-        }
-        let warm = self.admission.open_seats() > 0;
-        self.warmth = match (warm, self.warmth) {
-            (true, Warmth::Warm { since }) => Warmth::Warm { since },
-            (true, Warmth::Asleep | Warmth::Waking { .. }) => Warmth::Warm { since: now },
-            (false, Warmth::Waking { since }) => Warmth::Waking { since },
-            (false, Warmth::Warm { .. } | Warmth::Asleep) if self.admission.anyone_waiting() => {
-                Warmth::Waking { since: now }
-            }
-            (false, Warmth::Warm { .. } | Warmth::Asleep) => Warmth::Asleep,
-        };
-        if warm {
-            self.failure = None;
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! What stands under a gate's lock.
+
+use super::entry::{Answer, StartFailure};
+use crate::local::Endpoint;
+use activator_core::admission::SeatId;
+use activator_core::{Admission, Warmth};
+use domain::{EndpointId, Limits, Timestamp};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+pub(super) struct State {
+    pub(super) admission: Admission<oneshot::Sender<Answer>>,
+    pub(super) limits: Arc<Limits>,
+    /// By seat index.
+    pub(super) seats: Vec<Option<Seat>>,
+    /// The version of the endpoint list that was applied last.
+    pub(super) endpoints_version: u64,
+    pub(super) drain: BTreeSet<EndpointId>,
+    pub(super) warmth: Warmth,
+    pub(super) failure: Option<StartFailure>,
+}
+
+pub(super) struct Seat {
+    pub(super) id: SeatId,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) ready: bool,
+    pub(super) suspect: bool,
+}
+
+impl State {
+    /// Suspects count only while somebody else can be asked.
+    pub(super) fn usable(&self, seat: &Seat) -> bool {
+        let wanted = |seat: &Seat| seat.ready && !self.drain.contains(&seat.endpoint.id);
+        wanted(seat) && (!seat.suspect || !self.seats.iter().flatten().any(|other| wanted(other) && !other.suspect))
+    }
+
+    /// Opens and closes seats as the facts are now.
+    pub(super) fn reseat(&mut self, now: Timestamp) {
+        let open: Vec<_> = self.seats.iter().flatten().map(|seat| (seat.id, self.usable(seat))).collect();
+        for (id, open) in open {
+            self.admission.set_open(id, open);
+        }
+        for seat in self.seats.iter().flatten() {
+            seat.endpoint.leaving.store(self.drain.contains(&seat.endpoint.id), Ordering::Release);
+        }
+        let warm = self.admission.open_seats() > 0;
+        self.warmth = match (warm, self.warmth) {
+            (true, Warmth::Warm { since }) => Warmth::Warm { since },
+            (true, Warmth::Asleep | Warmth::Waking { .. }) => Warmth::Warm { since: now },
+            (false, Warmth::Waking { since }) => Warmth::Waking { since },
+            (false, Warmth::Warm { .. } | Warmth::Asleep) if self.admission.anyone_waiting() => {
+                Warmth::Waking { since: now }
+            }
+            (false, Warmth::Warm { .. } | Warmth::Asleep) => Warmth::Asleep,
+        };
+        if warm {
+            self.failure = None;
+        }
+    }
+}

@@ -1,0 +1,261 @@
+use super::*;
+use domain::Endpoint as Listed;
+use domain::origin::Resolved;
+use futures_util::FutureExt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Counts how often somebody began to wait where nobody waited.
+#[derive(Default)]
+struct Edges(AtomicU32);
+
+impl Edge for Arc<Edges> {
+    fn first_waiting(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+const NOW: Timestamp = Timestamp::ZERO;
+
+fn limits(cc: u32, depth: u32) -> Arc<Limits> {
+    Arc::new(Limits {
+        container_concurrency: Resolved::default_value(NonZeroU32::new(cc)),
+        queue_depth: Resolved::default_value(depth),
+        ..Limits::default()
+    })
+}
+
+fn gate(cc: u32, depth: u32) -> (Arc<Gate>, Arc<Edges>) {
+    let edges = Arc::<Edges>::default();
+    (Gate::new(limits(cc, depth), 1, Box::new(Arc::clone(&edges))), edges)
+}
+
+fn listed(names: &[&str]) -> Vec<Listed> {
+    let endpoint = |name: &&str| Listed {
+        id: EndpointId::new(name),
+        address: "127.0.0.1:1".parse().unwrap(),
+        state: EndpointState::Ready,
+        early_probe: None,
+    };
+    names.iter().map(endpoint).collect()
+}
+
+fn waiting(entry: Entry) -> Waiting {
+    match entry {
+        Entry::Wait(waiting) => waiting,
+        other @ (Entry::Go(_) | Entry::Full(_) | Entry::StartFailed(_)) => panic!("{other:?}"),
+    }
+}
+
+fn going(entry: Entry) -> HeldSlot {
+    match entry {
+        Entry::Go(slot) => slot,
+        other @ (Entry::Wait(_) | Entry::Full(_) | Entry::StartFailed(_)) => panic!("{other:?}"),
+    }
+}
+
+fn granted(waiting: &mut Waiting) -> Option<Answer> {
+    waiting.granted().now_or_never()
+}
+
+fn usable(gate: &Gate) -> Vec<String> {
+    gate.endpoints().iter().filter(|(_, usable)| *usable).map(|(endpoint, _)| endpoint.id.to_string()).collect()
+}
+
+#[test]
+fn the_door_is_open_only_for_unlimited_warm_traffic_with_nobody_waiting() {
+    let (unlimited, _) = gate(0, 10);
+    assert!(!unlimited.is_open());
+    let first = waiting(unlimited.enter(NOW));
+    unlimited.set_endpoints(NOW, 1, &listed(&["a"]));
+    assert!(unlimited.is_open(), "who waited has been granted");
+    drop(first);
+    unlimited.set_endpoints(NOW, 2, &[]);
+    assert!(!unlimited.is_open());
+
+    let (limited, _) = gate(5, 10);
+    limited.set_endpoints(NOW, 1, &listed(&["a"]));
+    assert!(!limited.is_open());
+    limited.configure(limits(0, 10));
+    assert!(limited.is_open(), "the limit was taken away");
+}
+
+#[test]
+fn grants_go_in_order_and_what_nobody_takes_goes_to_the_next() {
+    let (gate, edges) = gate(1, 10);
+    let mut line: Vec<Waiting> = (0..4).map(|_| waiting(gate.enter(NOW))).collect();
+    assert_eq!((gate.waiting(), edges.0.load(Ordering::Relaxed)), (4, 1));
+    gate.set_endpoints(NOW, 1, &listed(&["a"]));
+    assert_eq!(gate.waiting(), 3);
+    assert!(granted(&mut line[1]).is_none());
+    // The first is granted and leaves without looking: its slot is the second's.
+    drop(line.remove(0));
+    let slot = granted(&mut line[0]).unwrap().unwrap();
+    // The next leaves while it waits: it is nobody's turn but the last one's.
+    drop(line.remove(1));
+    assert_eq!(gate.waiting(), 1);
+    drop(slot);
+    let slot = granted(&mut line[1]).unwrap().unwrap();
+    drop(slot);
+    drop(line);
+    assert_eq!(gate.waiting(), 0);
+    drop(going(gate.enter(NOW)));
+    drop(waiting({
+        gate.set_endpoints(NOW, 2, &[]);
+        gate.enter(NOW)
+    }));
+    assert_eq!(edges.0.load(Ordering::Relaxed), 2, "told once each time that a queue forms");
+}
+
+#[test]
+fn who_comes_back_stands_at_the_head() {
+    let (gate, _) = gate(1, 1);
+    gate.set_endpoints(NOW, 1, &listed(&["a"]));
+    let slot = going(gate.enter(NOW));
+    let mut newcomer = waiting(gate.enter(NOW));
+    assert!(matches!(gate.enter(NOW), Entry::Full(1)));
+    // However full the queue is: it had its turn already.
+    let mut returning = waiting(gate.reenter(NOW));
+    drop(slot);
+    assert!(granted(&mut newcomer).is_none());
+    let slot = granted(&mut returning).unwrap().unwrap();
+    drop(slot);
+    assert!(granted(&mut newcomer).unwrap().is_ok());
+}
+
+#[test]
+fn suspects_get_nothing_while_others_can_be_asked() {
+    let (gate, _) = gate(0, 10);
+    gate.set_endpoints(NOW, 1, &listed(&["a", "b"]));
+    let (a, b) = (EndpointId::new("a"), EndpointId::new("b"));
+    let before = gate.version();
+    gate.set_suspect(NOW, &a, true);
+    assert!(gate.version() > before, "workers look again");
+    assert_eq!(usable(&gate), ["b"]);
+    gate.set_suspect(NOW, &b, true);
+    assert_eq!(usable(&gate), ["a", "b"], "all suspect is none suspect");
+    gate.set_suspect(NOW, &a, false);
+    assert_eq!(usable(&gate), ["a"]);
+    // The one that is trusted has to drain: the suspect is all that is left.
+    gate.set_drain(NOW, BTreeSet::from([a.clone()]));
+    assert_eq!((usable(&gate), gate.drained()), (vec!["b".to_owned()], vec![a]));
+    gate.set_drain(NOW, BTreeSet::new());
+    gate.set_endpoints(NOW, 2, &listed(&["b"]));
+    assert_eq!(usable(&gate), ["b"]);
+}
+
+#[test]
+fn lists_that_are_older_than_what_is_known_change_nothing() {
+    let (gate, _) = gate(0, 10);
+    gate.set_endpoints(NOW, 5, &listed(&["a"]));
+    gate.set_endpoints(NOW, 4, &[]);
+    assert_eq!((usable(&gate), gate.endpoints_version()), (vec!["a".to_owned()], 5));
+}
+
+#[test]
+fn a_replica_that_left_takes_its_slots_with_it() {
+    let (gate, _) = gate(1, 10);
+    gate.set_endpoints(NOW, 1, &listed(&["a"]));
+    let old = going(gate.enter(NOW));
+    let mut next = waiting(gate.enter(NOW));
+    let (_, _, before) = gate.snapshot();
+    gate.set_endpoints(NOW, 2, &listed(&["b"]));
+    let slot = granted(&mut next).unwrap().unwrap();
+    assert!(before[0].as_ref().unwrap().leaving.load(Ordering::Relaxed));
+    let (_, _, after) = gate.snapshot();
+    assert_eq!(after[slot.seat_index() as usize].as_ref().unwrap().id, EndpointId::new("b"));
+    // The old slot means nothing any more, although its seat is used again.
+    drop(old);
+    assert!(matches!(gate.enter(NOW), Entry::Wait(_)));
+}
+
+#[test]
+fn a_failed_start_refuses_until_the_next_may_be_asked_for() {
+    let (gate, _) = gate(0, 10);
+    let mut held = waiting(gate.enter(NOW));
+    let at = Timestamp::from_secs;
+    let failure = StartFailure { reason: "no such file".into(), retry_at: at(20) };
+    gate.fail_start(&failure);
+    assert_eq!(granted(&mut held).unwrap().unwrap_err(), failure);
+    assert!(matches!(gate.enter(at(19)), Entry::StartFailed(_)));
+    assert_eq!(gate.warmth(), Warmth::Asleep);
+    let again = gate.enter(at(20));
+    assert!(matches!(again, Entry::Wait(_)), "the next request asks for the next start");
+    assert_eq!(gate.warmth(), Warmth::Waking { since: at(20) });
+    // A replica that became ready meanwhile is worth more than the news of a failure.
+    gate.set_endpoints(at(21), 1, &listed(&["a"]));
+    gate.fail_start(&failure);
+    assert!(matches!(gate.enter(at(22)), Entry::Go(_)));
+    assert_eq!(gate.warmth(), Warmth::Warm { since: at(21) });
+}
+
+#[test]
+fn patience_follows_the_warmth() {
+    let (gate, _) = gate(1, 10);
+    let at = Timestamp::from_secs;
+    let held = waiting(gate.enter(at(100)));
+    assert_eq!(gate.patience(at(100)), at(100 + 1800));
+    gate.set_endpoints(at(160), 1, &listed(&["a"]));
+    assert_eq!(gate.patience(at(100)), at(160 + 60), "its full time from the first ready replica");
+    let second = waiting(gate.enter(at(170)));
+    gate.set_endpoints(at(180), 2, &[]);
+    assert_eq!(gate.patience(at(170)), at(180 + 1800), "the last replica died while somebody waits");
+    drop((held, second));
+}
+
+/// A request that panics gives its slot back while it unwinds; that is no defect of the gate's.
+#[test]
+fn unwinding_through_the_gate_ends_nothing() {
+    let (gate, _) = gate(1, 10);
+    gate.set_endpoints(NOW, 1, &listed(&["a"]));
+    let slot = going(gate.enter(NOW));
+    let next = waiting(gate.enter(NOW));
+    let mut last = waiting(gate.enter(NOW));
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _held = (slot, next);
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    assert!(granted(&mut last).unwrap().is_ok());
+}
+
+/// Threads that come, wait, give up, run and come back: never more than the limit, and at the end nothing is lost.
+#[test]
+fn the_limit_holds_between_threads() {
+    const LIMIT: u32 = 3;
+    let (gate, _) = gate(LIMIT, 1000);
+    gate.set_endpoints(NOW, 1, &listed(&["a", "b"]));
+    let running = [AtomicU32::new(0), AtomicU32::new(0)];
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let (gate, running) = (&gate, &running);
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                for round in 0..500 {
+                    let slot = match gate.enter(NOW) {
+                        Entry::Go(slot) => slot,
+                        Entry::Wait(mut waiting) if (thread + round) % 5 == 0 => {
+                            // It gives up, perhaps in the moment in which it is granted.
+                            drop(waiting.granted().now_or_never());
+                            continue;
+                        }
+                        Entry::Wait(mut waiting) => {
+                            let answer = tokio::time::timeout(Duration::from_secs(10), waiting.granted());
+                            runtime.block_on(async { answer.await.unwrap().unwrap() })
+                        }
+                        other @ (Entry::Full(_) | Entry::StartFailed(_)) => panic!("{other:?}"),
+                    };
+                    let seat = &running[slot.seat_index() as usize];
+                    assert!(seat.fetch_add(1, Ordering::SeqCst) < LIMIT);
+                    std::thread::yield_now();
+                    seat.fetch_sub(1, Ordering::SeqCst);
+                    drop(slot);
+                }
+            });
+        }
+    });
+    assert_eq!(gate.waiting(), 0);
+    let all: Vec<HeldSlot> = (0..2 * LIMIT).map(|_| going(gate.enter(NOW))).collect();
+    assert!(matches!(gate.enter(NOW), Entry::Wait(_)));
+    drop(all);
+}
