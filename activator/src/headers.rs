@@ -50,7 +50,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, keep_transfer_encoding: bool) {
     }
     let mut found = [const { None }; 5];
     let mut count = 0;
+    let mut has_te = false;
     for name in headers.keys() {
+        has_te |= *name == TE;
         let hop = match *name {
             TRANSFER_ENCODING if !keep_transfer_encoding => Some(TRANSFER_ENCODING),
             UPGRADE => Some(UPGRADE),
@@ -68,6 +70,21 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, keep_transfer_encoding: bool) {
     }
     for name in found.into_iter().flatten() {
         headers.remove(name);
+    }
+    if has_te {
+        keep_only_trailers(headers);
+    }
+}
+
+/// Trailers go through us; codings would not, because the answer's framing is made anew.
+fn keep_only_trailers(headers: &mut HeaderMap) {
+    let trailers = headers.get_all(TE).iter().any(|value| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("trailers")))
+    });
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    } else {
+        headers.remove(TE);
     }
 }
 
@@ -148,9 +165,6 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// The authority moves from Host into the target.
 fn to_http2(head: &mut Parts) {
     head.version = Version::HTTP_2;
-    if head.headers.get(TE).is_some_and(|te| te != "trailers") {
-        head.headers.remove(TE);
-    }
     let host = head.headers.remove(HOST);
     let mut target = std::mem::take(&mut head.uri).into_parts();
     if let Some(authority) = host.and_then(|host| Authority::try_from(host.as_bytes()).ok()) {
