@@ -240,8 +240,9 @@ fn the_limit_holds_between_threads() {
                             continue;
                         }
                         Entry::Wait(mut waiting) => {
-                            let answer = tokio::time::timeout(Duration::from_secs(10), waiting.granted());
-                            runtime.block_on(async { answer.await.unwrap().unwrap() })
+                            let patience = Duration::from_secs(10);
+                            let answer = async { tokio::time::timeout(patience, waiting.granted()).await };
+                            runtime.block_on(answer).unwrap().unwrap()
                         }
                         other @ (Entry::Full(_) | Entry::StartFailed(_)) => panic!("{other:?}"),
                     };
