@@ -119,6 +119,8 @@ impl<'de> Visitor<'de> for AnyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
 
     #[test]
     fn order_survives_and_times_become_readable() {
@@ -127,5 +129,36 @@ mod tests {
         assert_eq!(serde_json::to_string(&json).unwrap(), text);
         let readable = serde_json::to_string(&json.readable()).unwrap();
         assert_eq!(readable, r#"{"z":1,"a":[null,true,-2,0.5,"x"],"at":"62.005s","m":{}}"#);
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i32>().prop_map(|number| Value::from(f64::from(number) / 64.0)),
+            "\\PC{0,8}".prop_map(Value::from),
+        ];
+        scalar.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map("[a-z]{1,4}|secs|nanos", inner, 0..6)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever an autoscaler may say in a later version is shown as it was said.
+        #[test]
+        fn nothing_is_lost(value in values()) {
+            let json: Json = serde_json::from_str(&value.to_string()).unwrap();
+            let back: Value = serde_json::from_str(&serde_json::to_string(&json).unwrap()).unwrap();
+            let said: Value = serde_json::from_str(&value.to_string()).unwrap();
+            prop_assert_eq!(back, said);
+            let readable = json.readable();
+            prop_assert_eq!(readable.clone().readable(), readable);
+        }
     }
 }
