@@ -39,7 +39,9 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
                         (Permit::new(seat, Some(slot)), Wait::default())
                     }
                     // Boxed: every request's future would have room for the waiting that few of them do.
-                    entry => Box::pin(acquire(worker, local, arrived, &request.peer.watch, entry)).await?,
+                    entry @ (Entry::Go(_) | Entry::Wait(_) | Entry::Full(_) | Entry::StartFailed(_)) => {
+                        Box::pin(acquire(worker, local, arrived, &request.peer.watch, entry)).await?
+                    }
                 }
             }
         };

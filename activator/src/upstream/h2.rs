@@ -86,6 +86,6 @@ impl Shared {
     pub fn tidy(&self, leaving: bool) {
         self.0
             .lock()
-            .retain(|connection| !connection.sender.is_closed() && !(leaving && connection.streams.load(Relaxed) == 0));
+            .retain(|connection| !connection.sender.is_closed() && (!leaving || connection.streams.load(Relaxed) > 0));
     }
 }
