@@ -3,6 +3,8 @@
 //! Invariant: alone in its process, and client and replica use plain threads and fixed buffers, so that what is counted
 //! is the activator's.
 
+#![cfg(test)]
+
 use activator::reporter::ReporterSettings;
 use activator::{Activator, Settings, Setup, connection};
 use domain::{ReporterId, RevisionId};

@@ -2,6 +2,8 @@
 //!
 //! Invariant: time is real, so nothing sleeps to let something happen; every wait is for a condition and has a bound.
 
+#![cfg(test)]
+
 mod bodies;
 mod clocks;
 mod concurrency;
