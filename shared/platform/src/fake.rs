@@ -171,6 +171,18 @@ impl Fake {
         true
     }
 
+    /// A replica becomes ready now, however much of its start delay is left. For worlds whose hosts have clocks of their
+    /// own. `false` if there is none of that name.
+    pub fn set_ready(&self, id: &RevisionId, endpoint: &EndpointId) -> bool {
+        let mut state = self.state.lock();
+        let Some(running) = state.revisions.get_mut(id) else { return false };
+        let Some(replica) = running.replicas.iter_mut().find(|replica| replica.id == *endpoint) else { return false };
+        if !std::mem::replace(&mut replica.ready, true) {
+            running.tell(id, &self.board);
+        }
+        true
+    }
+
     /// Reports why replicas do not become ready; `None` takes it back.
     pub fn set_trouble(&self, id: &RevisionId, trouble: Option<Trouble>) {
         if let Some(running) = self.state.lock().revisions.get_mut(id) {

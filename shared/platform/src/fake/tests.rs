@@ -48,6 +48,18 @@ async fn a_replica_is_ready_after_its_start_delay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_can_be_told_ready_before_its_time() {
+    let fake = fake();
+    let mut view = View::of(&fake);
+    let asked = Instant::now();
+    fake.scale(&target(), Replicas::ZERO, Replicas::ONE, &[]).await.unwrap();
+    assert!(!fake.set_ready(&id(), &EndpointId::new("nobody")));
+    assert!(fake.set_ready(&id(), &EndpointId::new("model-1")));
+    view.until(|view| view.ready(&id()) == 1 && view.endpoints(&id()).len() == 1).await;
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crashed_replica_is_replaced_under_another_name() {
     let fake = fake();
     fake.set_replicas(&id(), Replicas::ONE);
