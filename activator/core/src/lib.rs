@@ -11,5 +11,5 @@ mod queue;
 
 pub use admission::{Admission, Ask, Class, SeatId, Slot, TicketId, Verdict};
 pub use balance::Chooser;
-pub use patience::Warmth;
 pub use meter::{Area, Meter, Reading};
+pub use patience::Warmth;
