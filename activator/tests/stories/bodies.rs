@@ -265,3 +265,24 @@ async fn a_replica_may_be_spoken_to_in_http2_alone() {
     let answer = rig.client().await.ask(post("x")).await;
     assert_eq!(answer.status(), 502, "an HTTP/1.1 server is told apart from a slow one");
 }
+
+/// The answer must survive the unread rest of the upload.
+#[tokio::test]
+async fn a_large_upload_that_is_refused_at_once_is_told_so() {
+    use tokio::io::AsyncWriteExt;
+    let backend = Backend::script(|mut wire, _, _| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 413 Content Too Large\r\ncontent-length: 4\r\n\r\nmuch").await;
+        wire.rest().await;
+    })
+    .await;
+    let rig = Rig::new(Limits::default(), &[backend.address]).await;
+    for _ in 0..20 {
+        let mut client = rig.client().await;
+        client.send(format!("POST / HTTP/1.1\r\nhost: svc.default\r\ncontent-length: {}\r\n\r\n", 10 << 20)).await;
+        let body = vec![0_u8; 10 << 20];
+        // A simple client: it sends all it has, stops at the first error, and then reads.
+        let _ = soon(client.stream.write_all(&body)).await;
+        assert_eq!(client.answer().await.status(), 413);
+    }
+}

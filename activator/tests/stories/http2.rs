@@ -367,3 +367,32 @@ async fn an_idle_http2_connection_is_kept_for_the_keep_alive_time() {
     soon(tasks.wait()).await;
     assert!(began.elapsed() > Duration::from_millis(550), "closed after {:?}", began.elapsed());
 }
+
+/// The peer says that it has not looked at the request: any method may go again.
+#[tokio::test]
+async fn a_refused_stream_is_sent_again() {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tasks, streams) = (runtime::Tasks::new(), Arc::<AtomicU32>::default());
+    let counter = Arc::clone(&streams);
+    tasks.spawn("backend", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                if counter.fetch_add(1, Relaxed) % 2 == 0 {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                } else {
+                    respond.send_response(Response::new(()), true).unwrap();
+                }
+            }
+        }
+    });
+    let rig = Rig::new(limits(|l| l.protocol = set(Protocol::H2c)), &[address]).await;
+    let mut client = rig.client().await;
+    for n in 1..=3 {
+        assert_eq!(client.ask(crate::wire::post("once")).await.status(), 200);
+        assert_eq!(streams.load(Relaxed), 2 * n);
+    }
+    rig.at_rest().await;
+}

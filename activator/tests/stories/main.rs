@@ -10,6 +10,7 @@ mod concurrency;
 mod headers;
 mod holding;
 mod http2;
+mod outcomes;
 mod panics;
 mod reports;
 mod retries;

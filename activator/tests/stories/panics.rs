@@ -3,6 +3,7 @@
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok};
 use activator::Settings;
+use activator::error::Outcome;
 use domain::{Change, Limits};
 use runtime::net::{Connect, Tcp};
 use std::io;
@@ -45,6 +46,7 @@ async fn a_panic_is_a_500_and_everything_else_goes_on() {
             assert!(!answer.text().contains("on purpose"), "clients see no internal text");
             rig.at_rest().await;
         }
+        assert_eq!(rig.ended(Outcome::Internal), 2);
         connector.0.store(false, Relaxed);
         assert_eq!(client.ask(GET).await.text(), "ok", "on the same connection");
         assert!(!rig.tasks.failed().is_cancelled());

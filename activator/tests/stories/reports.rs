@@ -24,7 +24,9 @@ struct Autoscaler {
 impl Autoscaler {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let this = Self { address: listener.local_addr().unwrap(), heard: Arc::default(), answer: Arc::default() };
+        let leads = Ack { leader: Some(ReporterId::new("s")), ..Ack::default() };
+        let answer = Arc::new(Mutex::new(leads));
+        let this = Self { address: listener.local_addr().unwrap(), heard: Arc::default(), answer };
         let (tasks, it) = (runtime::Tasks::new(), this.clone());
         tasks.clone().spawn("autoscaler", async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -190,11 +192,16 @@ async fn an_endpoint_that_is_drained_gets_nothing_new_and_is_named() {
         assert_eq!(client.ask(GET).await.text(), "two");
     }
     assert_eq!(one.count(), before);
-    // A follower's answer changes nothing.
-    *autoscaler.answer.lock() = Ack { leader: Some(ReporterId::new("other")), ..Ack::default() };
+    // The answer of a follower changes nothing: it names nobody as leaving, and often nobody as leader.
+    *autoscaler.answer.lock() = Ack::default();
     let frames = autoscaler.regular().len();
     eventually("it was answered", || autoscaler.regular().len() > frames + 1).await;
     assert_eq!(rig.handle().gate.drained(), [victim]);
+    // The directive of one that has fallen silent does not hold for ever.
+    eventually("it may be used again", || rig.handle().gate.drained().is_empty()).await;
+    autoscaler.answer.lock().leader = Some(ReporterId::new("s"));
+    autoscaler.answer.lock().drain = vec![(svc(), vec![EndpointId::new(&one.address.to_string())])];
+    eventually("it is named again", || !rig.handle().gate.drained().is_empty()).await;
     // The drain is complete each time: one that is no longer named is used again.
     *autoscaler.answer.lock() = Ack { leader: Some(ReporterId::new("s")), ..Ack::default() };
     eventually("it may be used again", || rig.handle().gate.drained().is_empty()).await;

@@ -1,6 +1,7 @@
 //! An activator between scripted backends and hand-written clients, on loopback sockets.
 
 use crate::wire::{Message, Wire, eventually};
+use activator::error::Outcome;
 use activator::reporter::ReporterSettings;
 use activator::revisions::Handle;
 use activator::{Activator, Settings, Setup};
@@ -157,6 +158,11 @@ impl<C: Connect + Clone> Rig<C> {
     /// Requests that arrived.
     pub(crate) fn requests(&self) -> u64 {
         self.handle().counters().iter().map(|counters| counters.requests.load(Relaxed)).sum()
+    }
+
+    /// Requests that ended like this.
+    pub(crate) fn ended(&self, outcome: Outcome) -> u64 {
+        self.handle().counters().iter().map(|counters| counters.outcomes[outcome.index()].load(Relaxed)).sum()
     }
 
     /// Requests that hold a replica's room.
