@@ -29,6 +29,9 @@ use tokio::time::Instant;
 
 /// Between two urgent frames about the same revision.
 pub const URGENT_PAUSE: Duration = Duration::from_millis(50);
+/// How long replicas stay named as leaving without a word from the autoscaler that named them: longer than it listens to
+/// us without hearing (2.5 s), so that it has given up its shrink before we give up its directive.
+pub const DIRECTIVE_LIFE: Duration = Duration::from_secs(3);
 /// Between two regular frames.
 pub const TICK: Duration = Duration::from_secs(1);
 
@@ -97,6 +100,8 @@ pub struct Reporter<C> {
     pending: BTreeSet<RevisionId>,
     targets: BTreeMap<ReporterId, Target>,
     load_of: BTreeMap<ReporterId, BTreeSet<RevisionId>>,
+    /// When the acting autoscaler was heard last.
+    directed: Option<Instant>,
     posts: FuturesUnordered<BoxFuture<'static, Posted>>,
 }
 
@@ -130,6 +135,7 @@ impl<C: Connect + Clone> Reporter<C> {
             pending: BTreeSet::new(),
             targets: BTreeMap::new(),
             load_of: BTreeMap::new(),
+            directed: None,
             posts: FuturesUnordered::new(),
         };
         (reporter, Leave(sender))
@@ -154,6 +160,7 @@ impl<C: Connect + Clone> Reporter<C> {
                         // The process stood still: ticks that were missed are one gap, not a burst.
                         next_tick = self.booted + TICK * self.tick_at(Instant::now()).saturating_add(1);
                     }
+                    self.forget_directives();
                     self.send_all(Kind::Regular);
                 }
                 changed = self.peers.changed() => match changed {
@@ -343,9 +350,11 @@ impl<C: Connect + Clone> Reporter<C> {
     /// Does what the answer of the acting autoscaler asks for.
     fn obey(&mut self, from: &ReporterId, ack: Ack) {
         self.load_of.insert(from.clone(), ack.load_of.into_iter().collect());
-        if ack.leader.is_some_and(|leader| leader != *from) {
+        // A follower names nobody as leaving, and often nobody as leader: that must not undo what the leader named.
+        if ack.leader.as_ref() != Some(from) {
             return;
         }
+        self.directed = Some(Instant::now());
         let now = self.clock.now();
         let mut drain: HashMap<RevisionId, BTreeSet<EndpointId>> =
             ack.drain.into_iter().map(|(id, endpoints)| (id, endpoints.into_iter().collect())).collect();
@@ -357,6 +366,18 @@ impl<C: Connect + Clone> Reporter<C> {
                 let retry_at = now + Duration::from_millis(failed.retry_after.0);
                 handle.gate.fail_start(&StartFailure { reason: failed.reason.into(), retry_at });
             }
+        }
+    }
+
+    /// Uses every replica again when nobody acts any more: requests must not wait at the last one until somebody does
+    /// (kpa-behaviour 7.4).
+    fn forget_directives(&mut self) {
+        if self.directed.is_none_or(|directed| directed.elapsed() < DIRECTIVE_LIFE) {
+            return;
+        }
+        self.directed = None;
+        for handle in self.revisions.all() {
+            handle.gate.set_drain(self.clock.now(), BTreeSet::new());
         }
     }
 }

@@ -201,7 +201,7 @@ impl<S: Socket> Exchange<S> {
             (OnDisconnect::Finish | OnDisconnect::Cancel, incoming) => {
                 drop(incoming);
                 let Line::Own(connection) = line else { return };
-                let mut socket = connection.into_socket();
+                let Some(mut socket) = connection.into_socket() else { return };
                 tasks.spawn("close an abandoned exchange", async move {
                     let closed = async {
                         // The replica's close says that it is done; what it still sends is dropped.

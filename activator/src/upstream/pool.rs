@@ -28,8 +28,9 @@ pub const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 pub struct Connection<S: Socket> {
     /// Where requests go in.
     pub sender: http1::SendRequest<RequestBody>,
-    driver: http1::Connection<TokioIo<S>, RequestBody>,
-    closed: bool,
+    /// `None` once it has ended. It has to go then: it holds the other end of the request that was queued last, and only
+    /// its drop tells the sender that nobody will take it.
+    driver: Option<http1::Connection<TokioIo<S>, RequestBody>>,
     /// It has carried a request before.
     pub used: bool,
     /// When the last exchange ended.
@@ -52,15 +53,15 @@ impl<S: Socket> Connection<S> {
             .handshake(TokioIo::new(socket))
             .await?;
         let idle_since = Timestamp::ZERO;
-        Ok(Box::new(Self { sender, driver, closed: false, used: false, idle_since, idle_max: None }))
+        Ok(Box::new(Self { sender, driver: Some(driver), used: false, idle_since, idle_max: None }))
     }
 
     /// Moves bytes both ways as far as they go now. False once the connection is finished.
     pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.closed {
-            self.closed = Pin::new(&mut self.driver).poll(cx).is_ready();
+        if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
+            self.driver = None;
         }
-        !self.closed
+        self.driver.is_some()
     }
 
     /// Whether another request can be sent on it.
@@ -68,9 +69,9 @@ impl<S: Socket> Connection<S> {
         self.sender.is_ready() || (self.drive(&mut Context::from_waker(Waker::noop())) && self.sender.is_ready())
     }
 
-    /// The socket, when the exchange is given up.
-    pub fn into_socket(self) -> S {
-        self.driver.into_parts().io.into_inner()
+    /// The socket, when the exchange is given up and the connection has not ended yet.
+    pub fn into_socket(self) -> Option<S> {
+        Some(self.driver?.into_parts().io.into_inner())
     }
 }
 
@@ -125,5 +126,32 @@ impl<S: Socket> Pool<S> {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// The peer closed before hyper looked at the request: it comes back, and nobody waits for ever.
+    #[tokio::test]
+    async fn a_request_on_a_connection_that_has_ended_comes_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let client = client.unwrap();
+        drop(accepted);
+        client.readable().await.unwrap();
+        let mut connection = Connection::open(client).await.unwrap();
+        let request = http::Request::get("/").header("host", "a").body(RequestBody::None).unwrap();
+        let mut response = std::pin::pin!(connection.sender.try_send_request(request));
+        let answer = poll_fn(|cx| {
+            connection.drive(cx);
+            response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await.expect("it is answered");
+        assert!(answer.unwrap_err().take_message().is_some(), "none of it was sent");
+        assert!(connection.into_socket().is_none());
     }
 }
