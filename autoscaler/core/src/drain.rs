@@ -92,10 +92,11 @@ impl Drain {
         self.victims.extend(chosen.into_iter().map(|id| Victim { id, since: now }));
     }
 
-    /// Replicas that must be named: those asked for and not there yet simply do not come.
+    /// Replicas that must be named: those asked for and not there yet simply do not come; those that were taken away and
+    /// are listed still count, or one victim would be spent for two.
     fn needed(&self, requested: Replicas, staying: usize) -> usize {
         let count = |replicas: Replicas| usize::try_from(replicas.get()).unwrap_or(usize::MAX);
-        let surplus = count(requested).saturating_sub(count(self.to));
+        let surplus = count(requested).max(staying).saturating_sub(count(self.to));
         surplus.saturating_sub(count(requested).saturating_sub(staying)).min(staying)
     }
 

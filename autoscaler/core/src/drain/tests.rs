@@ -130,3 +130,24 @@ fn a_smaller_shrink_releases_victims_and_an_accepted_one_lingers() {
     assert!(!drain.lingers(at(2), count(2), &endpoints[1..]), "it is gone");
     assert!(!drain.lingers(at(31_000), count(2), &endpoints));
 }
+
+#[test]
+fn one_that_was_taken_away_and_is_listed_still_is_not_spent_twice() {
+    let endpoints = ready(&["a", "b", "c"]);
+    let mut told = Told { drained: vec![id("a")], ..Told::default() };
+    let mut drain = Drain::new(at(0));
+    drain.aim(at(0), (count(3), count(1)), at(0), &endpoints, &told);
+    assert_eq!(named(&drain), ["a", "b"]);
+    let leave = drain.ready(at(100), count(3), &endpoints, HOUR, &told).unwrap();
+    assert_eq!((leave.to, leave.victims), (count(2), vec![id("a")]));
+    // The platform shows the new count before the new list.
+    drain.aim(at(200), (count(2), count(1)), at(0), &endpoints, &told);
+    assert_eq!(named(&drain), ["a", "b"]);
+    assert_eq!(drain.ready(at(200), count(2), &endpoints, HOUR, &told), None, "a has left, and b is not empty yet");
+    let endpoints = ready(&["b", "c"]);
+    drain.aim(at(300), (count(2), count(1)), at(0), &endpoints, &told);
+    assert_eq!(drain.ready(at(300), count(2), &endpoints, HOUR, &told), None);
+    told.drained.push(id("b"));
+    let leave = drain.ready(at(400), count(2), &endpoints, HOUR, &told).unwrap();
+    assert_eq!((leave.to, leave.victims), (count(1), vec![id("b")]));
+}
