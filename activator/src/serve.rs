@@ -138,12 +138,15 @@ impl<C: Connect> WorkerRun<C> {
         let Self { worker, stack, close } = self;
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let failed = worker.base.tasks.failed();
         loop {
             tokio::select! {
-                biased;
+                biased; // Rare events first: a flood of connections must not hide them.
                 () = close.cancelled() => break,
-                accepted = listener.accept() => admit(accepted, &worker, &stack).await,
+                // A defect outside of any request: the worker ends, and whoever runs it ends the process.
+                () = failed.cancelled() => return,
                 _ = housekeeping.tick() => worker.tidy(),
+                accepted = listener.accept() => admit(accepted, &worker, &stack).await,
             }
         }
         // What the kernel has completed before the close belongs to clients that believe they are connected. One turn of
