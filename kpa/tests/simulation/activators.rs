@@ -1,0 +1,56 @@
+//! Activators that crash and come back.
+
+use crate::programs::activator_name;
+use crate::world::{WINDOW, World};
+use crate::{ECHO, secs};
+
+/// Members of the crowd, half of them at each activator.
+const ACTIVE: usize = 8;
+/// Replicas for them, two requests each.
+const ENOUGH: u32 = 4;
+
+#[test]
+fn a_dead_activator_loses_what_it_carried_and_nothing_else() {
+    for seed in 60..63 {
+        let (dead, alive) = (seed as usize % 2, (seed as usize + 1) % 2);
+        let mut world = World::new(seed, ECHO);
+        world.run(secs(2));
+        world.load(ACTIVE);
+        world.run(WINDOW + secs(6));
+
+        world.cluster.ledger().lossy = true;
+        world.cluster.ledger().blind = true;
+        world.crash(&activator_name(dead));
+        let crashed = world.now();
+        world.run(secs(1));
+        world.cluster.ledger().lossy = false;
+        // Listed and silent: what it carried last still counts, and nothing shrinks.
+        world.run(secs(6));
+        world.cluster.ledger().blind = false;
+        world.list_activators([alive]);
+        world.run(secs(20));
+        assert!(world.cluster.requested() <= ENOUGH + 1, "its load counts for ever: {}", world.story());
+        assert!(world.cluster.requested() >= world.need(), "{}", world.story());
+
+        world.start(&activator_name(dead));
+        world.list_activators([dead, alive]);
+        world.run(secs(8));
+        assert!(world.cluster.requested() <= ENOUGH + 1, "its new life counts twice: {}", world.story());
+        world.visit(dead);
+        world.settle();
+
+        let failures: Vec<_> = world.noted(|ledger| ledger.failures().into_iter().cloned().collect());
+        assert!(failures.len() <= ACTIVE / 2, "one for each client it had: {}", world.story());
+        for call in &failures {
+            assert!(call.via == dead && call.outcome.is_err() && call.ended >= crashed, "{call:?}; {}", world.story());
+            assert!(call.ended < crashed + secs(1), "nobody waits for the dead: {call:?}");
+        }
+        world.run(secs(2));
+        let of_alive = world.noted(|ledger| ledger.calls.iter().filter(|call| call.via == alive).count()) as u64;
+        for autoscaler in [0, 1] {
+            let counted = world.noted(|ledger| ledger.counted_by(autoscaler, &activator_name(alive)));
+            assert_eq!(counted, of_alive, "{}", world.story());
+        }
+        world.until(secs(30), "it falls asleep", |world| world.cluster.requested() == 0);
+    }
+}
