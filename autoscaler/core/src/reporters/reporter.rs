@@ -214,7 +214,9 @@ impl Reporter {
         if header.seq <= self.seq {
             return Err(Refused::Late);
         }
-        if self.seq > 0 && (header.tick <= self.tick || header.at.0 < self.at) {
+        // The last word comes when it comes, mostly between two ticks.
+        let next = if header.leaving { self.tick } else { self.tick + 1 };
+        if self.seq > 0 && (header.tick < next || header.at.0 < self.at) {
             return Err(Refused::WentBack);
         }
         self.seq = header.seq;
@@ -232,7 +234,9 @@ impl Reporter {
             self.baseline = Some(Baseline { at: 0, second });
         }
         let baseline = self.baseline?;
-        let second = unsigned(signed(header.tick) + offset);
+        // What was counted since the latest tick would be lost with its second: the last word closes it early.
+        let cut_short = self.seq > 0 && header.leaving && header.tick == self.tick;
+        let second = unsigned(signed(header.tick) + offset) + u64::from(cut_short);
         (second > baseline.second).then_some(Interval {
             first: baseline.second + 1,
             last: second,

@@ -193,6 +193,18 @@ fn a_silent_reporter_matters_for_what_it_carried() {
 }
 
 #[test]
+fn the_last_word_is_taken_between_two_ticks() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 1_000, frame(1, 1000, 1, 1));
+    let mut last = frame(1, 1200, 4, 0);
+    (last.header.leaving, last.header.seq, last.header.at) = (true, 11, Millis(1_400));
+    assert_eq!(take(&mut reporters, 1_400, last), [sample(2, 0.5, 3.0)], "every request is in a sample");
+    reporters.list(at(1_400), vec![ReporterId::new("a")]);
+    assert_eq!(reporters.coverage(at(60_000), &model(), Duration::from_secs(60)), Coverage::Full);
+    assert_eq!(reporters.load(at(1_400), &model()).total(), 0);
+}
+
+#[test]
 fn one_that_said_leaving_counts_as_zero() {
     let mut reporters = Reporters::new(at(0));
     reporters.list(at(0), vec![ReporterId::new("a")]);
