@@ -220,16 +220,21 @@ impl<C: Connect + Clone> Reporter<C> {
         }
     }
 
-    /// Notes what was told, and sets the workers' alarms to the next load that matters.
+    /// Notes what was told.
     fn told(&mut self, handle: &Handle, row: &Row) {
-        let threshold = threshold(handle);
-        let spare = next_alarm(row, threshold).saturating_sub(row.load());
-        let share = (spare / u32::try_from(self.workers).unwrap_or(u32::MAX)).max(1);
-        for counters in handle.counters() {
-            counters.alarm_at.store(counters.meter.in_flight().saturating_add(share), Relaxed);
-        }
+        self.set_alarms(handle, row, row.load());
         if let Some(entry) = self.entries.get_mut(&handle.id) {
             entry.told = row.clone();
+        }
+    }
+
+    /// Sets the workers' alarms to the next load that matters after what was `told`, now that the load is `load`. Each
+    /// worker gets an equal share of what is left to it, so the sum cannot get there without one of them noticing.
+    fn set_alarms(&self, handle: &Handle, told: &Row, load: u32) {
+        let left = next_alarm(told, threshold(handle)).saturating_sub(load);
+        let share = (left / u32::try_from(self.workers).unwrap_or(u32::MAX)).max(1);
+        for counters in handle.counters() {
+            counters.alarm_at.store(counters.meter.in_flight().saturating_add(share), Relaxed);
         }
     }
 
@@ -242,7 +247,7 @@ impl<C: Connect + Clone> Reporter<C> {
             if is_urgent(&told, &row, threshold(&handle)) {
                 self.pending.insert(id.clone());
             } else {
-                self.told(&handle, &Row { in_flight: told.in_flight, queued: told.queued, ..row });
+                self.set_alarms(&handle, &told, row.load());
             }
         }
         self.send_urgent();
