@@ -3,6 +3,7 @@
 use crate::programs::activator_name;
 use crate::world::{WINDOW, World};
 use crate::{ECHO, secs};
+use std::time::Duration;
 
 /// Members of the crowd, half of them at each activator.
 const ACTIVE: usize = 8;
@@ -51,6 +52,32 @@ fn a_dead_activator_loses_what_it_carried_and_nothing_else() {
             let counted = world.noted(|ledger| ledger.counted_by(autoscaler, &activator_name(alive)));
             assert_eq!(counted, of_alive, "{}", world.story());
         }
+        world.until(secs(30), "it falls asleep", |world| world.cluster.requested() == 0);
+    }
+}
+
+#[test]
+fn an_activator_that_is_told_to_leave_finishes_what_it_has_and_stops_counting_at_once() {
+    for seed in 65..68 {
+        let leaver = seed as usize % 2;
+        let mut world = World::new(seed, ECHO);
+        world.run(secs(2));
+        world.load(ACTIVE);
+        world.run(WINDOW + secs(6) + Duration::from_millis(130) * (seed - 65) as u32);
+        world.cluster.ledger().steady = true;
+        world.stop(&activator_name(leaver));
+        // Nobody updates the list: it has said itself that it leaves, and holds nothing up.
+        world.run(secs(12));
+        assert!(world.cluster.requested() <= ENOUGH + 1, "{}", world.story());
+        let status = world.ask(0);
+        assert_eq!(status["lastDecision"]["hold"], serde_json::Value::Null, "{status:#}");
+        // Who comes after the listener has closed is refused, and has sent nothing.
+        for call in world.noted(|ledger| ledger.failures().into_iter().cloned().collect::<Vec<_>>()) {
+            let refused = call.outcome.as_ref().is_err_and(|error| error.starts_with("connect"));
+            assert!(refused && call.via == leaver, "{call:?}; {}", world.story());
+        }
+        world.cluster.ledger().steady = false;
+        world.settle();
         world.until(secs(30), "it falls asleep", |world| world.cluster.requested() == 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The way to zero, and requests in its last moment.
 
 use crate::node::Pace;
+use crate::programs::autoscaler_name;
 use crate::secs;
 use crate::world::{Spec, WINDOW, World};
 use std::time::Duration;
@@ -71,4 +72,29 @@ fn a_request_in_the_moment_of_leaving_is_answered() {
         world.assert_counted([0, 1]);
     }
     assert!(kept > 0 && woken > 0, "{kept} came before the end and {woken} after it: this shows one side only");
+}
+
+/// Longest time that the directive of a dead leader holds: three seconds, seen on the next tick; and an answer.
+const DIRECTIVE_MAX: Duration = secs(5);
+
+#[test]
+fn a_leader_that_dies_while_the_last_replica_leaves_keeps_no_request_waiting() {
+    for seed in 90..93 {
+        let mut world = World::new(seed, RETAINED);
+        world.run(secs(2));
+        world.visit(0);
+        world.until(secs(5), "the first is answered", |world| world.ended() == 1);
+        world.until(secs(20), "the last replica is told to leave", |world| world.noted(|ledger| ledger.drains > 0));
+        world.cluster.lead(None);
+        world.crash(&autoscaler_name(0));
+        world.run(Duration::from_millis(400) * (seed - 90) as u32);
+        world.visit(seed as usize % 2);
+        // Nobody leads, and nobody will for long.
+        world.until(DIRECTIVE_MAX, "the second is answered", |world| world.ended() == 2);
+        world.assert_all_answered();
+        assert_eq!(world.steps(), [(0, 1)], "{}", world.story());
+        world.cluster.lead(Some(1));
+        falls_asleep(&mut world);
+        world.assert_counted([1]);
+    }
 }

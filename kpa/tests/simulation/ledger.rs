@@ -73,6 +73,8 @@ pub(crate) struct Ledger {
     pub(crate) statuses: BTreeMap<usize, serde_json::Value>,
     /// Cancelled when a task of a living program dies.
     pub(crate) failed: BTreeMap<String, CancellationToken>,
+    /// Tells a program to leave, by its name.
+    pub(crate) stops: BTreeMap<String, CancellationToken>,
     /// Requests counted, by autoscaler, reporter and boot.
     told: BTreeMap<(usize, ReporterId, u64), u64>,
     replicas: BTreeMap<EndpointId, Served>,

@@ -17,11 +17,16 @@ use domain::{Ack, Frame, ReporterId};
 use runtime::net::Listener;
 use runtime::{Clock, PhaseSender, Tasks, WakeLog};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Where clients connect.
 pub(crate) const TRAFFIC: u16 = 8080;
 /// Where frames and questions go.
 pub(crate) const FRAMES: u16 = 8081;
+
+/// How long an activator that was told to leave still takes new connections.
+const DRAIN_DELAY: Duration = Duration::from_secs(1);
 
 /// The name of an activator, as a host and as a reporter.
 pub(crate) fn activator_name(number: usize) -> String {
@@ -35,12 +40,13 @@ pub(crate) fn autoscaler_name(number: usize) -> String {
 
 /// One life of an activator.
 pub(crate) async fn run_activator(cluster: Arc<Cluster>, number: usize, boot: u64, seed: u64) -> turmoil::Result {
-    let (name, tasks) = (activator_name(number), Tasks::new());
+    let (name, tasks, stop) = (activator_name(number), Tasks::new(), CancellationToken::new());
     cluster.ledger().failed.insert(name.clone(), tasks.failed());
+    cluster.ledger().stops.insert(name.clone(), stop.clone());
     let setup = Setup {
         connector: SimConnect,
         platform: Arc::new(Seat { cluster, autoscaler: None }),
-        settings: activator::Settings::default(),
+        settings: activator::Settings { drain_delay: DRAIN_DELAY, ..activator::Settings::default() },
         reporter: ReporterSettings { id: ReporterId::new(&name), boot, token: None },
         clock: Clock::start(),
         wakes: Arc::new(WakeLog::new()),
@@ -48,10 +54,15 @@ pub(crate) async fn run_activator(cluster: Arc<Cluster>, number: usize, boot: u6
         seed,
     };
     let listener = SimListener::bind(TRAFFIC).await?;
-    let (_activator, runs) = Activator::start(setup, 1, &tasks);
+    let (activator, runs) = Activator::start(setup, 1, &tasks);
     let run = runs.into_iter().next().ok_or("there is one worker")?;
-    run.serve(listener).await;
-    Err("an activator ends only when told".into())
+    let leave = async {
+        stop.cancelled().await;
+        activator.drain().await;
+        tasks.stop();
+    };
+    tokio::join!(run.serve(listener), leave);
+    Ok(())
 }
 
 /// One life of an autoscaler.

@@ -225,6 +225,12 @@ impl World {
         self.sim.crash(name);
     }
 
+    /// An activator is told to leave, as by SIGTERM.
+    pub(crate) fn stop(&self, name: &str) {
+        let stop = self.cluster.ledger().stops.get(name).cloned();
+        stop.expect("it runs").cancel();
+    }
+
     /// A program is started again.
     pub(crate) fn start(&mut self, name: &str) {
         self.sim.bounce(name);
