@@ -29,8 +29,7 @@ use tokio::time::Instant;
 
 /// Between two urgent frames about the same revision.
 pub const URGENT_PAUSE: Duration = Duration::from_millis(50);
-/// How long replicas stay named as leaving without a word from the autoscaler that named them: longer than it listens to
-/// us without hearing (2.5 s), so that it has given up its shrink before we give up its directive.
+/// How long a directive holds unrepeated: more than 2.5 s, so that whoever gave it and hears nothing has given up first.
 pub const DIRECTIVE_LIFE: Duration = Duration::from_secs(3);
 /// Between two regular frames.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -173,6 +172,8 @@ impl<C: Connect + Clone> Reporter<C> {
                         self.posted(posted);
                     }
                     let _ = done.send(());
+                    // The last word is the last: a frame after it would say that we stay.
+                    return std::future::pending().await;
                 }
             }
         }
@@ -374,13 +375,11 @@ impl<C: Connect + Clone> Reporter<C> {
         }
     }
 
-    /// Uses every replica again when nobody acts any more: requests must not wait at the last one until somebody does
-    /// (kpa-behaviour 7.4).
+    /// Uses every replica again when nobody acts any more: no request waits until somebody does (kpa-behaviour 7.4).
     fn forget_directives(&mut self) {
-        if self.directed.is_none_or(|directed| directed.elapsed() < DIRECTIVE_LIFE) {
+        if self.directed.take_if(|directed| directed.elapsed() >= DIRECTIVE_LIFE).is_none() {
             return;
         }
-        self.directed = None;
         for handle in self.revisions.all() {
             handle.gate.set_drain(self.clock.now(), BTreeSet::new());
         }

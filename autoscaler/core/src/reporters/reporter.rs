@@ -188,7 +188,7 @@ impl Reporter {
         result
     }
 
-    /// Refuses what is out of order, and begins a new life when the boot number changed.
+    /// Refuses what is out of order, and begins a new life when the boot number changed. Last words come between ticks.
     fn check(&mut self, now: Timestamp, header: &FrameHeader) -> Result<(), Refused> {
         if header.boot != self.boot {
             if self.previous_boot == Some(header.boot) {
@@ -214,9 +214,7 @@ impl Reporter {
         if header.seq <= self.seq {
             return Err(Refused::Late);
         }
-        // The last word comes when it comes, mostly between two ticks.
-        let next = if header.leaving { self.tick } else { self.tick + 1 };
-        if self.seq > 0 && (header.tick < next || header.at.0 < self.at) {
+        if self.seq > 0 && (header.tick < self.tick + u64::from(!header.leaving) || header.at.0 < self.at) {
             return Err(Refused::WentBack);
         }
         self.seq = header.seq;
@@ -235,8 +233,7 @@ impl Reporter {
         }
         let baseline = self.baseline?;
         // What was counted since the latest tick would be lost with its second: the last word closes it early.
-        let cut_short = self.seq > 0 && header.leaving && header.tick == self.tick;
-        let second = unsigned(signed(header.tick) + offset) + u64::from(cut_short);
+        let second = unsigned(signed(header.tick) + offset) + u64::from(header.leaving && header.tick == self.tick);
         (second > baseline.second).then_some(Interval {
             first: baseline.second + 1,
             last: second,
