@@ -21,6 +21,8 @@ use turmoil::net::TcpStream;
 const HOST: &str = "echo.default.example.com";
 /// Longer than any answer may take that is not lost.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time for a connection to be accepted.
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 /// Between a broken request and the next one of the same client.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between the first requests of two members that become active together.
@@ -137,7 +139,8 @@ impl Line {
     /// Sends a request; its status and body.
     async fn exchange(&mut self, to: SocketAddr, request: http::request::Builder) -> Result<(u16, Bytes), String> {
         if self.sender.as_ref().is_none_or(SendRequest::is_closed) {
-            let stream = TcpStream::connect(to).await.map_err(|error| format!("connect: {error}"))?;
+            let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(to)).await;
+            let stream = connected.map_err(|_| "connect: no answer")?.map_err(|error| format!("connect: {error}"))?;
             let (sender, connection) =
                 handshake(TokioIo::new(SimStream::new(stream))).await.map_err(|error| error.to_string())?;
             self.driver.abort_all();

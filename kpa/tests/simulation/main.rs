@@ -9,7 +9,7 @@
 //! What turmoil cannot do, and what stands in for it: a crash closes the host's connections (FIN, or RST where something
 //! was unread), as a living kernel does for a dead process, so a machine that loses power is not simulated; what is lost
 //! in a cut is not repeated, so cuts come in two kinds ([`world::Cut`]); a connect to a host behind a cut that loses
-//! messages is refused instead of timing out; a FIN behind unread data is seen late ([`net::SimStream`]). RST, half-close
+//! messages is refused instead of timing out, and one to a crashed host is not answered instead of refused; a FIN behind unread data is seen late ([`net::SimStream`]). RST, half-close
 //! and full buffers on real sockets are the activator's own tests. The platform's API is a function call with a delay, and
 //! leadership is given by the script: leases are no part of this build.
 //!
