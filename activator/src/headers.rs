@@ -31,8 +31,8 @@ pub enum Next {
     Http2,
 }
 
-/// Removes what was meant for this hop only. One pass finds what is there, so that an ordinary message pays for no
-/// removal.
+/// Removes what was meant for this hop only, routing fields of ours included. One pass finds what is there, so that an
+/// ordinary message pays for no removal.
 fn strip_hop_by_hop(headers: &mut HeaderMap, keep_transfer_encoding: bool) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -48,7 +48,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, keep_transfer_encoding: bool) {
         }
         headers.remove(CONNECTION);
     }
-    let mut found = [const { None }; 5];
+    let mut found = [const { None }; 7];
     let mut count = 0;
     let mut has_te = false;
     for name in headers.keys() {
@@ -59,6 +59,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, keep_transfer_encoding: bool) {
             EXPECT => Some(EXPECT),
             _ if *name == KEEP_ALIVE => Some(KEEP_ALIVE),
             _ if *name == PROXY_CONNECTION => Some(PROXY_CONNECTION),
+            _ if *name == KNATIVE_REVISION => Some(KNATIVE_REVISION),
+            _ if *name == KNATIVE_NAMESPACE => Some(KNATIVE_NAMESPACE),
             _ => None,
         };
         if let Some(hop) = hop
@@ -120,6 +122,8 @@ pub fn forward_request(head: &mut Parts, peer: &Peer, next: Next, waited: Durati
 }
 
 fn forwarding(headers: &mut HeaderMap, peer: &Peer) {
+    // The map was made for the fields that came; three more would make it grow twice.
+    headers.reserve(3);
     let host = headers.get(HOST).cloned();
     if peer.trusted {
         let chain = if headers.contains_key(FORWARDED_FOR) {
@@ -147,8 +151,6 @@ fn forwarding(headers: &mut HeaderMap, peer: &Peer) {
         }
         headers.remove(FORWARDED);
     }
-    headers.remove(KNATIVE_REVISION);
-    headers.remove(KNATIVE_NAMESPACE);
 }
 
 /// HTTP/2 lets a client split its cookies; HTTP/1.1 does not (RFC 9113 section 8.2.3).

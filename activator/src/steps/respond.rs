@@ -28,17 +28,28 @@ enum Tongue {
     Grpc,
 }
 
-impl Tongue {
+/// What a client said of content, kept until it is known whether an error has to be told.
+#[derive(Debug)]
+struct Asked {
+    content_type: Option<HeaderValue>,
+    accept: Option<HeaderValue>,
+}
+
+impl Asked {
     fn of(headers: &HeaderMap) -> Self {
-        let has = |name, prefix: &str| {
-            headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).is_some_and(|v| v.contains(prefix))
+        Self { content_type: headers.get(CONTENT_TYPE).cloned(), accept: headers.get(ACCEPT).cloned() }
+    }
+
+    fn tongue(&self) -> Tongue {
+        let has = |value: &Option<HeaderValue>, word| {
+            value.as_ref().and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(word))
         };
-        if has(CONTENT_TYPE, "application/grpc") {
-            Self::Grpc
-        } else if has(ACCEPT, "application/json") {
-            Self::Json
+        if has(&self.content_type, "application/grpc") {
+            Tongue::Grpc
+        } else if has(&self.accept, "application/json") {
+            Tongue::Json
         } else {
-            Self::Text
+            Tongue::Text
         }
     }
 }
@@ -56,12 +67,12 @@ impl<N> Respond<N> {
     where
         N: Step<C, Request>,
     {
-        let (tongue, version) = (Tongue::of(&request.head.headers), request.head.version);
+        let (asked, version) = (Asked::of(&request.head.headers), request.head.version);
         let result = AssertUnwindSafe(self.0.run(worker, request)).catch_unwind().await;
         let mut response = match result {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => refuse::<C>(&error, tongue),
-            Err(_) => refuse::<C>(&RequestError::Internal, tongue),
+            Ok(Err(error)) => refuse::<C>(&error, asked.tongue()),
+            Err(_) => refuse::<C>(&RequestError::Internal, asked.tongue()),
         };
         if worker.is_draining() && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -121,11 +132,11 @@ mod tests {
     #[test]
     fn clients_are_answered_in_their_own_tongue() {
         let mut headers = HeaderMap::new();
-        assert_eq!(Tongue::of(&headers), Tongue::Text);
+        assert_eq!(Asked::of(&headers).tongue(), Tongue::Text);
         headers.insert(ACCEPT, HeaderValue::from_static("text/html, application/json"));
-        assert_eq!(Tongue::of(&headers), Tongue::Json);
+        assert_eq!(Asked::of(&headers).tongue(), Tongue::Json);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
-        assert_eq!(Tongue::of(&headers), Tongue::Grpc);
+        assert_eq!(Asked::of(&headers).tongue(), Tongue::Grpc);
         let answer = refuse::<runtime::net::Tcp>(&RequestError::QueueFull(7), Tongue::Grpc);
         assert_eq!((answer.status().as_u16(), answer.headers()["grpc-status"].to_str().unwrap()), (200, "14"));
     }
