@@ -146,7 +146,7 @@ async fn what_the_kernel_has_accepted_is_served() {
 #[tokio::test]
 async fn new_connections_are_served_until_the_listener_closes() {
     let backend = Backend::new(|_| ok("served")).await;
-    let settings = Settings { drain_delay: Duration::from_millis(400), ..Settings::default() };
+    let settings = Settings { drain_delay: Duration::from_secs(2), ..Settings::default() };
     let rig = Rig::with(settings, Limits::default(), &[backend.address]).await;
     let drain = async { soon(rig.activator.drain()).await };
     let late = async {
