@@ -5,7 +5,7 @@
 //! not what a request costs: in place, caches are colder.
 
 use activator::error::Outcome;
-use activator::headers::{self, Next};
+use activator::headers::{self, Asked, Next};
 use activator::local::{Local, Permit};
 use activator::request::Peer;
 use activator::revisions::Revisions;
@@ -84,6 +84,7 @@ fn main() {
         trusted: true,
         watch: Arc::default(),
     };
+    let exempt = &worker.settings.exempt_agents;
     let copied = time(head);
     let arrived = clock.now();
     let rows = [
@@ -92,7 +93,8 @@ fn main() {
             "headers",
             time(|| {
                 let mut head = head();
-                headers::forward_request(&mut head, &peer, Next::Http1, Duration::ZERO);
+                let asked = Asked::of(&head.headers, exempt);
+                headers::forward_request(&mut head, asked, &peer, Next::Http1, Duration::ZERO);
                 head
             }) - copied,
         ),

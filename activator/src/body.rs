@@ -6,13 +6,13 @@
 
 use crate::deadline::Deadline;
 use crate::error::RequestError;
+use crate::request::{Peer, Until};
 use crate::upstream::exchange::Exchange;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use runtime::net::Socket;
-use runtime::watched::Watch;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -168,20 +168,26 @@ impl Body for RequestBody {
 
 /// Marks a request as open on its client's connection until dropped.
 #[derive(Debug)]
-pub struct Open(Arc<Watch>);
+pub struct Open(Arc<Peer>);
 
 impl Open {
     /// A request has arrived on the connection.
     #[must_use]
-    pub fn new(watch: Arc<Watch>) -> Self {
-        watch.begin();
-        Self(watch)
+    pub fn new(peer: Arc<Peer>) -> Self {
+        peer.watch.begin();
+        Self(peer)
+    }
+
+    /// Who sent it.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.0
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.watch.end();
     }
 }
 
@@ -206,7 +212,7 @@ pub struct Stream<S: Socket> {
     incoming: Option<Incoming>,
     exchange: Option<Exchange<S>>,
     silence: Option<Duration>,
-    until: Option<(Instant, Duration)>,
+    until: Option<Until>,
     /// The nearer of the two.
     deadline: Deadline,
 }
@@ -237,12 +243,7 @@ impl<S: Socket> ResponseBody<S> {
 
 impl<S: Socket> Stream<S> {
     /// `incoming` on the connection of `exchange`; `silence` is allowed between frames, and all must be over at `until`.
-    pub fn new(
-        incoming: Incoming,
-        exchange: Exchange<S>,
-        silence: Option<Duration>,
-        until: Option<(Instant, Duration)>,
-    ) -> Self {
+    pub fn new(incoming: Incoming, exchange: Exchange<S>, silence: Option<Duration>, until: Option<Until>) -> Self {
         let mut stream =
             Self { incoming: Some(incoming), exchange: Some(exchange), silence, until, deadline: Deadline::never() };
         stream.deadline.set(stream.next_due());
@@ -252,9 +253,9 @@ impl<S: Socket> Stream<S> {
     fn next_due(&self) -> Option<Instant> {
         let silence = self.silence.map(|silence| Instant::now() + silence);
         match (silence, self.until) {
-            (Some(silence), Some((until, _))) => Some(silence.min(until)),
+            (Some(silence), Some(until)) => Some(silence.min(until.at)),
             (Some(silence), None) => Some(silence),
-            (None, until) => until.map(|(until, _)| until),
+            (None, until) => until.map(|until| until.at),
         }
     }
 
@@ -283,7 +284,7 @@ impl<S: Socket> Stream<S> {
             Poll::Pending => {
                 if self.deadline.poll(cx).is_ready() {
                     let error = match self.until {
-                        Some((until, total)) if Instant::now() >= until => RequestError::Timeout(total),
+                        Some(until) if Instant::now() >= until.at => RequestError::Timeout(until.total),
                         Some(_) | None => RequestError::Timeout(self.silence.unwrap_or_default()),
                     };
                     self.incoming = None;

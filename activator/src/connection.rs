@@ -5,8 +5,10 @@
 //! before the first byte, and it doubles as the idle timeout.
 
 use crate::body::Open;
+use crate::headers::Asked;
 use crate::request::{Peer, Request};
 use crate::stack::Stack;
+use crate::steps::Response;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::HeaderValue;
@@ -15,6 +17,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use runtime::net::{Connect, Socket};
 use runtime::watched::{Watch, Watched};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -56,16 +59,10 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
     });
     let Some((socket, first, version)) = sniff(socket, &worker).await else { return };
     let io = Watched::new(socket, first, Arc::clone(&watch));
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let (worker, stack, peer) = (Arc::clone(&worker), Arc::clone(&stack), Arc::clone(&peer));
-        async move {
-            let open = Open::new(Arc::clone(&peer.watch));
-            let (head, body) = request.into_parts();
-            stack.answer(&worker, Request { head: Box::new(head), body, peer, open }).await
-        }
-    });
     match version {
         Http::One => {
+            let (borrowed, stack, peer) = (&worker, &stack, &peer);
+            let service = service_fn(move |request| answer(borrowed, stack, peer, request));
             let connection = http1::Builder::new()
                 .half_close(false)
                 .keep_alive(true)
@@ -77,6 +74,11 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
             watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch, version).await;
         }
         Http::Two => {
+            // Its streams are tasks of their own.
+            let service = service_fn(|request| {
+                let (worker, stack, peer) = (Arc::clone(&worker), Arc::clone(&stack), Arc::clone(&peer));
+                async move { answer(&worker, &stack, &peer, request).await }
+            });
             let connection = http2::Builder::new(worker.base.executor())
                 .initial_stream_window_size(H2_STREAM_WINDOW)
                 .initial_connection_window_size(H2_CONNECTION_WINDOW)
@@ -88,6 +90,19 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
             watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch, version).await;
         }
     }
+}
+
+/// Not an `async fn`, because its future would hold the whole request once more.
+fn answer<'a, C: Connect>(
+    worker: &'a Arc<Worker<C>>,
+    stack: &'a Stack,
+    peer: &Arc<Peer>,
+    request: http::Request<Incoming>,
+) -> impl Future<Output = Result<Response<C>, Infallible>> + Send + use<'a, C> {
+    let open = Open::new(Arc::clone(peer));
+    let (head, body) = request.into_parts();
+    let asked = Asked::of(&head.headers, &worker.settings.exempt_agents);
+    stack.answer(worker, Box::new(Request { head, asked, body, open, until: None }))
 }
 
 struct Counted<'a, C: Connect>(&'a Worker<C>);

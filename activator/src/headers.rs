@@ -2,10 +2,14 @@
 //!
 //! Invariant: heads are edited in place; what is not named here arrives byte for byte.
 
+mod asked;
+
+pub use asked::{Asked, Tongue};
+
 use crate::request::Peer;
+use asked::Fields;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -31,58 +35,48 @@ pub enum Next {
     Http2,
 }
 
-/// Removes what was meant for this hop only, routing fields of ours included. One pass finds what is there, so that an
-/// ordinary message pays for no removal.
-fn strip_hop_by_hop(headers: &mut HeaderMap, keep_transfer_encoding: bool) {
-    if headers.contains_key(CONNECTION) {
+/// Removes what was meant for this hop only, given what is `found`; gives what is left of that.
+fn strip_hop_by_hop(headers: &mut HeaderMap, mut found: Fields, keep_transfer_encoding: bool) -> Fields {
+    if found.have(Fields::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != TE)
+            .filter(|name| *name != TE && *name != HOST)
             .collect();
+        let mut removed = false;
         for name in named {
-            headers.remove(name);
+            removed |= headers.remove(name).is_some();
         }
         headers.remove(CONNECTION);
-    }
-    let mut found = [const { None }; 7];
-    let mut count = 0;
-    let mut has_te = false;
-    for name in headers.keys() {
-        has_te |= *name == TE;
-        let hop = match *name {
-            TRANSFER_ENCODING if !keep_transfer_encoding => Some(TRANSFER_ENCODING),
-            UPGRADE => Some(UPGRADE),
-            EXPECT => Some(EXPECT),
-            _ if *name == KEEP_ALIVE => Some(KEEP_ALIVE),
-            _ if *name == PROXY_CONNECTION => Some(PROXY_CONNECTION),
-            _ if *name == KNATIVE_REVISION => Some(KNATIVE_REVISION),
-            _ if *name == KNATIVE_NAMESPACE => Some(KNATIVE_NAMESPACE),
-            _ => None,
-        };
-        if let Some(hop) = hop
-            && count < found.len()
-        {
-            found[count] = Some(hop);
-            count += 1;
+        if removed {
+            found = Fields::of(headers);
         }
     }
-    for name in found.into_iter().flatten() {
-        headers.remove(name);
+    if found.have(Fields::HOP) {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, UPGRADE, EXPECT, KNATIVE_REVISION, KNATIVE_NAMESPACE] {
+            headers.remove(name);
+        }
     }
-    if has_te {
+    if found.have(Fields::TRANSFER_ENCODING) && !keep_transfer_encoding {
+        headers.remove(TRANSFER_ENCODING);
+    }
+    if found.have(Fields::TE) {
         keep_only_trailers(headers);
     }
+    found
+}
+
+/// Whether a list field has `word` in it.
+fn names(value: &HeaderValue, word: &str) -> bool {
+    value.to_str().is_ok_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(word)))
 }
 
 /// Trailers go through us; codings would not, because the answer's framing is made anew.
 fn keep_only_trailers(headers: &mut HeaderMap) {
-    let trailers = headers.get_all(TE).iter().any(|value| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("trailers")))
-    });
+    let trailers = headers.get_all(TE).iter().any(|value| names(value, "trailers"));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     } else {
@@ -93,23 +87,25 @@ fn keep_only_trailers(headers: &mut HeaderMap) {
 /// Makes a client's request one of ours.
 ///
 /// `waited` is taken off a gRPC deadline, so that the replica does not believe it has time that the queue has used.
-pub fn forward_request(head: &mut Parts, peer: &Peer, next: Next, waited: Duration) {
+pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, waited: Duration) {
     let from_http2 = head.version == Version::HTTP_2;
-    strip_hop_by_hop(&mut head.headers, next == Next::Http1);
-    if !waited.is_zero() {
+    let Asked { fields, mut host, .. } = asked;
+    let found = strip_hop_by_hop(&mut head.headers, fields, next == Next::Http1);
+    if !waited.is_zero() && found.have(Fields::GRPC_TIMEOUT) {
         reduce_grpc_timeout(&mut head.headers, waited);
     }
-    if !head.headers.contains_key(HOST)
+    if host.is_none()
         && let Some(authority) = head.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        && let Ok(value) = HeaderValue::from_str(authority.as_str())
     {
-        head.headers.insert(HOST, host);
+        head.headers.insert(HOST, value.clone());
+        host = Some(value);
     }
-    forwarding(&mut head.headers, peer);
+    forwarding(&mut head.headers, found, host, peer);
     match next {
         Next::Http1 => {
             head.version = Version::HTTP_11;
-            if from_http2 {
+            if from_http2 && found.have(Fields::COOKIE) {
                 join_cookies(&mut head.headers);
             }
             if head.uri.authority().is_some() {
@@ -121,34 +117,32 @@ pub fn forward_request(head: &mut Parts, peer: &Peer, next: Next, waited: Durati
     }
 }
 
-fn forwarding(headers: &mut HeaderMap, peer: &Peer) {
+fn forwarding(headers: &mut HeaderMap, found: Fields, host: Option<HeaderValue>, peer: &Peer) {
     // The map was made for the fields that came; three more would make it grow twice.
     headers.reserve(3);
-    let host = headers.get(HOST).cloned();
-    if peer.trusted {
-        let chain = if headers.contains_key(FORWARDED_FOR) {
-            let mut chain = Vec::with_capacity(128);
-            // The list may be spread over several fields; all of it comes first.
-            for before in headers.get_all(FORWARDED_FOR) {
-                chain.extend_from_slice(before.as_bytes());
-                chain.extend_from_slice(b", ");
-            }
-            chain.extend_from_slice(peer.forwarded_for.as_bytes());
-            HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.forwarded_for.clone())
-        } else {
-            peer.forwarded_for.clone()
-        };
-        headers.insert(FORWARDED_FOR, chain);
-        headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-        if let Some(host) = host {
-            headers.entry(FORWARDED_HOST).or_insert(host);
+    let believed = |field| peer.trusted && found.have(field);
+    let chain = if believed(Fields::FORWARDED_FOR) {
+        let mut chain = Vec::with_capacity(128);
+        // The list may be spread over several fields; all of it comes first.
+        for before in headers.get_all(FORWARDED_FOR) {
+            chain.extend_from_slice(before.as_bytes());
+            chain.extend_from_slice(b", ");
         }
+        chain.extend_from_slice(peer.forwarded_for.as_bytes());
+        HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.forwarded_for.clone())
     } else {
-        headers.insert(FORWARDED_FOR, peer.forwarded_for.clone());
+        peer.forwarded_for.clone()
+    };
+    headers.insert(FORWARDED_FOR, chain);
+    if !believed(Fields::FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-        if let Some(host) = host {
-            headers.insert(FORWARDED_HOST, host);
-        }
+    }
+    if let Some(host) = host
+        && !believed(Fields::FORWARDED_HOST)
+    {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    if found.have(Fields::FORWARDED) && !peer.trusted {
         headers.remove(FORWARDED);
     }
 }
@@ -179,8 +173,10 @@ fn to_http2(head: &mut Parts) {
 
 /// Makes a replica's answer one of ours. Gives how long the replica will keep the connection, where it says so.
 pub fn forward_response(head: &mut http::response::Parts) -> Option<Duration> {
-    let keep_alive = head.headers.get(KEEP_ALIVE).and_then(keep_alive_timeout);
-    strip_hop_by_hop(&mut head.headers, false);
+    let found = Fields::of(&head.headers);
+    let keep_alive = found.have(Fields::KEEP_ALIVE).then(|| head.headers.get(KEEP_ALIVE)).flatten();
+    let keep_alive = keep_alive.and_then(keep_alive_timeout);
+    strip_hop_by_hop(&mut head.headers, found, false);
     keep_alive
 }
 
@@ -227,50 +223,12 @@ pub fn parse_grpc_timeout(value: &HeaderValue) -> Option<Duration> {
 
 /// The gRPC deadline of a request, if it is one and has one.
 #[must_use]
-pub fn grpc_deadline(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(GRPC_TIMEOUT).and_then(parse_grpc_timeout)
-}
-
-/// Whether the head asks for another protocol on the same connection. `h2c` is no reason: HTTP/2 comes by prior
-/// knowledge, and a tunnel would hide every request in it (RFC 9113 section 3.1 lets a server ignore it).
-#[must_use]
-pub fn wants_upgrade(head: &Parts) -> bool {
-    head.version == Version::HTTP_11
-        && head.headers.get(UPGRADE).is_some_and(|asked| !asked.as_bytes().eq_ignore_ascii_case(b"h2c"))
-        && head.headers.get_all(CONNECTION).iter().any(|value| {
-            value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
-        })
-}
-
-/// The host a request is for; an error says how it contradicts itself.
-///
-/// # Errors
-/// What is wrong, for the client (RFC 9112 section 3.2).
-pub fn host(head: &Parts) -> Result<&str, &'static str> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return Err("more than one Host field");
-    }
-    let field = match first {
-        Some(value) => Some(value.to_str().map_err(|_| "the Host field has bytes that no host name has")?),
-        None => None,
-    };
-    match (head.uri.authority(), field) {
-        (Some(authority), Some(field)) if !authority.as_str().eq_ignore_ascii_case(field) => {
-            Err("the Host field and the target name different hosts")
-        }
-        (Some(authority), _) => Ok(authority.as_str()),
-        (None, Some(field)) => Ok(field),
-        (None, None) if head.version == Version::HTTP_10 => Ok(""),
-        (None, None) => Err("no Host field"),
-    }
-}
-
-/// Two framings at once are how requests are smuggled (RFC 9112 section 6.1).
-#[must_use]
-pub fn is_ambiguous(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
+pub fn grpc_deadline(head: &Parts, asked: &Asked) -> Option<Duration> {
+    asked
+        .fields
+        .have(Fields::GRPC_TIMEOUT)
+        .then(|| head.headers.get(GRPC_TIMEOUT).and_then(parse_grpc_timeout))
+        .flatten()
 }
 
 #[cfg(test)]

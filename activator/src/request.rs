@@ -2,6 +2,7 @@
 //! compile.
 
 use crate::body::Open;
+use crate::headers::Asked;
 use crate::local::{Local, Permit};
 use crate::upstream::exchange::InFlight;
 use domain::{Limits, Timestamp};
@@ -28,32 +29,41 @@ pub struct Peer {
     pub watch: Arc<Watch>,
 }
 
-/// A request as it came.
+/// A request as it came. The steps pass it on in a box: each of their futures holds one, and hyper moves them all.
 #[derive(Debug)]
 pub struct Request {
-    /// Method, target, headers. Boxed: every step's future holds a request, and hyper moves the whole future.
-    pub head: Box<Parts>,
+    /// Method, target, headers.
+    pub head: Parts,
+    /// What its fields say.
+    pub asked: Asked,
     /// What follows.
     pub body: Incoming,
-    /// Who sent it.
-    pub peer: Arc<Peer>,
-    /// Marks the connection as busy.
+    /// Who sent it; marks the connection as busy.
     pub open: Open,
+    /// The end of the whole exchange, if it has one.
+    pub until: Option<Until>,
+}
+
+/// The end of an exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct Until {
+    /// When it is over.
+    pub at: Instant,
+    /// How long it may take in all, for the error.
+    pub total: Duration,
 }
 
 /// It belongs to a revision.
 #[derive(Debug)]
 pub struct Routed<S: Socket> {
     /// The request.
-    pub request: Request,
+    pub request: Box<Request>,
     /// The revision on this worker.
     pub local: Arc<Local<S>>,
     /// Its settings.
     pub limits: Arc<Limits>,
     /// When it arrived.
     pub arrived: Timestamp,
-    /// The end of the whole exchange, if it has one, and its length.
-    pub until: Option<(Instant, Duration)>,
     /// Neither counts nor wakes (kpa-behaviour 3.4).
     pub exempt: bool,
 }

@@ -21,8 +21,13 @@ fn head(version: Version, target: &str, fields: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
+fn asked(head: &Parts) -> Asked {
+    Asked::of(&head.headers, &["kube-probe/".to_owned()])
+}
+
 fn forwarded(mut head: Parts, next: Next) -> Parts {
-    forward_request(&mut head, &peer(false), next, Duration::ZERO);
+    let asked = asked(&head);
+    forward_request(&mut head, asked, &peer(false), next, Duration::ZERO);
     head
 }
 
@@ -44,11 +49,46 @@ fn the_host_comes_from_one_place() {
         (Version::HTTP_2, "/", &["a.b"], Ok("a.b")),
     ] {
         let fields: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-        assert_eq!(host(&head(version, target, &fields)), expected, "{target} {hosts:?}");
+        let head = head(version, target, &fields);
+        assert_eq!(asked(&head).host(&head.uri, version), expected, "{target} {hosts:?}");
     }
     let mut strange = head(Version::HTTP_11, "/", &[]);
     strange.headers.insert(HOST, HeaderValue::from_bytes(b"caf\xe9").unwrap());
-    assert!(host(&strange).is_err());
+    assert!(asked(&strange).host(&strange.uri, strange.version).is_err());
+}
+
+#[test]
+fn one_pass_finds_what_the_steps_ask_for() {
+    for (fields, tongue, exempt) in [
+        (&[("accept", "*/*")][..], Tongue::Text, false),
+        (&[("accept", "text/html"), ("accept", "text/plain, application/json;q=0.5")], Tongue::Json, false),
+        (&[("accept", "application/jso")], Tongue::Text, false),
+        (&[("accept", "application/json"), ("content-type", "application/grpc+proto")], Tongue::Grpc, false),
+        (&[("content-type", "application/grpc"), ("accept", "application/json")], Tongue::Grpc, false),
+        (&[("content-type", "application/json"), ("user-agent", "kube-probe/1.33")], Tongue::Text, true),
+        (&[("user-agent", "curl/8 kube-probe/1.33")], Tongue::Text, false),
+    ] {
+        let asked = asked(&head(Version::HTTP_11, "/", fields));
+        assert_eq!((asked.tongue, asked.exempt_agent), (tongue, exempt), "{fields:?}");
+    }
+    for (fields, expected) in [
+        (&[("content-length", "5")][..], false),
+        (&[("transfer-encoding", "chunked")], false),
+        (&[("transfer-encoding", "chunked"), ("x", "y"), ("content-length", "5")], true),
+    ] {
+        assert_eq!(asked(&head(Version::HTTP_11, "/", fields)).is_ambiguous(), expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn a_client_cannot_have_host_or_the_forwarding_fields_taken_away() {
+    let fields =
+        [("host", "a"), ("connection", "host, x-forwarded-for, x-forwarded-host"), ("x-forwarded-for", "1.1.1.1")];
+    let mut head = head(Version::HTTP_11, "/", &fields);
+    let asked = asked(&head);
+    forward_request(&mut head, asked, &peer(true), Next::Http1, Duration::ZERO);
+    let value = |name| head.headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap());
+    assert_eq!((value(HOST), value(FORWARDED_HOST), value(FORWARDED_FOR)), (Some("a"), Some("a"), Some("10.0.0.9")));
 }
 
 #[test]
@@ -85,7 +125,8 @@ fn a_grpc_deadline_shrinks_by_the_wait() {
         ("nonsense", 1_000, "nonsense"),
     ] {
         let mut head = head(Version::HTTP_11, "/", &[("host", "a"), ("grpc-timeout", before)]);
-        forward_request(&mut head, &peer(false), Next::Http1, Duration::from_millis(waited));
+        let asked = asked(&head);
+        forward_request(&mut head, asked, &peer(false), Next::Http1, Duration::from_millis(waited));
         assert_eq!(head.headers["grpc-timeout"], after, "{before} after {waited} ms");
     }
 }
@@ -116,7 +157,8 @@ fn only_another_protocol_is_an_upgrade() {
         (Version::HTTP_11, &[("connection", "upgrade, http2-settings"), ("upgrade", "H2C")], false),
         (Version::HTTP_10, &[("connection", "upgrade"), ("upgrade", "websocket")], false),
     ] {
-        assert_eq!(wants_upgrade(&head(version, "/", fields)), expected, "{fields:?}");
+        let head = head(version, "/", fields);
+        assert_eq!(asked(&head).wants_upgrade(&head), expected, "{fields:?}");
     }
 }
 
@@ -181,7 +223,8 @@ fn a_chain_over_several_fields_is_kept_whole_for_trusted_peers() {
     let fields = [("host", "a"), ("x-forwarded-for", "1.1.1.1, 2.2.2.2"), ("x-forwarded-for", "3.3.3.3")];
     for (trusted, expected) in [(true, "1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.9"), (false, "10.0.0.9")] {
         let mut head = head(Version::HTTP_11, "/", &fields);
-        forward_request(&mut head, &peer(trusted), Next::Http1, Duration::ZERO);
+        let asked = asked(&head);
+        forward_request(&mut head, asked, &peer(trusted), Next::Http1, Duration::ZERO);
         let chain: Vec<_> = head.headers.get_all(FORWARDED_FOR).iter().collect();
         assert_eq!(chain, [expected]);
     }
@@ -203,7 +246,7 @@ proptest! {
         }
         let connection = headers.get(CONNECTION).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let mut stripped = headers.clone();
-        strip_hop_by_hop(&mut stripped, false);
+        strip_hop_by_hop(&mut stripped, Fields::of(&headers), false);
         for name in headers.keys() {
             let hop = ["connection", "keep-alive", "upgrade", "proxy-connection", "expect"].contains(&name.as_str())
                 || connection.split(',').any(|word| word.trim() == name.as_str());

@@ -14,14 +14,14 @@ use tracing::Level;
 #[derive(Debug)]
 pub struct AccessLog<N>(pub N);
 
-impl<C: Connect, N: Step<C, Request>> Step<C, Request> for AccessLog<N> {
-    async fn run(&self, worker: &Arc<Worker<C>>, input: Request) -> Result<Response<C>, RequestError> {
+impl<C: Connect, N: Step<C, Box<Request>>> Step<C, Box<Request>> for AccessLog<N> {
+    async fn run(&self, worker: &Arc<Worker<C>>, input: Box<Request>) -> Result<Response<C>, RequestError> {
         if !tracing::enabled!(target: "access", Level::DEBUG) {
             return self.0.run(worker, input).await;
         }
         let began = worker.base.clock.now();
-        let (method, uri, peer) = (input.head.method.clone(), input.head.uri.clone(), input.peer.address);
-        let host = crate::headers::host(&input.head).unwrap_or_default().to_owned();
+        let (method, uri, peer) = (input.head.method.clone(), input.head.uri.clone(), input.open.peer().address);
+        let host = input.asked.host(&input.head.uri, input.head.version).unwrap_or_default().to_owned();
         // Boxed, so that requests nobody logs have no room for it in their futures.
         let result = Box::pin(self.0.run(worker, input)).await;
         let (status, code) = match &result {

@@ -40,7 +40,7 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
                     }
                     // Boxed: every request's future would have room for the waiting that few of them do.
                     entry @ (Entry::Go(_) | Entry::Wait(_) | Entry::Full(_) | Entry::StartFailed(_)) => {
-                        Box::pin(acquire(worker, local, arrived, &request.peer.watch, entry)).await?
+                        Box::pin(acquire(worker, local, arrived, &request.open.peer().watch, entry)).await?
                     }
                 }
             }

@@ -23,7 +23,7 @@ impl<C: Connect, N: Step<C, Counted<C::Stream>>> Step<C, Routed<C::Stream>> for 
         let (counters, arrived) = (Arc::clone(&input.local.counters), input.arrived);
         let in_flight = Some(InFlight::enter(Arc::clone(&input.local), arrived));
         let unanswered =
-            Unanswered { counters: &counters, worker, arrived, until: input.until.map(|(until, _)| until) };
+            Unanswered { counters: &counters, worker, arrived, until: input.request.until.map(|until| until.at) };
         let result = self.0.run(worker, Counted { routed: input, in_flight }).await;
         let outcome = match &result {
             Ok(response) => Outcome::of_status(response.status().as_u16()),

@@ -3,7 +3,7 @@
 use super::{Response, Step};
 use crate::error::RequestError;
 use crate::headers;
-use crate::request::Routed;
+use crate::request::{Routed, Until};
 use crate::worker::Worker;
 use runtime::net::Connect;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ pub struct Deadline<N>(pub N);
 
 impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Routed<C::Stream>> for Deadline<N> {
     async fn run(&self, worker: &Arc<Worker<C>>, mut input: Routed<C::Stream>) -> Result<Response<C>, RequestError> {
-        let asked = headers::grpc_deadline(&input.request.head.headers);
+        let asked = headers::grpc_deadline(&input.request.head, &input.request.asked);
         let Some(total) = input.limits.timeout.value.into_iter().chain(asked).min() else {
             return self.0.run(worker, input).await;
         };
-        let until = Instant::now() + total;
-        input.until = Some((until, total));
+        let at = Instant::now() + total;
+        input.request.until = Some(Until { at, total });
         // Boxed, so that requests without such a clock have no room for it in their futures.
-        let limited = Box::pin(tokio::time::timeout_at(until, self.0.run(worker, input)));
+        let limited = Box::pin(tokio::time::timeout_at(at, self.0.run(worker, input)));
         limited.await.unwrap_or(Err(RequestError::Timeout(total)))
     }
 }

@@ -9,6 +9,7 @@ pub mod probe;
 pub mod resolve;
 pub mod respond;
 mod spare;
+pub mod trip;
 
 use crate::body::ResponseBody;
 use crate::error::RequestError;

@@ -17,8 +17,8 @@ pub const HEALTH_PATH: &str = "/.kpa/healthz";
 #[derive(Debug)]
 pub struct Probe<N>(pub N);
 
-impl<C: Connect, N: Step<C, Request>> Step<C, Request> for Probe<N> {
-    async fn run(&self, worker: &Arc<Worker<C>>, input: Request) -> Result<Response<C>, RequestError> {
+impl<C: Connect, N: Step<C, Box<Request>>> Step<C, Box<Request>> for Probe<N> {
+    async fn run(&self, worker: &Arc<Worker<C>>, input: Box<Request>) -> Result<Response<C>, RequestError> {
         if input.head.uri.path() == HEALTH_PATH {
             let (status, text) = if worker.is_draining() || !worker.revisions.is_synced() {
                 (StatusCode::SERVICE_UNAVAILABLE, "draining or starting\n")

@@ -2,12 +2,8 @@
 
 use super::{Response, Step};
 use crate::error::RequestError;
-use crate::headers;
 use crate::request::{Request, Routed};
-use crate::settings::Settings;
 use crate::worker::Worker;
-use http::header::USER_AGENT;
-use http::request::Parts;
 use runtime::net::Connect;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,8 +12,8 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug)]
 pub struct Resolve<N>(pub N);
 
-impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Request> for Resolve<N> {
-    async fn run(&self, worker: &Arc<Worker<C>>, input: Request) -> Result<Response<C>, RequestError> {
+impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Box<Request>> for Resolve<N> {
+    async fn run(&self, worker: &Arc<Worker<C>>, input: Box<Request>) -> Result<Response<C>, RequestError> {
         let routed = route(worker, input).inspect_err(|_| {
             worker.unrouted.fetch_add(1, Relaxed);
         })?;
@@ -25,21 +21,16 @@ impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Request> for Resolve<N> 
     }
 }
 
-fn route<C: Connect>(worker: &Worker<C>, request: Request) -> Result<Routed<C::Stream>, RequestError> {
-    if headers::is_ambiguous(&request.head.headers) {
+fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed<C::Stream>, RequestError> {
+    let Request { head, asked, .. } = &*request;
+    if asked.is_ambiguous() {
         return Err(RequestError::BadRequest("both Transfer-Encoding and Content-Length"));
     }
-    let host = headers::host(&request.head).map_err(RequestError::BadRequest)?;
+    let host = asked.host(&head.uri, head.version).map_err(RequestError::BadRequest)?;
     let local = worker.route(host)?;
-    let exempt = is_exempt(&worker.settings, &request.head);
+    // Health checkers and scrapers neither count nor wake.
+    let exempt = asked.exempt_agent || worker.settings.exempt_paths.iter().any(|path| path == head.uri.path());
     let limits = local.limits();
     let arrived = worker.base.clock.now();
-    Ok(Routed { request, local, limits, arrived, until: None, exempt })
-}
-
-/// Health checkers and scrapers neither count nor wake.
-fn is_exempt(settings: &Settings, head: &Parts) -> bool {
-    let agent = head.headers.get(USER_AGENT).map(|agent| agent.as_bytes());
-    agent.is_some_and(|agent| settings.exempt_agents.iter().any(|prefix| agent.starts_with(prefix.as_bytes())))
-        || settings.exempt_paths.iter().any(|path| path == head.uri.path())
+    Ok(Routed { request, local, limits, arrived, exempt })
 }

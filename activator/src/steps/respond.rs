@@ -5,11 +5,12 @@
 use super::{Response, Step};
 use crate::body::ResponseBody;
 use crate::error::RequestError;
+use crate::headers::Tongue;
 use crate::request::Request;
 use crate::worker::Worker;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{StatusCode, Version};
 use runtime::net::Connect;
 use std::convert::Infallible;
@@ -20,40 +21,6 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const REASON: HeaderName = HeaderName::from_static("x-kpa-reason");
 
-/// How a client wants to be told of an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tongue {
-    Text,
-    Json,
-    Grpc,
-}
-
-/// What a client said of content, kept until it is known whether an error has to be told.
-#[derive(Debug)]
-struct Asked {
-    content_type: Option<HeaderValue>,
-    accept: Option<HeaderValue>,
-}
-
-impl Asked {
-    fn of(headers: &HeaderMap) -> Self {
-        Self { content_type: headers.get(CONTENT_TYPE).cloned(), accept: headers.get(ACCEPT).cloned() }
-    }
-
-    fn tongue(&self) -> Tongue {
-        let has = |value: &Option<HeaderValue>, word| {
-            value.as_ref().and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(word))
-        };
-        if has(&self.content_type, "application/grpc") {
-            Tongue::Grpc
-        } else if has(&self.accept, "application/json") {
-            Tongue::Json
-        } else {
-            Tongue::Text
-        }
-    }
-}
-
 /// Turns errors into answers.
 #[derive(Debug)]
 pub struct Respond<N>(pub N);
@@ -63,16 +30,20 @@ impl<N> Respond<N> {
     ///
     /// # Errors
     /// Never.
-    pub async fn answer<C: Connect>(&self, worker: &Arc<Worker<C>>, request: Request) -> Result<Response<C>, Infallible>
+    pub async fn answer<C: Connect>(
+        &self,
+        worker: &Arc<Worker<C>>,
+        request: Box<Request>,
+    ) -> Result<Response<C>, Infallible>
     where
-        N: Step<C, Request>,
+        N: Step<C, Box<Request>>,
     {
-        let (asked, version) = (Asked::of(&request.head.headers), request.head.version);
+        let (tongue, version) = (request.asked.tongue, request.head.version);
         let result = AssertUnwindSafe(self.0.run(worker, request)).catch_unwind().await;
         let mut response = match result {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => refuse::<C>(&error, asked.tongue()),
-            Err(_) => refuse::<C>(&RequestError::Internal, asked.tongue()),
+            Ok(Err(error)) => refuse::<C>(&error, tongue),
+            Err(_) => refuse::<C>(&RequestError::Internal, tongue),
         };
         if worker.is_draining() && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -130,13 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_are_answered_in_their_own_tongue() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(Asked::of(&headers).tongue(), Tongue::Text);
-        headers.insert(ACCEPT, HeaderValue::from_static("text/html, application/json"));
-        assert_eq!(Asked::of(&headers).tongue(), Tongue::Json);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
-        assert_eq!(Asked::of(&headers).tongue(), Tongue::Grpc);
+    fn grpc_callers_read_the_status_from_the_head() {
         let answer = refuse::<runtime::net::Tcp>(&RequestError::QueueFull(7), Tongue::Grpc);
         assert_eq!((answer.status().as_u16(), answer.headers()["grpc-status"].to_str().unwrap()), (200, "14"));
     }

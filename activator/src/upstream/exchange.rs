@@ -25,7 +25,8 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(5);
 /// The count of a request in flight, on its worker; falls when the client has its answer or has left.
 #[derive(Debug)]
 pub struct InFlight<S: Socket> {
-    local: Arc<Local<S>>,
+    /// `None` once it has fallen.
+    local: Option<Arc<Local<S>>>,
 }
 
 impl<S: Socket> InFlight<S> {
@@ -40,18 +41,22 @@ impl<S: Socket> InFlight<S> {
             counters.alarm_at.store(u32::MAX, Relaxed);
             local.handle.raise();
         }
-        Self { local }
+        Self { local: Some(local) }
     }
 
-    /// The revision on this worker.
-    pub const fn local(&self) -> &Arc<Local<S>> {
-        &self.local
+    /// Falls now, for somebody who knows the time.
+    pub fn exit(mut self, now: Timestamp) {
+        if let Some(local) = self.local.take() {
+            local.counters.meter.exit(now);
+        }
     }
 }
 
 impl<S: Socket> Drop for InFlight<S> {
     fn drop(&mut self) {
-        self.local.counters.meter.exit(self.local.base.clock.now());
+        if let Some(local) = self.local.take() {
+            local.counters.meter.exit(local.base.clock.now());
+        }
     }
 }
 
@@ -118,8 +123,9 @@ impl<S: Socket> Exchange<S> {
         &mut self,
         outgoing: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<Incoming>, Box<TrySendError<Request<RequestBody>>>> {
-        match (&mut self.line, outgoing.take()) {
-            (Some(Line::Own(connection)), Some(request)) => {
+        let Some(request) = outgoing.take() else { unreachable!("an exchange sends one request") };
+        match &mut self.line {
+            Some(Line::Own(connection)) => {
                 let mut response = pin!(connection.sender.try_send_request(request));
                 poll_fn(|cx| {
                     connection.drive(cx);
@@ -130,10 +136,8 @@ impl<S: Socket> Exchange<S> {
                 .await
                 .map_err(Box::new)
             }
-            (Some(Line::Shared(stream)), Some(request)) => Box::pin(stream.send(request)).await.map_err(Box::new),
-            (Some(Line::Refused) | None, _) | (_, None) => {
-                unreachable!("an exchange sends one request, on a line that has not ended")
-            }
+            Some(Line::Shared(stream)) => Box::pin(stream.send(request)).await.map_err(Box::new),
+            Some(Line::Refused) | None => unreachable!("an exchange sends on a line that has not ended"),
         }
     }
 
@@ -159,12 +163,14 @@ impl<S: Socket> Exchange<S> {
 
     /// The response body has ended: the connection goes back, slot and count fall.
     pub fn complete(mut self) {
-        self.in_flight = None;
         let Some(permit) = self.permit.take() else { return };
+        let now = permit.base().clock.now();
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.exit(now);
+        }
         if let Some(Line::Own(connection)) = self.line.take()
             && !permit.seat.endpoint.leaving.load(std::sync::atomic::Ordering::Relaxed)
         {
-            let now = permit.base().clock.now();
             permit.seat.pool.put(connection, now);
         }
     }

@@ -8,12 +8,13 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::error::RequestError;
 use crate::headers::{self, Next};
 use crate::local::Permit;
-use crate::request::{Routed, Wait};
+use crate::request::{Request, Routed, Wait};
 use crate::steps::Response;
-use crate::steps::forward::{Tries, Trip, answer, tell_wait};
+use crate::steps::forward::{answer, tell_wait};
+use crate::steps::trip::{Tries, Trip};
 use crate::worker::Worker;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Request, StatusCode, Version};
+use http::{StatusCode, Version};
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -31,16 +32,16 @@ pub async fn open<C: Connect>(
     mut permit: Permit<C::Stream>,
     wait: Wait,
 ) -> Result<Response<C>, RequestError> {
-    let Routed { request, limits, until, local, arrived, .. } = routed;
-    let (mut head, peer, open) = (*request.head, request.peer, request.open);
+    let Routed { request, limits, local, arrived, .. } = routed;
+    let Request { mut head, asked: fields, body, open, until } = *request;
     let client_side = head.extensions.remove::<OnUpgrade>().ok_or(RequestError::Internal)?;
     let asked = head.headers.get(UPGRADE).cloned().ok_or(RequestError::Internal)?;
-    headers::forward_request(&mut head, &peer, Next::Http1, wait.queued);
+    headers::forward_request(&mut head, fields, open.peer(), Next::Http1, wait.queued);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, asked.clone());
-    let body = RequestBody::from_client(request.body, *limits.idle_timeout, None);
+    let body = RequestBody::from_client(body, *limits.idle_timeout, None);
 
-    let mut trip = Trip { worker, local: &local, limits: &limits, next: Next::Http1, wait };
+    let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, arrived, wait);
     let mut tries = Tries::default();
     let socket = loop {
         let endpoint = Arc::clone(&permit.seat.endpoint);
@@ -48,15 +49,16 @@ pub async fn open<C: Connect>(
             break socket;
         }
         worker.suspect(&local.handle, &endpoint);
-        permit = trip.another(&mut tries, &endpoint, Some(permit), arrived, &peer.watch).await?;
+        permit = trip.another(&mut tries, permit).await?;
     };
-    let wait = trip.wait;
+    let wait = trip.wait();
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(socket)).await.map_err(|_| RequestError::Unreachable)?;
     worker.base.tasks.spawn("upgraded connection to a replica", async move {
         drop(connection.with_upgrades().await);
     });
-    let mut response = sender.send_request(Request::from_parts(head, body)).await.map_err(|_| RequestError::Broken)?;
+    let mut response =
+        sender.send_request(http::Request::from_parts(head, body)).await.map_err(|_| RequestError::Broken)?;
 
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, incoming) = response.into_parts();

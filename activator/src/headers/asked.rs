@@ -1,0 +1,174 @@
+//! What one pass over a head finds, so that nobody looks up a field that is not there.
+//!
+//! Invariant: the only place that knows the names of the fields that a proxy treats in a way of its own; what is not
+//! named here is never looked at again.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Uri, Version};
+
+/// A set of fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Fields(u32);
+
+impl Fields {
+    pub(super) const CONNECTION: Self = Self(1);
+    pub(super) const KEEP_ALIVE: Self = Self(1 << 1);
+    pub(super) const PROXY_CONNECTION: Self = Self(1 << 2);
+    pub(super) const TRANSFER_ENCODING: Self = Self(1 << 3);
+    pub(super) const CONTENT_LENGTH: Self = Self(1 << 4);
+    pub(super) const UPGRADE: Self = Self(1 << 5);
+    pub(super) const EXPECT: Self = Self(1 << 6);
+    pub(super) const TE: Self = Self(1 << 7);
+    pub(super) const KNATIVE: Self = Self(1 << 8);
+    pub(super) const FORWARDED: Self = Self(1 << 9);
+    pub(super) const FORWARDED_FOR: Self = Self(1 << 10);
+    pub(super) const FORWARDED_PROTO: Self = Self(1 << 11);
+    pub(super) const FORWARDED_HOST: Self = Self(1 << 12);
+    pub(super) const COOKIE: Self = Self(1 << 13);
+    pub(super) const GRPC_TIMEOUT: Self = Self(1 << 14);
+    pub(super) const HOST: Self = Self(1 << 15);
+    const USER_AGENT: Self = Self(1 << 16);
+    const ACCEPT: Self = Self(1 << 17);
+    const CONTENT_TYPE: Self = Self(1 << 18);
+    /// Removed on every hop without a look at their values (RFC 9110 section 7.6.1), routing fields of ours included.
+    pub(super) const HOP: Self =
+        Self(Self::KEEP_ALIVE.0 | Self::PROXY_CONNECTION.0 | Self::UPGRADE.0 | Self::EXPECT.0 | Self::KNATIVE.0);
+
+    fn named(name: &HeaderName) -> Self {
+        match name.as_str() {
+            "te" => Self::TE,
+            "host" => Self::HOST,
+            "accept" => Self::ACCEPT,
+            "cookie" => Self::COOKIE,
+            "expect" => Self::EXPECT,
+            "upgrade" => Self::UPGRADE,
+            "forwarded" => Self::FORWARDED,
+            "connection" => Self::CONNECTION,
+            "keep-alive" => Self::KEEP_ALIVE,
+            "user-agent" => Self::USER_AGENT,
+            "content-type" => Self::CONTENT_TYPE,
+            "grpc-timeout" => Self::GRPC_TIMEOUT,
+            "content-length" => Self::CONTENT_LENGTH,
+            "x-forwarded-for" => Self::FORWARDED_FOR,
+            "proxy-connection" => Self::PROXY_CONNECTION,
+            "x-forwarded-host" => Self::FORWARDED_HOST,
+            "x-forwarded-proto" => Self::FORWARDED_PROTO,
+            "transfer-encoding" => Self::TRANSFER_ENCODING,
+            "knative-serving-revision" | "knative-serving-namespace" => Self::KNATIVE,
+            _ => Self(0),
+        }
+    }
+
+    /// What `headers` hold.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        headers.keys().fold(Self(0), |all, name| all.and(Self::named(name)))
+    }
+
+    /// Whether any of `others` is there.
+    pub(super) const fn have(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    /// Both.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// How a client wants to be told of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tongue {
+    /// A sentence.
+    #[default]
+    Text,
+    /// An object with code and message.
+    Json,
+    /// A status in the head (gRPC's trailers-only answer).
+    Grpc,
+}
+
+/// What a client's head says, as far as the steps ask.
+#[derive(Debug, Default)]
+pub struct Asked {
+    pub(super) fields: Fields,
+    /// The Host field; the first, if there are several.
+    pub(super) host: Option<HeaderValue>,
+    many_hosts: bool,
+    /// How errors are told.
+    pub tongue: Tongue,
+    /// The User-Agent begins with one of the exempt words (kpa-behaviour 3.4).
+    pub exempt_agent: bool,
+}
+
+impl Asked {
+    /// Looks through `headers` once.
+    #[must_use]
+    pub fn of(headers: &HeaderMap, exempt_agents: &[String]) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in headers {
+            let field = Fields::named(name);
+            match field {
+                Fields::HOST if asked.host.is_some() => asked.many_hosts = true,
+                Fields::HOST => asked.host = Some(value.clone()),
+                Fields::USER_AGENT => {
+                    let agent = value.as_bytes();
+                    asked.exempt_agent |= exempt_agents.iter().any(|prefix| agent.starts_with(prefix.as_bytes()));
+                }
+                Fields::CONTENT_TYPE if value.as_bytes().starts_with(b"application/grpc") => {
+                    asked.tongue = Tongue::Grpc;
+                }
+                Fields::ACCEPT if asked.tongue == Tongue::Text && names_json(value) => asked.tongue = Tongue::Json,
+                _ => {}
+            }
+            asked.fields = asked.fields.and(field);
+        }
+        asked
+    }
+
+    /// The host a request is for; an error says how it contradicts itself.
+    ///
+    /// # Errors
+    /// What is wrong, for the client (RFC 9112 section 3.2).
+    pub fn host<'a>(&'a self, uri: &'a Uri, version: Version) -> Result<&'a str, &'static str> {
+        if self.many_hosts {
+            return Err("more than one Host field");
+        }
+        let field = match &self.host {
+            Some(value) => Some(value.to_str().map_err(|_| "the Host field has bytes that no host name has")?),
+            None => None,
+        };
+        match (uri.authority(), field) {
+            (Some(authority), Some(field)) if !authority.as_str().eq_ignore_ascii_case(field) => {
+                Err("the Host field and the target name different hosts")
+            }
+            (Some(authority), _) => Ok(authority.as_str()),
+            (None, Some(field)) => Ok(field),
+            (None, None) if version == Version::HTTP_10 => Ok(""),
+            (None, None) => Err("no Host field"),
+        }
+    }
+
+    /// Two framings at once are how requests are smuggled (RFC 9112 section 6.1).
+    #[must_use]
+    pub const fn is_ambiguous(&self) -> bool {
+        self.fields.have(Fields::TRANSFER_ENCODING) && self.fields.have(Fields::CONTENT_LENGTH)
+    }
+
+    /// Whether the head asks for another protocol on the same connection. `h2c` is no reason: HTTP/2 comes by prior
+    /// knowledge, and a tunnel would hide every request in it (RFC 9113 section 3.1 lets a server ignore it).
+    #[must_use]
+    pub fn wants_upgrade(&self, head: &Parts) -> bool {
+        use http::header::{CONNECTION, UPGRADE};
+        self.fields.have(Fields::UPGRADE)
+            && head.version == Version::HTTP_11
+            && head.headers.get(UPGRADE).is_some_and(|asked| !asked.as_bytes().eq_ignore_ascii_case(b"h2c"))
+            && head.headers.get_all(CONNECTION).iter().any(|value| super::names(value, "upgrade"))
+    }
+}
+
+/// Nobody who takes what comes (`*/*`) pays for a search.
+fn names_json(accept: &HeaderValue) -> bool {
+    const JSON: &str = "application/json";
+    accept.len() >= JSON.len() && accept.to_str().is_ok_and(|accept| accept.contains(JSON))
+}

@@ -1,0 +1,314 @@
+//! The tries of one admitted request, until some replica answers (kpa-behaviour 4.4 to 4.6).
+//!
+//! Invariant: a request is sent again only as [`retry_class`] says; a permit is held by exactly one attempt.
+
+use super::await_capacity::{Held, acquire};
+use super::spare::Spare;
+use crate::body::{BodyError, RequestBody};
+use crate::error::{RequestError, RetryClass, retry_class};
+use crate::gate::Entry;
+use crate::headers::Next;
+use crate::local::{Local, Permit};
+use crate::request::Wait;
+use crate::upstream::exchange::{Detached, Exchange};
+use crate::upstream::pool::{Connection, TRUSTED_IDLE};
+use crate::worker::Worker;
+use domain::{Limits, OnDisconnect, Timestamp};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use runtime::Tasks;
+use runtime::net::{Connect, Socket};
+use runtime::watched::Watch;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Replicas tried for one dispatch.
+pub const TRIES_MAX: u32 = 3;
+/// Pause after a round of tries at replicas that have never answered; doubles up to [`COLD_PAUSE_MAX`].
+const COLD_PAUSE: Duration = Duration::from_millis(20);
+const COLD_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The request of a dispatch while it waits to be sent; one place for all tries, because it is large.
+type Outgoing = Option<Request<RequestBody>>;
+type SendError = Box<TrySendError<Request<RequestBody>>>;
+type Sent = Result<http::Response<Incoming>, SendError>;
+
+/// A request on its way to some replica.
+#[derive(Debug)]
+pub struct Trip<'a, C: Connect> {
+    worker: &'a Arc<Worker<C>>,
+    local: &'a Arc<Local<C::Stream>>,
+    limits: &'a Limits,
+    watch: &'a Watch,
+    next: Next,
+    arrived: Timestamp,
+    wait: Wait,
+    /// When the latest permit came.
+    permitted: Timestamp,
+    /// The latest try. It stays in its place from the first byte sent to the answer, because it is large.
+    exchange: Option<Exchange<C::Stream>>,
+}
+
+/// The tries of one dispatch.
+#[derive(Debug)]
+pub struct Tries {
+    count: u32,
+    pause: Duration,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { count: 0, pause: COLD_PAUSE }
+    }
+}
+
+/// What became of a try without an answer.
+enum Setback<S: Socket> {
+    /// Not sent, or safe to send again: the request is back in its place.
+    Again(Permit<S>),
+    /// Over.
+    Final(RequestError),
+}
+
+impl<'a, C: Connect> Trip<'a, C> {
+    /// The way of a request of `local` that was admitted after it had waited as `wait` says.
+    pub fn new(
+        worker: &'a Arc<Worker<C>>,
+        local: &'a Arc<Local<C::Stream>>,
+        limits: &'a Limits,
+        watch: &'a Watch,
+        next: Next,
+        arrived: Timestamp,
+        wait: Wait,
+    ) -> Self {
+        Self { worker, local, limits, watch, next, arrived, wait, permitted: arrived + wait.queued, exchange: None }
+    }
+
+    /// How the request has waited so far.
+    #[must_use]
+    pub const fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    /// The try that was answered.
+    #[must_use]
+    pub fn into_exchange(self) -> Option<Exchange<C::Stream>> {
+        self.exchange
+    }
+
+    /// Tries until a replica answers; the exchange it answered on stays here.
+    ///
+    /// # Errors
+    /// Tried as often as is safe, or refused while waiting again.
+    pub async fn until_answered(
+        &mut self,
+        outgoing: &mut Outgoing,
+        mut permit: Permit<C::Stream>,
+    ) -> Result<http::Response<Incoming>, RequestError> {
+        let (mut tries, mut replayed) = (Tries::default(), false);
+        loop {
+            match self.once(outgoing, permit, &mut replayed).await {
+                Ok(response) => {
+                    if let Some(permit) = self.exchange.as_ref().and_then(Exchange::permit)
+                        && !permit.seat.endpoint.answered.load(Relaxed)
+                    {
+                        permit.seat.endpoint.answered.store(true, Relaxed);
+                    }
+                    return Ok(response);
+                }
+                Err(Setback::Final(error)) => return Err(error),
+                Err(Setback::Again(failed)) => permit = Box::pin(self.another(&mut tries, failed)).await?,
+            }
+        }
+    }
+
+    /// A permit for another try, after the replica of `failed` did not take the request.
+    ///
+    /// # Errors
+    /// Tried often enough, or refused while waiting again.
+    pub async fn another(
+        &mut self,
+        tries: &mut Tries,
+        failed: Permit<C::Stream>,
+    ) -> Result<Permit<C::Stream>, RequestError> {
+        let clock = self.worker.base.clock;
+        tries.count += 1;
+        if tries.count < TRIES_MAX {
+            // The place at the head of the queue is taken before the slot is given up.
+            let entry = self.local.handle.gate.reenter(clock.now());
+            drop(failed);
+            return self.reacquire(entry).await;
+        }
+        if failed.seat.endpoint.answered.load(Relaxed) {
+            return Err(RequestError::Unreachable);
+        }
+        // It has never answered: it is still starting, whatever its platform says.
+        if clock.now() - self.arrived >= *self.limits.start_deadline {
+            return Err(RequestError::Unreachable);
+        }
+        drop(failed);
+        let held = Held::new(self.watch);
+        tokio::time::sleep(tries.pause).await;
+        drop(held);
+        *tries = Tries { count: 0, pause: (tries.pause * 2).min(COLD_PAUSE_MAX) };
+        let entry = self.local.handle.gate.reenter(clock.now());
+        self.reacquire(entry).await
+    }
+
+    async fn reacquire(&mut self, entry: Entry) -> Result<Permit<C::Stream>, RequestError> {
+        let (permit, wait) = acquire(self.worker, self.local, self.arrived, self.watch, entry).await?;
+        self.wait = Wait { queued: self.wait.queued.max(wait.queued), cold: self.wait.cold || wait.cold };
+        self.permitted = self.worker.base.clock.now();
+        Ok(permit)
+    }
+
+    async fn once(
+        &mut self,
+        outgoing: &mut Outgoing,
+        permit: Permit<C::Stream>,
+        replayed: &mut bool,
+    ) -> Result<http::Response<Incoming>, Setback<C::Stream>> {
+        let trusted = match self.line(permit).await {
+            Ok(trusted) => trusted,
+            Err(permit) => {
+                self.worker.suspect(&self.local.handle, &permit.seat.endpoint);
+                return Err(Setback::Again(permit));
+            }
+        };
+        let reused = self.next == Next::Http2 || self.exchange.as_ref().is_some_and(Exchange::is_reused);
+        let spare = outgoing.as_mut().filter(|_| !trusted && !*replayed).map(|request| Box::new(Spare::of(request)));
+        let sent = match *self.limits.response_start_timeout {
+            None => self.send(outgoing).await,
+            Some(limit) => match Box::pin(tokio::time::timeout(limit, self.send(outgoing))).await {
+                Ok(sent) => sent,
+                Err(_) => return Err(Setback::Final(RequestError::ResponseStartTimeout(limit))),
+            },
+        };
+        let mut error = match sent {
+            Some(Ok(response)) => return Ok(response),
+            Some(Err(error)) => error,
+            None => return Err(Setback::Final(RequestError::Internal)),
+        };
+        let returned = error.take_message();
+        if let Some(client) = client_fault(error.error()) {
+            return Err(Setback::Final(client));
+        }
+        let permit = self.exchange.take().and_then(Exchange::failed);
+        let refused = self.next == Next::Http2 && was_refused(error.error());
+        let again = spare.and_then(|spare| spare.again(refused));
+        match retry_class(returned.is_some() || refused, reused, error.error().is_parse(), again.is_some()) {
+            RetryClass::NotSent => *outgoing = returned.or(again),
+            RetryClass::Replay if self.local.counters.may_replay() => {
+                *replayed = true;
+                *outgoing = again;
+            }
+            RetryClass::Replay | RetryClass::Never => {}
+        }
+        match permit {
+            Some(permit) if outgoing.is_some() => Err(Setback::Again(permit)),
+            Some(_) | None => Err(Setback::Final(RequestError::Broken)),
+        }
+    }
+
+    /// Begins a try on a line to the permit's replica: an idle one or a new one. False when it may have been closed
+    /// meanwhile, so that the request has to be kept for a replay.
+    ///
+    /// What few requests do is boxed here and elsewhere on this path: hyper moves a request's future more than once, so
+    /// room for it costs every request.
+    async fn line(&mut self, permit: Permit<C::Stream>) -> Result<bool, Permit<C::Stream>> {
+        let (pool, on_disconnect) = (&permit.seat.pool, *self.limits.on_disconnect);
+        match self.next {
+            Next::Http1 => {
+                if let Some(connection) = pool.take(self.permitted, *self.limits.upstream_idle_timeout) {
+                    let trusted = self.permitted.since(connection.idle_since) < TRUSTED_IDLE;
+                    self.exchange = Some(Exchange::http1(connection, permit, on_disconnect));
+                    return Ok(trusted);
+                }
+            }
+            Next::Http2 => {
+                if let Some(stream) = pool.h2.stream() {
+                    self.exchange = Some(Exchange::http2(stream, permit, on_disconnect));
+                    return Ok(false);
+                }
+            }
+        }
+        Box::pin(self.new_line(permit)).await
+    }
+
+    async fn new_line(&mut self, permit: Permit<C::Stream>) -> Result<bool, Permit<C::Stream>> {
+        let on_disconnect = *self.limits.on_disconnect;
+        let address = permit.seat.endpoint.address;
+        let Some(socket) = self.worker.connect(address, *self.limits.connect_timeout).await else { return Err(permit) };
+        let exchange = match self.next {
+            Next::Http1 => match Connection::open(socket).await {
+                Ok(connection) => Exchange::http1(connection, permit, on_disconnect),
+                Err(_) => return Err(permit),
+            },
+            Next::Http2 => match permit.seat.pool.h2.open(socket, &self.worker.base).await {
+                Ok(stream) => Exchange::http2(stream, permit, on_disconnect),
+                Err(_) => return Err(permit),
+            },
+        };
+        self.exchange = Some(exchange);
+        Ok(self.next == Next::Http1)
+    }
+
+    /// Sends the request. Where the slot has to stay until the replica is done, the exchange goes on without us when the
+    /// client leaves.
+    async fn send(&mut self, outgoing: &mut Outgoing) -> Option<Sent> {
+        let exchange = self.exchange.as_mut()?;
+        let finish = *self.limits.on_disconnect == OnDisconnect::Finish;
+        if !finish || !exchange.permit().is_some_and(Permit::is_limited) {
+            return Some(exchange.send(outgoing).await);
+        }
+        let (sent, exchange) =
+            Box::pin(to_the_end(self.exchange.take()?, outgoing.take(), self.worker.base.tasks.clone())).await?;
+        self.exchange = Some(exchange);
+        Some(sent)
+    }
+}
+
+async fn to_the_end<S: Socket>(
+    mut exchange: Exchange<S>,
+    mut outgoing: Outgoing,
+    tasks: Tasks,
+) -> Option<(Sent, Exchange<S>)> {
+    let (tell, mut told) = oneshot::channel();
+    let work = async move {
+        let result = exchange.send(&mut outgoing).await;
+        if let Err((Ok(response), exchange)) = tell.send((result, exchange)) {
+            let (_, incoming): (http::response::Parts, Incoming) = response.into_parts();
+            exchange.abandon(Some(incoming));
+        }
+    };
+    Detached::new(work, tasks).await;
+    told.try_recv().ok()
+}
+
+/// Whether an exchange failed because of its client.
+fn client_fault(error: &hyper::Error) -> Option<RequestError> {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = cause {
+        if let Some(body) = inner.downcast_ref::<BodyError>() {
+            return Some(match body {
+                BodyError::Clock(error) => error.clone(),
+                BodyError::Connection(_) => RequestError::ClientGone,
+            });
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+/// Whether the peer says that it has not looked at the request (RFC 9113 sections 6.8 and 8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| {
+        error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
+    })
+}
