@@ -3,6 +3,7 @@
 //! Invariant: level-triggered; every change carries the whole truth about its revision, so a repeated one does nothing.
 
 use crate::gate::StartFailure;
+use crate::prober::ColdList;
 use crate::revisions::Revisions;
 use crate::settings::Settings;
 use domain::host::RouteTable;
@@ -22,11 +23,13 @@ pub struct Follow {
     clock: Clock,
     phase: PhaseSender,
     autoscalers: watch::Sender<Vec<Peer>>,
+    cold: Arc<ColdList>,
     known: BTreeMap<domain::RevisionId, Arc<Revision>>,
 }
 
 impl Follow {
-    /// Fills `revisions`; tells `autoscalers` where frames go; `phase` is ready once everything is known.
+    /// Fills `revisions`; tells `autoscalers` where frames go and `cold` who is to be probed; `phase` is ready once
+    /// everything is known.
     #[must_use]
     pub fn new(
         revisions: Arc<Revisions>,
@@ -34,8 +37,9 @@ impl Follow {
         clock: Clock,
         phase: PhaseSender,
         autoscalers: watch::Sender<Vec<Peer>>,
+        cold: Arc<ColdList>,
     ) -> Self {
-        Self { revisions, settings, clock, phase, autoscalers, known: BTreeMap::new() }
+        Self { revisions, settings, clock, phase, autoscalers, cold, known: BTreeMap::new() }
     }
 
     /// Applies changes until the platform's stream ends, which it never should.
@@ -70,6 +74,7 @@ impl Follow {
             Change::Endpoints { revision, version, endpoints } => {
                 if let Some(handle) = self.revisions.get(&revision) {
                     handle.gate.set_endpoints(now, version, &endpoints);
+                    self.cold.look_at(&handle);
                 }
             }
             Change::Replicas { revision, trouble, .. } => {

@@ -7,15 +7,18 @@
 //! Invariants: lock, compute, unlock, then send; a panic under the lock ends the process, because a half-updated admission
 //! would wedge its revision for ever; a grant that nobody takes gives its slot back.
 
+mod early;
 mod entry;
 mod state;
 
+pub use early::{Cold, ColdCount};
 pub use entry::{Answer, Entry, HeldSlot, StartFailure, Waiting};
 
 use crate::local::Endpoint;
 use activator_core::admission::{Ask, TicketId, Verdict};
 use activator_core::{Admission, Warmth, patience};
 use domain::{EndpointId, EndpointState, Limits, Timestamp};
+use early::Early;
 use parking_lot::Mutex;
 use state::{Seat, State};
 use std::collections::BTreeSet;
@@ -243,17 +246,20 @@ impl Gate {
             }
             for endpoint in endpoints {
                 let ready = endpoint.state == EndpointState::Ready;
-                let known = state.seats.iter_mut().flatten().find(|seat| seat.endpoint.id == endpoint.id);
+                let mut known = state.seats.iter_mut().flatten().find(|seat| seat.endpoint.id == endpoint.id);
+                let before = known.as_mut().and_then(|seat| seat.early.take());
+                let early = Early::of(now, endpoint, before);
                 if let Some(seat) = known {
-                    seat.ready = ready;
-                } else if ready || endpoint.early_probe.is_some() {
+                    seat.suspect &= early.is_none();
+                    (seat.ready, seat.early) = (ready, early);
+                } else if ready || early.is_some() {
                     let id = state.admission.add_seat();
                     let index = id.index as usize;
                     if state.seats.len() <= index {
                         state.seats.resize_with(index + 1, || None);
                     }
                     let endpoint = Arc::new(Endpoint::new(endpoint.id.clone(), endpoint.address));
-                    state.seats[index] = Some(Seat { id, endpoint, ready, suspect: false });
+                    state.seats[index] = Some(Seat { id, endpoint, ready, suspect: false, early });
                 }
             }
             state.reseat(now);
@@ -273,12 +279,16 @@ impl Gate {
         });
     }
 
-    /// A replica refused a connection, or answered again. Suspects get nothing new while others can be asked.
+    /// A replica refused a connection, or answered again. Suspects get nothing new while others can be asked; one that only
+    /// our own probe vouched for gets nothing before it passes again.
     pub fn set_suspect(&self, now: Timestamp, endpoint: &EndpointId, suspect: bool) {
         self.change(|state| {
             for seat in state.seats.iter_mut().flatten() {
                 if seat.endpoint.id == *endpoint {
-                    seat.suspect = suspect;
+                    match &mut seat.early {
+                        Some(early) if suspect => early.refused(),
+                        Some(_) | None => seat.suspect = suspect,
+                    }
                 }
             }
             state.reseat(now);

@@ -1,42 +1,112 @@
 //! Looks after replicas that the platform cannot vouch for: suspects, and cold ones that may answer before it says so
 //! (kpa-behaviour 4.4).
 //!
-//! Invariant: one probe at a time per replica, with a pause that doubles; a replica that left is not probed again.
+//! Invariants: one probe at a time per replica; suspects with a pause that doubles, cold ones as kpa-behaviour 10.2 says;
+//! a replica that left is not probed again, nor a cold one that became ready.
 
+mod cold;
+
+use crate::revisions::Handle;
 use crate::worker::Suspect;
-use domain::EndpointId;
+use domain::{EndpointId, RevisionId};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use runtime::net::Connect;
 use runtime::{Clock, Tasks};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Suspects looked after at once.
 pub const SUSPECTS_MAX: usize = 1024;
+/// Cold replicas probed at once. Each costs at most a hundred connects a second; the others wait for a place, or for the
+/// platform to say that they are ready.
+pub const COLD_MAX: usize = 128;
+/// Cold replicas of one revision probed at once: one that starts many must not take every place.
+pub const COLD_PER_REVISION_MAX: usize = 16;
 /// First pause before a suspect is asked again; doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Clears suspects that accept a connection again.
-pub async fn run<C: Connect + Clone>(mut suspects: mpsc::Receiver<Suspect>, connector: C, clock: Clock, tasks: Tasks) {
-    let under_way = Arc::<Mutex<BTreeSet<EndpointId>>>::default();
-    while let Some(suspect) = suspects.recv().await {
-        let id = suspect.endpoint.id.clone();
-        {
-            let mut known = under_way.lock();
-            if known.len() >= SUSPECTS_MAX || !known.insert(id.clone()) {
-                continue;
-            }
+/// Revisions that have cold replicas which nobody probes yet; each at most once.
+#[derive(Debug, Default)]
+pub struct ColdList {
+    revisions: Mutex<BTreeMap<RevisionId, Arc<Handle>>>,
+    raised: Notify,
+}
+
+impl ColdList {
+    /// `handle`'s replicas have changed: those that are cold are probed.
+    pub fn look_at(&self, handle: &Arc<Handle>) {
+        if handle.gate.cold().unprobed > 0 {
+            self.revisions.lock().insert(handle.id.clone(), Arc::clone(handle));
+            self.raised.notify_one();
         }
-        let (connector, under_way) = (connector.clone(), Arc::clone(&under_way));
-        tasks.spawn("probe a suspect", async move {
-            rehabilitate(suspect, connector, clock).await;
-            under_way.lock().remove(&id);
-        });
     }
+
+    /// As many cold replicas as there are places for, given that `under_way` are probed.
+    fn take(&self, under_way: usize) -> Vec<(Arc<Handle>, crate::gate::Cold)> {
+        let mut taken = Vec::new();
+        self.revisions.lock().retain(|_, handle| {
+            let free = COLD_MAX.saturating_sub(under_way + taken.len());
+            let own = COLD_PER_REVISION_MAX.saturating_sub(handle.gate.cold().probed);
+            taken.extend(handle.gate.take_cold(free.min(own)).into_iter().map(|cold| (Arc::clone(handle), cold)));
+            handle.gate.cold().unprobed > 0
+        });
+        taken
+    }
+}
+
+/// Clears suspects that accept a connection again, and opens cold replicas that pass their probe.
+pub async fn run<C: Connect + Clone>(
+    mut suspects: mpsc::Receiver<Suspect>,
+    list: Arc<ColdList>,
+    connector: C,
+    clock: Clock,
+    tasks: Tasks,
+) {
+    let suspected = Arc::<Mutex<BTreeSet<EndpointId>>>::default();
+    let mut probes = FuturesUnordered::new();
+    loop {
+        for (handle, cold) in list.take(probes.len()) {
+            probes.push(cold::until_it_passes(handle, cold, connector.clone(), clock));
+        }
+        tokio::select! {
+            biased; // Those that end make room for others.
+            Some(()) = probes.next() => {}
+            () = list.raised.notified() => {}
+            suspect = suspects.recv() => match suspect {
+                // Its pass has been taken back: it is as cold as before.
+                Some(suspect) if suspect.handle.gate.is_cold(&suspect.endpoint) => list.look_at(&suspect.handle),
+                Some(suspect) => look_after(suspect, &suspected, connector.clone(), clock, &tasks),
+                None => return,
+            },
+        }
+    }
+}
+
+fn look_after<C: Connect>(
+    suspect: Suspect,
+    suspected: &Arc<Mutex<BTreeSet<EndpointId>>>,
+    connector: C,
+    clock: Clock,
+    tasks: &Tasks,
+) {
+    let id = suspect.endpoint.id.clone();
+    {
+        let mut known = suspected.lock();
+        if known.len() >= SUSPECTS_MAX || !known.insert(id.clone()) {
+            return;
+        }
+    }
+    let suspected = Arc::clone(suspected);
+    tasks.spawn("probe a suspect", async move {
+        rehabilitate(suspect, connector, clock).await;
+        suspected.lock().remove(&id);
+    });
 }
 
 async fn rehabilitate<C: Connect>(suspect: Suspect, connector: C, clock: Clock) {
@@ -47,11 +117,60 @@ async fn rehabilitate<C: Connect>(suspect: Suspect, connector: C, clock: Clock) 
         if !handle.gate.endpoints().iter().any(|(known, _)| Arc::ptr_eq(known, &endpoint)) {
             return;
         }
-        let answered = tokio::time::timeout(CONNECT_LIMIT, connector.connect(endpoint.address)).await;
-        if matches!(answered, Ok(Ok(_))) {
+        if connects(&connector, endpoint.address).await {
             handle.gate.set_suspect(clock.now(), &endpoint.id, false);
             return;
         }
         pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Whether `address` accepts a connection.
+async fn connects<C: Connect>(connector: &C, address: std::net::SocketAddr) -> bool {
+    let connected = tokio::time::timeout(CONNECT_LIMIT, connector.connect(address)).await;
+    matches!(connected, Ok(Ok(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revisions::Revisions;
+    use domain::{Endpoint, EndpointState, Probe, ProbeCheck, Timestamp};
+
+    #[test]
+    fn places_have_a_bound_for_each_revision_and_in_all() {
+        const EACH: usize = COLD_PER_REVISION_MAX + 1;
+        let (revisions, list) = (Revisions::new(1), ColdList::default());
+        let starting = |n: usize| Endpoint {
+            id: EndpointId::new(&n.to_string()),
+            address: "127.0.0.1:1".parse().unwrap(),
+            state: EndpointState::Starting,
+            early_probe: Some(Probe {
+                check: ProbeCheck::Tcp { port: None },
+                timeout: CONNECT_LIMIT,
+                period: CONNECT_LIMIT,
+                failure_threshold: 1,
+                success_threshold: 1,
+            }),
+        };
+        let endpoints: Vec<_> = (0..EACH).map(starting).collect();
+        let count = COLD_MAX / COLD_PER_REVISION_MAX + 1;
+        for n in 0..count {
+            let id = RevisionId::new("default", &n.to_string());
+            let handle = revisions.apply(Arc::new(platform::fixed::default_revision(id)));
+            handle.gate.set_endpoints(Timestamp::ZERO, 1, &endpoints);
+            list.look_at(&handle);
+        }
+        let first = list.take(0);
+        assert_eq!(first.len(), COLD_MAX);
+        assert!(list.take(COLD_MAX).is_empty());
+        // One passes: its own revision is the first with another, and has room for it.
+        let (handle, cold) = &first[0];
+        handle.gate.passed(Timestamp::ZERO, &cold.endpoint);
+        let next = list.take(COLD_MAX - 1);
+        assert_eq!(next.len(), 1);
+        assert_eq!(next[0].0.id, handle.id);
+        let unprobed: usize = revisions.all().iter().map(|handle| handle.gate.cold().unprobed).sum();
+        assert_eq!(unprobed, count * EACH - COLD_MAX - 1);
     }
 }

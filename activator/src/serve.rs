@@ -63,10 +63,18 @@ impl<C: Connect + Clone> Activator<C> {
         let settings = Arc::new(setup.settings);
         let (suspects, suspected) = mpsc::channel(prober::SUSPECTS_MAX);
         let (autoscalers, targets) = watch::channel(Vec::new());
-        let follow =
-            Follow::new(Arc::clone(&revisions), Arc::clone(&settings), setup.clock, setup.phase.clone(), autoscalers);
+        let cold = Arc::<prober::ColdList>::default();
+        let follow = Follow::new(
+            Arc::clone(&revisions),
+            Arc::clone(&settings),
+            setup.clock,
+            setup.phase.clone(),
+            autoscalers,
+            Arc::clone(&cold),
+        );
         tasks.service("follow the platform", follow.run(setup.platform.watch()));
-        tasks.service("probe suspects", prober::run(suspected, setup.connector.clone(), setup.clock, tasks.clone()));
+        let prober = prober::run(suspected, cold, setup.connector.clone(), setup.clock, tasks.clone());
+        tasks.service("probe suspect and cold replicas", prober);
         let (reporter, leave) = Reporter::new(
             setup.reporter,
             setup.connector.clone(),

@@ -1,5 +1,6 @@
 //! What stands under a gate's lock.
 
+use super::early::Early;
 use super::entry::{Answer, StartFailure};
 use crate::local::Endpoint;
 use activator_core::admission::SeatId;
@@ -27,12 +28,21 @@ pub(super) struct Seat {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) ready: bool,
     pub(super) suspect: bool,
+    /// While it is not ready and may be probed by us; then it is no suspect.
+    pub(super) early: Option<Early>,
+}
+
+impl Seat {
+    /// The platform says so, or our own probe does before it.
+    fn answers(&self) -> bool {
+        self.ready || self.early.as_ref().is_some_and(Early::has_passed)
+    }
 }
 
 impl State {
     /// Suspects count only while somebody else can be asked.
     pub(super) fn usable(&self, seat: &Seat) -> bool {
-        let wanted = |seat: &Seat| seat.ready && !self.drain.contains(&seat.endpoint.id);
+        let wanted = |seat: &Seat| seat.answers() && !self.drain.contains(&seat.endpoint.id);
         wanted(seat) && (!seat.suspect || !self.seats.iter().flatten().any(|other| wanted(other) && !other.suspect))
     }
 

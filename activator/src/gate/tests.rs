@@ -1,6 +1,7 @@
 use super::*;
 use domain::Endpoint as Listed;
 use domain::origin::Resolved;
+use domain::{Probe, ProbeCheck};
 use futures_util::FutureExt;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -201,6 +202,82 @@ fn patience_follows_the_warmth() {
     gate.set_endpoints(at(180), 2, &[]);
     assert_eq!(gate.patience(at(170)), at(180 + 1800), "the last replica died while somebody waits");
     drop((held, second));
+}
+
+fn cold(id: &str, check: ProbeCheck) -> Listed {
+    let second = Duration::from_secs(1);
+    let probe = Probe { check, timeout: second, period: second, failure_threshold: 3, success_threshold: 1 };
+    Listed { state: EndpointState::Starting, early_probe: Some(probe), ..listed(&[id]).remove(0) }
+}
+
+#[test]
+fn a_cold_replica_is_opened_by_a_pass_and_closed_by_a_refusal() {
+    let (gate, _) = gate(0, 10);
+    let (a, at) = (EndpointId::new("a"), Timestamp::from_secs);
+    let mut held = waiting(gate.enter(at(1)));
+    gate.set_endpoints(at(2), 1, &[cold("a", ProbeCheck::Tcp { port: None })]);
+    assert_eq!(gate.cold(), ColdCount { probed: 0, unprobed: 1 });
+    let taken = gate.take_cold(9);
+    assert_eq!((taken.len(), taken[0].since), (1, at(2)));
+    assert!(gate.take_cold(9).is_empty() && gate.is_cold(&taken[0].endpoint), "one at a time");
+    assert_eq!((gate.cold(), gate.waiting()), (ColdCount { probed: 1, unprobed: 0 }, 1));
+
+    gate.passed(at(3), &taken[0].endpoint);
+    assert!(granted(&mut held).unwrap().is_ok() && gate.is_open());
+    assert_eq!((gate.warmth(), gate.cold()), (Warmth::Warm { since: at(3) }, ColdCount::default()));
+
+    gate.set_suspect(at(4), &a, true);
+    assert!(!gate.is_open() && gate.is_cold(&taken[0].endpoint));
+    let again = waiting(gate.reenter(at(4)));
+    assert_eq!(gate.take_cold(9)[0].since, at(2), "it is as old as it was");
+    gate.set_suspect(at(4), &a, true);
+    assert_eq!(gate.cold(), ColdCount { probed: 1, unprobed: 0 }, "a second refusal does not start a second probe");
+
+    gate.set_endpoints(at(5), 2, &listed(&["a"]));
+    assert_eq!((usable(&gate), gate.cold()), (vec!["a".to_owned()], ColdCount::default()));
+    gate.passed(at(6), &taken[0].endpoint);
+    gate.set_endpoints(at(7), 3, &[cold("a", ProbeCheck::Tcp { port: None })]);
+    assert!(usable(&gate).is_empty(), "a pass from before is worth nothing");
+    assert_eq!(gate.take_cold(9)[0].since, at(7));
+    drop(again);
+}
+
+#[test]
+fn a_pass_counts_only_while_the_platform_lets_it() {
+    let (gate, _) = gate(0, 10);
+    let tcp = || cold("a", ProbeCheck::Tcp { port: None });
+    let exec = ProbeCheck::Exec { command: vec!["true".into()] };
+    for (version, listed) in (1..).step_by(2).zip([
+        Listed { early_probe: None, ..tcp() },
+        Listed { state: EndpointState::Draining, ..tcp() },
+        cold("a", exec),
+    ]) {
+        gate.set_endpoints(NOW, version, std::slice::from_ref(&listed));
+        assert_eq!((gate.endpoints().len(), gate.cold()), (0, ColdCount::default()), "{listed:?}");
+        gate.set_endpoints(NOW, version, &[tcp()]);
+        let taken = gate.take_cold(9);
+        gate.passed(NOW, &taken[0].endpoint);
+        assert_eq!(usable(&gate), ["a"]);
+        gate.set_endpoints(NOW, version, std::slice::from_ref(&listed));
+        assert!(usable(&gate).is_empty() && !gate.is_cold(&taken[0].endpoint), "{listed:?}");
+        // It leaves and comes back: another replica, as far as anybody can tell.
+        gate.set_endpoints(NOW, version + 1, &[]);
+        gate.set_endpoints(NOW, version + 1, &[tcp()]);
+        gate.passed(NOW, &taken[0].endpoint);
+        assert!(usable(&gate).is_empty(), "{listed:?}");
+        gate.set_endpoints(NOW, version + 1, &[]);
+    }
+}
+
+#[test]
+fn a_pass_does_not_undo_a_drain() {
+    let (gate, _) = gate(0, 10);
+    gate.set_endpoints(NOW, 1, &[cold("a", ProbeCheck::Tcp { port: None })]);
+    gate.set_drain(NOW, BTreeSet::from([EndpointId::new("a")]));
+    gate.passed(NOW, &gate.take_cold(1)[0].endpoint);
+    assert!(usable(&gate).is_empty());
+    gate.set_drain(NOW, BTreeSet::new());
+    assert_eq!(usable(&gate), ["a"]);
 }
 
 /// A request that panics gives its slot back while it unwinds; that is no defect of the gate's.

@@ -1,15 +1,18 @@
 //! Stories of the whole activator over real loopback sockets: one file a subject.
 //!
-//! Invariant: time is real, so nothing sleeps to let something happen; every wait is for a condition and has a bound.
+//! Invariant: time is real, so nothing sleeps to let something happen; every wait is for a condition and has a bound. Where
+//! the story is about time (`early`), clock and network are the test's own.
 
 #![cfg(test)]
 
 mod bodies;
 mod clocks;
 mod concurrency;
+mod early;
 mod headers;
 mod holding;
 mod http2;
+mod memory;
 mod outcomes;
 mod panics;
 mod reports;

@@ -1,10 +1,10 @@
 //! Where requests can be sent: a pod, a process, or a service address.
 
+use crate::probe::Probe;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Names one replica for as long as it lives; never reused. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,8 +41,9 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// What the platform says of it.
     pub state: EndpointState,
-    /// How an activator may find out earlier than the platform that it answers (kpa-behaviour 4.4); `None` when only
-    /// the platform can know (exec probe, startup probe) or already probes as fast as we would (local).
+    /// How an activator finds out earlier than the platform that it answers (kpa-behaviour 4.4): the container's readiness
+    /// probe, else a TCP connect. `None` when only the platform can know (exec probe, startup probe) or already probes as
+    /// fast as we would (local).
     pub early_probe: Option<Probe>,
 }
 
@@ -56,45 +57,4 @@ pub enum EndpointState {
     Ready,
     /// It is leaving: it finishes what it has and gets nothing new.
     Draining,
-}
-
-/// A readiness check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Probe {
-    /// What is checked.
-    pub check: ProbeCheck,
-    /// How long one check may take. Kubernetes: `timeoutSeconds`, default 1 s.
-    pub timeout: Duration,
-    /// Time between checks once it succeeded. Kubernetes: `periodSeconds`, default 10 s.
-    pub period: Duration,
-    /// Failures in a row that make a ready replica unready. Kubernetes default 3.
-    pub failure_threshold: u32,
-    /// Successes in a row that make it ready. Kubernetes default 1.
-    pub success_threshold: u32,
-}
-
-/// What a readiness check does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ProbeCheck {
-    /// The port accepts a connection.
-    Tcp {
-        /// `None`: the port that serves.
-        port: Option<u16>,
-    },
-    /// GET answers 200 to 399.
-    Http {
-        /// `None`: the port that serves.
-        port: Option<u16>,
-        /// Path with query.
-        path: String,
-        /// Extra headers, name and value.
-        headers: Vec<(String, String)>,
-    },
-    /// The command ends with status 0.
-    Exec {
-        /// Program and arguments.
-        command: Vec<String>,
-    },
 }

@@ -10,8 +10,8 @@ pub use call::{AddressOf, Reach, ScaleCall};
 use crate::board::Board;
 use crate::{Leadership, Platform, ScaleError};
 use domain::{
-    Change, Endpoint, EndpointId, EndpointState, Peer, Replicas, ReporterId, Revision, RevisionId, ScaleTargetRef,
-    Trouble,
+    Change, Endpoint, EndpointId, EndpointState, Peer, Probe, Replicas, ReporterId, Revision, RevisionId,
+    ScaleTargetRef, Trouble,
 };
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -57,6 +57,7 @@ struct Running {
     version: u64,
     start_delay: Duration,
     trouble: Option<Trouble>,
+    early_probe: Option<Probe>,
 }
 
 struct Replica {
@@ -106,6 +107,7 @@ impl Fake {
             version: 0,
             start_delay,
             trouble: None,
+            early_probe: None,
         });
         running.target = revision.target.clone();
         running.start_delay = start_delay;
@@ -159,6 +161,14 @@ impl Fake {
     pub fn set_trouble(&self, id: &RevisionId, trouble: Option<Trouble>) {
         if let Some(running) = self.state.lock().revisions.get_mut(id) {
             running.trouble = trouble;
+            running.tell(id, &self.board);
+        }
+    }
+
+    /// Activators may find out by `probe` that replicas answer before they are ready; `None` takes it back.
+    pub fn set_early_probe(&self, id: &RevisionId, probe: Option<Probe>) {
+        if let Some(running) = self.state.lock().revisions.get_mut(id) {
+            running.early_probe = probe;
             running.tell(id, &self.board);
         }
     }
@@ -296,18 +306,18 @@ impl Running {
         board.tell(Change::Endpoints {
             revision: id.clone(),
             version: self.version,
-            endpoints: self.replicas.iter().map(Replica::endpoint).collect(),
+            endpoints: self.replicas.iter().map(|replica| replica.endpoint(self.early_probe.as_ref())).collect(),
         });
     }
 }
 
 impl Replica {
-    fn endpoint(&self) -> Endpoint {
+    fn endpoint(&self, early_probe: Option<&Probe>) -> Endpoint {
         Endpoint {
             id: self.id.clone(),
             address: self.address,
             state: if self.ready { EndpointState::Ready } else { EndpointState::Starting },
-            early_probe: None,
+            early_probe: early_probe.filter(|_| !self.ready).cloned(),
         }
     }
 }

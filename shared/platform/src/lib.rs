@@ -10,6 +10,7 @@ pub mod contract;
 pub mod fake;
 pub mod fixed;
 pub mod manifest;
+pub mod probe;
 
 use domain::{Change, EndpointId, Replicas, ScaleTargetRef};
 use futures_core::future::BoxFuture;
