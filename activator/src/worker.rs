@@ -75,7 +75,8 @@ pub struct Worker<C: Connect> {
 #[derive(Debug)]
 struct Routes<S: runtime::net::Socket> {
     epoch: u64,
-    by_host: HashMap<Box<[u8]>, Arc<Local<S>>>,
+    /// Asked for every request. Only names that were found are kept, so nobody can fill it with collisions.
+    by_host: HashMap<Box<[u8]>, Arc<Local<S>>, foldhash::fast::RandomState>,
     by_id: HashMap<RevisionId, Arc<Local<S>>>,
 }
 
@@ -92,7 +93,7 @@ impl<C: Connect> Worker<C> {
             suspects: shared.suspects.clone(),
             unrouted: AtomicU64::new(0),
             connections: AtomicU32::new(0),
-            routes: Mutex::new(Routes { epoch: 0, by_host: HashMap::new(), by_id: HashMap::new() }),
+            routes: Mutex::new(Routes { epoch: 0, by_host: HashMap::default(), by_id: HashMap::new() }),
             draining: AtomicBool::new(false),
             drain: CancellationToken::new(),
             seed,
