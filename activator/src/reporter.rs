@@ -1,17 +1,19 @@
 //! Tells every autoscaler what is in flight, once a second and at once where that cannot wait (kpa-behaviour 7.1).
 //!
 //! Invariants: readings are cumulative and taken on numbered ticks of our own schedule; per autoscaler at most one regular
-//! and one urgent frame is on its way, so nothing queues; a revision is urgent at most once in [`URGENT_PAUSE`], and its
-//! last word is never dropped.
+//! and one urgent frame is on its way, so nothing queues; the last word about a revision is never dropped.
 
 pub mod book;
 mod entry;
 pub mod post;
+#[cfg(test)]
+mod tests;
+pub mod urgent;
 
 use crate::gate::StartFailure;
 use crate::revisions::{Handle, Revisions};
-use book::{FrameClock, Identity, Kind, Names, Receiver, is_urgent, next_alarm};
-use domain::{Ack, EndpointId, Millis, Peer, ReporterId, RequestMillis, RevisionId, Row, Signal};
+use book::{FrameClock, Identity, Kind, Names, Receiver};
+use domain::{Ack, EndpointId, Millis, Peer, ReporterId, RequestMillis, RevisionId, Row};
 use entry::Entry;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -22,13 +24,11 @@ use runtime::net::Connect;
 use runtime::{Clock, Tasks};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use urgent::Look;
 
-/// Between two urgent frames about the same revision.
-pub const URGENT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a directive holds unrepeated: more than 2.5 s, so that whoever gave it and hears nothing has given up first.
 pub const DIRECTIVE_LIFE: Duration = Duration::from_secs(3);
 /// Between two regular frames.
@@ -67,7 +67,8 @@ struct Target {
     receiver: Receiver,
     regular: Option<Line>,
     urgent: Option<Line>,
-    urgent_missed: bool,
+    /// What is to be told at once and was not sent to it yet.
+    owed: BTreeSet<RevisionId>,
     failing: bool,
 }
 
@@ -96,7 +97,8 @@ pub struct Reporter<C> {
     seq: u64,
     names: Names,
     entries: HashMap<RevisionId, Entry>,
-    pending: BTreeSet<RevisionId>,
+    /// Revisions to look at as soon as an urgent frame may name them.
+    looks: BTreeMap<RevisionId, Look>,
     targets: BTreeMap<ReporterId, Target>,
     load_of: BTreeMap<ReporterId, BTreeSet<RevisionId>>,
     /// When the acting autoscaler was heard last.
@@ -131,7 +133,7 @@ impl<C: Connect + Clone> Reporter<C> {
             seq: 0,
             names: Names::default(),
             entries: HashMap::new(),
-            pending: BTreeSet::new(),
+            looks: BTreeMap::new(),
             targets: BTreeMap::new(),
             load_of: BTreeMap::new(),
             directed: None,
@@ -229,61 +231,6 @@ impl<C: Connect + Clone> Reporter<C> {
         }
     }
 
-    /// Sets the workers' alarms to the next load that matters after what was `told`, now that the load is `load`. Each
-    /// worker gets an equal share of what is left to it, so the sum cannot get there without one of them noticing.
-    fn set_alarms(&self, handle: &Handle, told: &Row, load: u32) {
-        let left = next_alarm(told, threshold(handle)).saturating_sub(load);
-        let share = (left / u32::try_from(self.workers).unwrap_or(u32::MAX)).max(1);
-        for counters in handle.counters() {
-            counters.alarm_at.store(counters.meter.in_flight().saturating_add(share), Relaxed);
-        }
-    }
-
-    fn raised(&mut self, ids: &[RevisionId]) {
-        for id in ids {
-            let Some(handle) = self.revisions.get(id) else { continue };
-            handle.lower();
-            let row = self.read(&handle);
-            let told = self.entries.get(id).map(|entry| entry.told.clone()).unwrap_or_default();
-            if is_urgent(&told, &row, threshold(&handle)) {
-                self.pending.insert(id.clone());
-            } else {
-                self.set_alarms(&handle, &told, row.load());
-            }
-        }
-        self.send_urgent();
-    }
-
-    /// When the next urgent frame may leave.
-    fn next_urgent(&self) -> Option<Instant> {
-        let after = |id| self.entries.get(id).and_then(|entry| entry.urgent_after);
-        self.pending.iter().map(|id| after(id).unwrap_or(self.booted)).min()
-    }
-
-    fn send_urgent(&mut self) {
-        let now = Instant::now();
-        let due: Vec<RevisionId> = self
-            .pending
-            .iter()
-            .filter(|id| self.entries.get(*id).and_then(|entry| entry.urgent_after).is_none_or(|after| after <= now))
-            .cloned()
-            .collect();
-        let mut rows = Vec::with_capacity(due.len());
-        for id in due {
-            self.pending.remove(&id);
-            let Some(handle) = self.revisions.get(&id) else { continue };
-            let row = self.read(&handle);
-            self.told(&handle, &row);
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.urgent_after = Some(now + URGENT_PAUSE);
-            }
-            rows.push(row);
-        }
-        if !rows.is_empty() {
-            self.send(&rows, Kind::Urgent);
-        }
-    }
-
     fn send_all(&mut self, kind: Kind) {
         let handles = self.revisions.all();
         let mut rows = Vec::new();
@@ -295,35 +242,32 @@ impl<C: Connect + Clone> Reporter<C> {
             self.told(&handle, &row);
             rows.push(row);
         }
-        self.send(&rows, kind);
+        let now = Instant::now();
+        for to in self.targets.keys().cloned().collect::<Vec<_>>() {
+            self.post(now, &to, &rows, kind);
+        }
     }
 
-    fn send(&mut self, rows: &[Row], kind: Kind) {
-        let now = Instant::now();
-        let at = Millis(u64::try_from((now - self.booted).as_millis()).unwrap_or(u64::MAX));
-        let tick = u64::from(self.tick_at(now));
-        for (id, target) in &mut self.targets {
-            let Some(peer) = &target.peer else { continue };
-            let line = match kind {
-                Kind::Urgent => target.urgent.take(),
-                Kind::Regular => target.regular.take(),
-                Kind::Leaving => Some(target.regular.take().unwrap_or_default()),
-            };
-            let Some(line) = line else {
-                // One is on its way: what it misses goes with the next.
-                target.urgent_missed |= kind == Kind::Urgent;
-                continue;
-            };
-            self.seq += 1;
-            let clock = FrameClock { tick, seq: self.seq, at };
-            let frame = target.receiver.frame(&self.identity, &self.names, clock, rows, kind);
-            let (connector, authorization) = (self.connector.clone(), self.authorization.clone());
-            let (tasks, address, to) = (self.tasks.clone(), peer.address, id.clone());
-            self.posts.push(Box::pin(async move {
-                let (line, answer) = line.post(&connector, address, authorization, &frame, &tasks).await;
-                Posted { to, kind, line, complete: frame.complete, rows: frame.rows, answer }
-            }));
-        }
+    /// Sends a frame, unless one of its kind is still on its way: then the newest readings wait for the next.
+    fn post(&mut self, now: Instant, to: &ReporterId, rows: &[Row], kind: Kind) {
+        let (at, tick) = ((now - self.booted).as_millis(), u64::from(self.tick_at(now)));
+        let Some(target) = self.targets.get_mut(to) else { return };
+        let Some(peer) = &target.peer else { return };
+        let line = match kind {
+            Kind::Urgent => target.urgent.take(),
+            Kind::Regular => target.regular.take(),
+            Kind::Leaving => Some(target.regular.take().unwrap_or_default()),
+        };
+        let Some(line) = line else { return };
+        self.seq += 1;
+        let clock = FrameClock { tick, seq: self.seq, at: Millis(u64::try_from(at).unwrap_or(u64::MAX)) };
+        let frame = target.receiver.frame(&self.identity, &self.names, clock, rows, kind);
+        let (connector, authorization) = (self.connector.clone(), self.authorization.clone());
+        let (tasks, address, to) = (self.tasks.clone(), peer.address, to.clone());
+        self.posts.push(Box::pin(async move {
+            let (line, answer) = line.post(&connector, address, authorization, &frame, &tasks).await;
+            Posted { to, kind, line, complete: frame.complete, rows: frame.rows, answer }
+        }));
     }
 
     fn posted(&mut self, posted: Posted) {
@@ -332,7 +276,6 @@ impl<C: Connect + Clone> Reporter<C> {
             Kind::Urgent => target.urgent = Some(posted.line),
             Kind::Regular | Kind::Leaving => target.regular = Some(posted.line),
         }
-        let missed = posted.kind == Kind::Urgent && std::mem::take(&mut target.urgent_missed);
         match posted.answer {
             Ok(ack) => {
                 if std::mem::take(&mut target.failing) {
@@ -347,9 +290,8 @@ impl<C: Connect + Clone> Reporter<C> {
                 }
             }
         }
-        if missed {
-            let waiting = self.entries.iter().filter(|(_, entry)| entry.told.queued > 0);
-            self.pending.extend(waiting.map(|(id, _)| id.clone()).collect::<Vec<_>>());
+        if posted.kind == Kind::Urgent {
+            self.catch_up(&posted.to);
         }
     }
 
@@ -384,17 +326,4 @@ impl<C: Connect + Clone> Reporter<C> {
             handle.gate.set_drain(self.clock.now(), BTreeSet::new());
         }
     }
-}
-
-/// The load at which panic would begin: threshold × target × ready replicas.
-fn threshold(handle: &Handle) -> f64 {
-    let revision = handle.revision();
-    let target = revision
-        .scaling
-        .signals
-        .iter()
-        .find(|signal| signal.signal == Signal::Concurrency)
-        .map_or(f64::INFINITY, domain::SignalSpec::target);
-    let ready = handle.gate.endpoints().iter().filter(|(_, usable)| *usable).count().max(1);
-    revision.scaling.panic_threshold() * target * f64::from(u32::try_from(ready).unwrap_or(u32::MAX))
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Step 1 -> 50 in flight with target 10: the scale call follows within 100 ms; with kpa.dev/exact the counts are
-# Knative's: nothing at once, then the panic window's average over 7, and 8 in the end.
+# Step 1 -> 50 in flight with target 10: the scale call follows within 100 ms, and while the load stays the count never
+# falls; with kpa.dev/exact the counts are Knative's: nothing at once, then the panic window's average over 7, and 8 in
+# the end.
 source "$(dirname "$0")/lib.sh"
 
 for exact in false true; do
@@ -15,7 +16,9 @@ step() {
   local name=$1 at
   after=""
   wait_for 30 is "$name" .ready 1 || return 1
-  run "$name" --in-flight 1 --duration 45s >"$work/$name.one.json" &
+  run "$name" --in-flight 1 --duration 115s >"$work/$name.one.json" &
+  # Until the data covers a whole window since the start nothing shrinks, and a fall could not be seen.
+  wait_for 75 is "$name" .lastDecision.hold null || return 1
   # Long enough that the averages know nothing but the one in flight.
   sleep 15
   : >"$work/$name.timeline"
@@ -31,6 +34,7 @@ step() {
 step step-false || check "a replica before the step" false
 check "the scale call within 100 ms" between 0 "${after:-999999}" 100
 check "8 in the end" is step-false .wanted 8
+check "never down" awk '$4 < was { exit 1 } { was = $4 }' "$work/step-false.timeline"
 
 step step-true || check "a replica before the step" false
 check "exact: not before a closed second shows it" between 300 "${after:-0}" 6000

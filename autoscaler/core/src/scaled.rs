@@ -8,7 +8,7 @@ use crate::delay::DelayWindow;
 use crate::drain::Drain;
 use crate::event::BrainSettings;
 use crate::idle::Idle;
-use crate::proposal::backlog::{self, backlog};
+use crate::proposal::backlog::{Floor, backlog};
 use crate::reporters::{Coverage, Effect, Load, Reporters, Span};
 use crate::window::{Collection, Sample};
 use domain::why::{Backlog, Hold, Idleness, Trigger};
@@ -57,7 +57,7 @@ pub(crate) struct Scaled {
     /// What Knative would publish: the last valid evaluation before bounds.
     desired: Option<Replicas>,
     why: Option<Why>,
-    floor: Option<(Backlog, u8)>,
+    floor: Option<Floor>,
     idle: Idle,
     initialised: bool,
     traffic_seen: bool,
@@ -99,6 +99,7 @@ impl Scaled {
     /// Its settings changed.
     pub(crate) fn apply(&mut self, context: Context<'_>, revision: Arc<Revision>) {
         self.revision = revision;
+        self.floor = self.floor.filter(|_| !*self.revision.scaling.exact);
         if let Some(rings) = &mut self.rings {
             rings.resize(&self.revision.scaling, context.now.whole_seconds());
         }
@@ -198,6 +199,7 @@ impl Scaled {
             || load > 0
             || self.desired != Some(Replicas::ZERO)
             || self.idle.retry_at().is_some()
+            || self.floor.is_some()
             || !self.open.is_empty()
             || self.rings.as_ref().is_some_and(|rings| !rings.is_empty(context.reporters.closed()))
     }
@@ -216,7 +218,6 @@ impl Scaled {
         let permanent = self.trouble.as_ref().is_some_and(|trouble| trouble.permanent);
         let turn = self.idle.tick(context.now, &self.revision.scaling, permanent);
         self.tell_turn(turn);
-        self.floor = self.floor.and_then(|(floor, ticks)| (ticks > 1).then(|| (floor, ticks - 1)));
         let closed = context.reporters.closed();
         self.close(closed);
         let mut rings = self.rings.take().unwrap_or_else(|| Collection::new(&self.revision.scaling));
@@ -224,8 +225,25 @@ impl Scaled {
         if !self.requested.is_zero() || self.load(context).total() > 0 {
             rings.advance(closed);
         }
+        // What is missing ends no floor: it waits as it is until everybody reports again.
+        let known = self.coverage(context) == Coverage::Full;
+        if known {
+            let newest = self.newest_need(context, &rings, closed);
+            self.floor = self.floor.and_then(|floor| floor.tick(newest));
+        }
         self.evaluate(context, Trigger::Tick, &rings, closed);
+        if known && self.floor.zip(self.why).is_some_and(|(floor, why)| floor.reached(&why)) {
+            self.floor = None;
+            self.recheck(context, Trigger::Tick);
+        }
         self.rings = Some(rings);
+    }
+
+    /// What the load asks for at a tick: what is there now, or was in the busiest second of the panic window. A moment
+    /// between the answers of many requests and the next ones of the same clients is no end of the load.
+    fn newest_need(&self, context: Context<'_>, rings: &Collection, closed: u64) -> Option<Backlog> {
+        let busiest = Replicas::ceil(rings.busiest(closed)).get();
+        backlog(&self.revision.scaling, self.load(context).total().max(busiest), self.ready)
     }
 
     /// Knative's poke: the last decision was zero and there is load. The newest load stands in for the open second.
@@ -247,11 +265,9 @@ impl Scaled {
 
     /// An urgent frame: only a floor, so that the windowed state stays Knative's.
     pub(crate) fn raise_floor(&mut self, context: Context<'_>) {
-        let load = context.reporters.load(context.now, &self.revision.id).total();
-        let Some(new) = backlog(&self.revision.scaling, load, self.ready) else { return };
-        if self.floor.is_none_or(|(old, _)| new.replicas >= old.replicas) {
-            self.floor = Some((new, backlog::TICKS));
-        }
+        let load = self.load(context).total();
+        let Some(asked) = backlog(&self.revision.scaling, load, self.ready) else { return };
+        self.floor = Some(Floor::raise(self.floor, asked));
         self.recheck(context, Trigger::Urgent);
     }
 
@@ -298,7 +314,7 @@ impl Scaled {
             delay: None,
             initialised: self.initialised,
             idleness: self.idle.verdict(context.now, &self.revision.scaling),
-            backlog: self.floor.map(|(floor, _)| floor),
+            backlog: self.floor.map(|floor| floor.asked),
             hold: self.hold(context),
         }
     }
@@ -310,7 +326,7 @@ impl Scaled {
         if matches!(self.revision.mode, Mode::Invalid(_)) {
             return Some(Hold::Invalid);
         }
-        match reporters.coverage(now, &self.revision.id, *spec.stable_window) {
+        match self.coverage(context) {
             Coverage::NoReporters => return Some(Hold::NoReporters),
             Coverage::Partial { .. } => return Some(Hold::PartialCoverage),
             Coverage::Full => {}
@@ -321,6 +337,10 @@ impl Scaled {
         }
         let unseen = settings.unseen_traffic_holds && !self.traffic_seen && spec.min_scale.origin == Origin::Default;
         unseen.then_some(Hold::TrafficNotSeen)
+    }
+
+    fn coverage(&self, context: Context<'_>) -> Coverage {
+        context.reporters.coverage(context.now, &self.revision.id, *self.revision.scaling.stable_window)
     }
 
     /// When a limit passes between two ticks.

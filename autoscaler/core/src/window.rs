@@ -124,6 +124,14 @@ impl Window {
         }
     }
 
+    /// The largest second of the window that ends at `now`.
+    #[must_use]
+    pub fn most(&self, now: u64) -> f64 {
+        let Some(last) = self.last else { return 0.0 };
+        let first = last.max(signed(now)) - self.len() + 1;
+        (first..=last).map(|second| self.buckets[self.index(second)]).fold(0.0, f64::max)
+    }
+
     /// Whether nothing was written for longer than the window.
     #[must_use]
     pub fn is_empty(&self, now: u64) -> bool {
@@ -268,6 +276,12 @@ impl Collection {
     #[must_use]
     pub fn newest(&self) -> Option<u64> {
         self.concurrency.stable.newest()
+    }
+
+    /// Requests in flight in the busiest second of the panic window that ends at `now`.
+    #[must_use]
+    pub fn busiest(&self, now: u64) -> f64 {
+        self.concurrency.panic.most(now)
     }
 
     /// Whether nothing was written for longer than the stable window.

@@ -162,7 +162,8 @@ pub enum Idleness {
     },
 }
 
-/// The floor under a decision that the newest load asks for, until the second regular tick after it.
+/// The floor under a decision that the newest load asks for. From the second regular tick after it on it follows that load
+/// down, and ends when the windows ask for as much.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Backlog {

@@ -1,10 +1,12 @@
 use super::*;
+use crate::decide::Memory;
 use crate::event::FrameHeader;
+use crate::recompute::recompute;
 use crate::status::Activity;
 use crate::testing::{applied, revision, spec};
 use domain::{
     Endpoint, EndpointId, EndpointState, Mode, Problem, Refusal, Replicas, RequestMillis, Resolved, Row, ScalingSpec,
-    Severity,
+    Severity, Why, why::Trigger,
 };
 
 /// A brain with one platform, one revision and one activator, in virtual time.
@@ -168,9 +170,11 @@ impl World {
             if self.replicas.iter().any(|(_, ready)| *ready == self.now) {
                 self.show();
             }
-            if self.now % 1000 == self.phase / 10 * 10 && self.reporting {
+            if self.now % 1000 == self.phase / 10 * 10 {
                 self.tick += 1;
-                self.frame(false);
+                if self.reporting {
+                    self.frame(false);
+                }
             }
             if self.now.is_multiple_of(100) {
                 self.event(Event::Tick);
@@ -190,6 +194,22 @@ impl World {
 
     fn status(&self) -> RevisionStatus {
         self.brain.statuses(at(self.now)).remove(0)
+    }
+
+    /// The last decision, and what is remembered of it.
+    fn decided(&self) -> (Option<Why>, Memory) {
+        (self.status().last_decision, self.brain.revisions[&self.id].memory())
+    }
+
+    /// Time passes while the load stays: the count never falls.
+    fn pass_without_a_fall(&mut self, millis: u64) {
+        let mut most = self.requested;
+        for _ in 0..millis / 100 {
+            self.pass(100);
+            let wanted = self.status().wanted.get();
+            assert!(wanted >= most, "{most} -> {wanted} at {} ms: {}", self.now, self.status().reason);
+            most = most.max(wanted);
+        }
     }
 
     fn counts(&self) -> Vec<(u32, u32)> {
@@ -527,10 +547,11 @@ fn the_status_serialises_with_every_setting() {
     assert!(keys.contains(&"window".into()) && keys.contains(&"queue-depth".into()));
 }
 
-/// Everything that a brain is told in a random life of one revision, and what its ticks decided.
-fn life(steps: &[(u32, u64, bool)], urgent: bool) -> Vec<(Timestamp, Option<Replicas>, Replicas)> {
-    let mut world = World::new(six_and_five(), 1);
-    let mut ticks: Vec<domain::Why> = Vec::new();
+/// Everything that a brain is told in a random life of one revision; what its ticks decided, and what they remember.
+fn life(max: Option<u32>, steps: &[(u32, u64, bool)], urgent: bool) -> Vec<(Why, Memory)> {
+    let max = max.map(Replicas::new);
+    let mut world = World::new(ScalingSpec { max_scale: Resolved::default_value(max), ..six_and_five() }, 1);
+    let mut ticks: Vec<(Why, Memory)> = Vec::new();
     let mut seq = 1_000;
     let mut area = 0;
     for (second, (load, requests, surge)) in (1_u64..).zip(steps) {
@@ -552,9 +573,21 @@ fn life(steps: &[(u32, u64, bool)], urgent: bool) -> Vec<(Timestamp, Option<Repl
         };
         let mut commands = Vec::new();
         let mut take = |world: &mut World, millis, event| {
+            let (before, memory) = world.decided();
             world.brain.handle(at(millis), event, &mut commands);
-            let why = world.brain.statuses(at(millis)).remove(0).last_decision;
-            ticks.extend(why.filter(|why| why.trigger == domain::why::Trigger::Tick && why.at == at(millis)));
+            let (Some(why), after) = world.decided() else { return };
+            let again = recompute(&why, &memory);
+            assert_eq!((again.replicas, again.after), (why.replicas, after), "{why:#?}");
+            if why.at != at(millis) || why.trigger != Trigger::Tick {
+                assert_eq!(memory, after, "only a tick remembers");
+                return;
+            }
+            let floor =
+                |why: Option<Why>| why.and_then(|why| why.backlog).map_or(Replicas::ZERO, |floor| floor.replicas);
+            assert!(floor(Some(why)) <= floor(before), "a tick raises no floor");
+            let most = max.unwrap_or(Replicas::MAX);
+            assert!(floor(Some(why)) <= most && (why.replicas <= most || why.hold.is_some()), "{why:#?}");
+            ticks.push((why, after));
         };
         // The load of the whole trace is above zero, so that no decision for zero is ever poked.
         take(&mut world, second * 1000, Event::Frame(frame(second, seq, false, *load)));
@@ -567,23 +600,27 @@ fn life(steps: &[(u32, u64, bool)], urgent: bool) -> Vec<(Timestamp, Option<Repl
             take(&mut world, second * 1000 + slot * 100 - 20, Event::Tick);
         }
     }
-    ticks.iter().map(|why| (why.at, why.desired, why.replicas)).collect()
+    ticks
 }
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(60))]
 
-    /// Urgent frames leave the windowed state as it is, and only ever raise what is applied (engineering 26).
+    /// Urgent frames leave the windowed state as it is, and only ever raise what is applied (engineering 26). However long
+    /// a floor stays, each record explains its count.
     #[test]
     fn urgent_frames_change_no_tick_and_only_raise(
+        max in proptest::option::of(1_u32..12),
         steps in proptest::collection::vec((1_u32..60, proptest::strategy::Just(0_u64), proptest::bool::weighted(0.4)), 4..60),
     ) {
-        let (with, without) = (life(&steps, true), life(&steps, false));
+        let (with, without) = (life(max, &steps, true), life(max, &steps, false));
         proptest::prop_assert!(!without.is_empty());
         proptest::prop_assert_eq!(with.len(), without.len());
-        for (with, without) in with.iter().zip(&without) {
-            proptest::prop_assert_eq!((with.0, with.1), (without.0, without.1));
-            proptest::prop_assert!(with.2 >= without.2);
+        for ((with, memory), (without, bare)) in with.iter().zip(&without) {
+            proptest::prop_assert_eq!((with.at, with.demand, with.desired), (without.at, without.demand, without.desired));
+            proptest::prop_assert_eq!(memory, bare);
+            proptest::prop_assert!(with.replicas >= without.replicas);
+            proptest::prop_assert_eq!(without.backlog, None, "no floor without an urgent frame");
         }
     }
 }
@@ -666,4 +703,121 @@ fn a_micro_burst_holds_replicas_until_the_second_tick_only() {
         assert_eq!(wanted, 4, "one, limited to half of the ready ones: {}", world.status().reason);
         assert_eq!(world.status().panicking_seconds, None, "the floor enters no panic");
     }
+}
+
+/// A surge that stays: however soon the new replicas are ready, the count waits for the average instead of falling to it.
+#[test]
+fn a_surge_that_stays_keeps_its_replicas_until_the_windows_ask_for_them() {
+    for (start, offset) in [(0, 0), (0, 1_500), (300, 700), (1_000, 1_100), (3_000, 300)] {
+        let mut world = World::new(spec(10.0), 1);
+        world.start = start;
+        world.pass(2_000);
+        world.load(1);
+        world.pass(70_000 + offset);
+        // The step is caught in the middle and completed by the next urgent frame.
+        world.load(35);
+        world.pass(50);
+        assert_eq!(world.requested, 5);
+        world.load = 50;
+        world.frame(true);
+        assert_eq!(world.requested, 8);
+        world.pass_without_a_fall(70_000);
+        let (why, _) = world.decided();
+        let why = why.unwrap();
+        assert_eq!(
+            (why.backlog, why.desired, why.replicas.get()),
+            (None, Some(Replicas::new(8)), 8),
+            "{start} {offset}"
+        );
+        assert_eq!(world.counts(), [(1, 5), (5, 8)], "{start} {offset}");
+    }
+}
+
+#[test]
+fn a_floor_ends_with_its_load_and_leaves_what_the_windows_ask_for() {
+    for (left, offset) in [(1, 0), (1, 900), (20, 500)] {
+        let mut world = World::new(spec(10.0), 1);
+        world.start = 0;
+        world.pass(2_000);
+        world.load(1);
+        world.pass(70_000 + offset);
+        world.load(50);
+        world.pass_without_a_fall(10_000);
+        assert_eq!((world.requested, world.status().panicking_seconds), (8, None));
+        world.load(left);
+        // The panic window, two ticks, and the second that is not closed yet.
+        world.pass(10_000);
+        // What is left asks for this many, and the windows may ask for more.
+        let needed = left.div_ceil(7);
+        for _ in 0..300 {
+            world.pass(100);
+            let why = world.decided().0.unwrap();
+            let floor = why.backlog.map_or(0, |floor| floor.replicas.get());
+            assert!(floor <= needed && (why.replicas == why.desired.unwrap() || floor == needed), "{why:#?}");
+        }
+        world.pass(40_000);
+        let why = world.decided().0.unwrap();
+        assert_eq!((why.replicas.get(), why.backlog), (needed, None), "{why:#?}");
+    }
+}
+
+/// Clients that send again as soon as they are answered leave moments with little in flight.
+#[test]
+fn a_moment_between_two_answers_ends_no_floor() {
+    let mut world = World::new(spec(10.0), 1);
+    world.start = 0;
+    world.pass(2_000);
+    world.load(1);
+    world.pass(70_000);
+    world.load(50);
+    for _ in 0..7_000 {
+        // Everything is answered in the 10 ms in which the frame is made, and in one second of three for longer.
+        let into = (world.now + 10) % 3000;
+        let answered = into % 1000 == world.phase / 10 * 10 || (500..540).contains(&into);
+        world.load = if answered { 0 } else { 50 };
+        world.pass(10);
+        assert_eq!(world.requested, 8, "{} ms: {}", world.now, world.status().reason);
+    }
+}
+
+#[test]
+fn a_floor_outlasts_missing_data() {
+    for listed in [true, false] {
+        let mut world = World::new(spec(10.0), 1);
+        world.start = 0;
+        world.pass(2_000);
+        world.load(1);
+        world.pass(70_000);
+        world.load(50);
+        world.pass(10_000);
+        assert_eq!(world.requested, 8);
+        world.reporting = false;
+        if !listed {
+            world.event(Event::Change(Change::Activators(Vec::new())));
+        }
+        // Longer than both windows: they are empty now.
+        world.pass_without_a_fall(80_000);
+        let why = world.decided().0.unwrap();
+        assert!(why.hold.is_some() && why.backlog.is_some_and(|floor| floor.load == 50), "{why:#?}");
+        if listed {
+            world.reporting = true;
+            world.pass_without_a_fall(70_000);
+            assert_eq!(world.counts(), [(1, 8)]);
+        }
+    }
+}
+
+#[test]
+fn with_exact_a_floor_in_force_ends_at_once() {
+    let mut world = World::new(spec(10.0), 1);
+    world.start = 0;
+    world.pass(2_000);
+    world.load(1);
+    world.pass(70_000);
+    world.load(50);
+    world.pass(10_000);
+    assert!(world.decided().0.unwrap().backlog.is_some());
+    let exact = ScalingSpec { exact: Resolved::default_value(true), ..spec(10.0) };
+    world.event(Event::Change(applied(revision("model", exact))));
+    assert_eq!(world.decided().0.unwrap().backlog, None);
 }

@@ -40,6 +40,11 @@ impl Scaled {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn memory(&self) -> crate::decide::Memory {
+        self.memory
+    }
+
     /// The average of one ready replica over its target, as `kubectl get hpa` shows it.
     fn target(&self, signal: &SignalSpec) -> String {
         let number = |value: f64| format!("{}", (value * 100.0).round() / 100.0);

@@ -37,6 +37,10 @@ impl Naive {
         self.values.iter().map(|(second, value)| (*second, *value)).filter(move |(second, _)| *second > from)
     }
 
+    pub(crate) fn most(&self, now: i64) -> f64 {
+        self.visible(now).map(|(_, value)| value).fold(0.0, f64::max)
+    }
+
     pub(crate) fn linear(&self, now: i64) -> f64 {
         let (Some(first), Some(last)) = (self.first, self.last) else { return 0.0 };
         let silent = (now - last).max(0);

@@ -141,6 +141,7 @@ proptest! {
             let now = newest + ahead;
             let [a, b] = [rings[0].average(now.unsigned_abs()), rings[1].average(now.unsigned_abs())];
             prop_assert_eq!(a, naive.linear(now));
+            prop_assert_eq!(rings[0].most(now.unsigned_abs()), naive.most(now));
             prop_assert!((b - naive.weighted(now)).abs() < 1e-9, "{} {}", b, naive.weighted(now));
         }
     }
