@@ -87,7 +87,8 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
                 .max_send_buf_size(H2_SEND_BUFFER)
                 .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
                 .serve_connection(io, service);
-            watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch, version).await;
+            // Boxed, so that HTTP/1.1 connections have no room for it.
+            Box::pin(watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch, version)).await;
         }
     }
 }

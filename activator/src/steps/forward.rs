@@ -5,19 +5,19 @@
 
 use super::trip::Trip;
 use super::{Response, Step};
-use crate::body::{RequestBody, ResponseBody, Stream};
+use crate::body::{Open, RequestBody, ResponseBody};
 use crate::error::RequestError;
 use crate::headers::{self, Next};
 use crate::request::{Admitted, Counted, Request, Routed, Until, Wait};
-use crate::upstream::exchange::Exchange;
 use crate::upstream::tunnel;
 use crate::worker::Worker;
-use domain::{Limits, Protocol};
+use domain::Protocol;
 use http::header::{HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use runtime::net::Connect;
 use std::sync::Arc;
+use std::time::Duration;
 
 const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-kpa-queue-wait");
 const COLD: HeaderName = HeaderName::from_static("x-kpa-cold");
@@ -33,17 +33,10 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
             return Box::pin(tunnel::open(worker, routed, in_flight, permit, wait)).await;
         }
         let Routed { request, local, limits, arrived, .. } = routed;
-        let Request { mut head, asked, body, open, until } = *request;
-        let next = next_protocol(*limits.protocol, head.version);
-        let translated = head.version == Version::HTTP_2 && next == Next::Http1;
-        headers::forward_request(&mut head, asked, open.peer(), next, wait.queued);
-        let body = RequestBody::from_client(body, *limits.idle_timeout, None);
-        if translated && !body.is_none() && body.size_hint().exact().is_none() {
-            // hyper sends no body of unknown length with GET, HEAD or CONNECT unless it is told to.
-            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
+        let next = next_protocol(*limits.protocol, request.head.version);
+        let (outgoing, open, until) = translate(*request, next, *limits.idle_timeout, wait.queued);
         let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, next, arrived, wait);
-        let mut outgoing = Some(http::Request::from_parts(head, body));
+        let mut outgoing = Some(outgoing);
         let response = trip.until_answered(&mut outgoing, permit).await?;
 
         let (mut head, incoming) = response.into_parts();
@@ -63,22 +56,28 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
         if let Some(in_flight) = in_flight {
             exchange.carry(in_flight);
         }
-        Ok(http::Response::from_parts(head, answer(incoming, exchange, &limits, until).with_open(open)))
+        let body = ResponseBody::upstream(incoming, exchange, *limits.idle_timeout, until);
+        Ok(http::Response::from_parts(head, body.with_open(open)))
     }
 }
 
-/// The body of a replica's answer; one without content ends the exchange at once.
-pub fn answer<S: runtime::net::Socket>(
-    incoming: Incoming,
-    exchange: Exchange<S>,
-    limits: &Limits,
-    until: Option<Until>,
-) -> ResponseBody<S> {
-    if incoming.is_end_stream() {
-        exchange.complete();
-        return ResponseBody::empty();
+/// The request as its replica gets it. A function of its own, because what an async one has borrowed takes up room in its
+/// future to the end.
+fn translate(
+    request: Request,
+    next: Next,
+    silence: Option<Duration>,
+    waited: Duration,
+) -> (http::Request<RequestBody>, Open, Option<Until>) {
+    let Request { mut head, asked, body, open, until } = request;
+    let down = head.version == Version::HTTP_2 && next == Next::Http1;
+    headers::forward_request(&mut head, asked, open.peer(), next, waited);
+    let body = RequestBody::from_client(body, silence, None);
+    if down && !body.is_none() && body.size_hint().exact().is_none() {
+        // hyper sends no body of unknown length with GET, HEAD or CONNECT unless it is told to.
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    ResponseBody::upstream(Stream::new(incoming, exchange, *limits.idle_timeout, until))
+    (http::Request::from_parts(head, body), open, until)
 }
 
 /// Says how a request waited (kpa-behaviour 4.8).

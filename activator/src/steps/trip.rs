@@ -111,7 +111,7 @@ impl<'a, C: Connect> Trip<'a, C> {
     ) -> Result<http::Response<Incoming>, RequestError> {
         let (mut tries, mut replayed) = (Tries::default(), false);
         loop {
-            match self.once(outgoing, permit, &mut replayed).await {
+            let failed = match self.once(outgoing, permit, &mut replayed).await {
                 Ok(response) => {
                     if let Some(permit) = self.exchange.as_ref().and_then(Exchange::permit)
                         && !permit.seat.endpoint.answered.load(Relaxed)
@@ -121,8 +121,9 @@ impl<'a, C: Connect> Trip<'a, C> {
                     return Ok(response);
                 }
                 Err(Setback::Final(error)) => return Err(error),
-                Err(Setback::Again(failed)) => permit = Box::pin(self.another(&mut tries, failed)).await?,
-            }
+                Err(Setback::Again(failed)) => failed,
+            };
+            permit = Box::pin(self.another(&mut tries, failed)).await?;
         }
     }
 

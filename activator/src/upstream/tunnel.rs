@@ -10,7 +10,7 @@ use crate::headers::{self, Next};
 use crate::local::Permit;
 use crate::request::{Request, Routed, Wait};
 use crate::steps::Response;
-use crate::steps::forward::{answer, tell_wait};
+use crate::steps::forward::tell_wait;
 use crate::steps::trip::{Tries, Trip};
 use crate::worker::Worker;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -68,7 +68,8 @@ pub async fn open<C: Connect>(
         if let Some(in_flight) = in_flight {
             exchange.carry(in_flight);
         }
-        return Ok(http::Response::from_parts(head, answer(incoming, exchange, &limits, until).with_open(open)));
+        let body = ResponseBody::upstream(incoming, exchange, *limits.idle_timeout, until);
+        return Ok(http::Response::from_parts(head, body.with_open(open)));
     }
     let agreed = response.headers().get(UPGRADE).cloned();
     if agreed.as_ref().is_none_or(|agreed| !agreed.as_bytes().eq_ignore_ascii_case(asked.as_bytes())) {

@@ -3,6 +3,7 @@
 //! Invariant: every task of the process is spawned here; one that panics, or a service that ends before it was told to,
 //! cancels [`Tasks::failed`], and the program ends with the task's name in the log.
 
+use futures_util::FutureExt;
 use std::future::Future;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,11 +41,8 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let guard = self.guard(name);
-        self.spawn_tracked(async move {
-            let mut guard = guard;
-            work.await;
-            guard.expected = true;
-        });
+        // Not an async block: it would hold `work` twice, and a connection is large.
+        self.spawn_tracked(work.map(move |()| guard.end(true)));
     }
 
     /// Runs something that should last until [`Tasks::stop`]; ending earlier is a failure of the program.
@@ -54,11 +52,7 @@ impl Tasks {
     {
         let stop = self.stop.clone();
         let guard = self.guard(name);
-        self.spawn_tracked(async move {
-            let mut guard = guard;
-            work.await;
-            guard.expected = stop.is_cancelled();
-        });
+        self.spawn_tracked(work.map(move |()| guard.end(stop.is_cancelled())));
     }
 
     fn guard(&self, name: &'static str) -> Death {
@@ -103,6 +97,13 @@ struct Death {
     stop: CancellationToken,
     failed: CancellationToken,
     expected: bool,
+}
+
+impl Death {
+    /// The task came to its end.
+    fn end(mut self, expected: bool) {
+        self.expected = expected;
+    }
 }
 
 impl Drop for Death {

@@ -1,0 +1,234 @@
+//! What a replica answers, on its way to a client.
+//!
+//! Invariant: the exchange is completed once the last frame is out of the replica's connection, and given up when that
+//! breaks, takes too long or is dropped.
+
+use super::{BodyError, Open};
+use crate::deadline::Deadline;
+use crate::error::RequestError;
+use crate::request::Until;
+use crate::upstream::exchange::Exchange;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use runtime::net::Socket;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An answer on its way to a client.
+#[derive(Debug)]
+pub struct ResponseBody<S: Socket> {
+    content: Content<S>,
+    /// Falls last: the connection counts as idle when the answer is done with.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+enum Content<S: Socket> {
+    Empty,
+    Full(Bytes),
+    Upstream(Box<Stream<S>>),
+}
+
+/// A replica's answer.
+#[derive(Debug)]
+struct Stream<S: Socket> {
+    incoming: Option<Incoming>,
+    /// Taken out of `incoming` already.
+    ahead: Option<hyper::Result<Frame<Bytes>>>,
+    exchange: Option<Exchange<S>>,
+    silence: Option<Duration>,
+    until: Option<Until>,
+    /// The nearer of the two.
+    deadline: Deadline,
+}
+
+impl<S: Socket> ResponseBody<S> {
+    /// An answer of our own.
+    pub fn full(content: Bytes) -> Self {
+        Self { content: if content.is_empty() { Content::Empty } else { Content::Full(content) }, open: None }
+    }
+
+    /// No body.
+    pub const fn empty() -> Self {
+        Self { content: Content::Empty, open: None }
+    }
+
+    /// A replica's answer: `incoming` on the connection of `exchange`; `silence` is allowed between frames, and all must
+    /// be over at `until`. An answer without content, or whose content came with its head, ends the exchange at once.
+    pub fn upstream(
+        mut incoming: Incoming,
+        exchange: Exchange<S>,
+        silence: Option<Duration>,
+        until: Option<Until>,
+    ) -> Self {
+        // No waker is left: whoever sends the answer asks again, with its own.
+        let first = if incoming.is_end_stream() {
+            Poll::Ready(None)
+        } else {
+            Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
+        };
+        let ahead = match first {
+            Poll::Ready(None) => {
+                exchange.complete();
+                return Self::empty();
+            }
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() && incoming.is_end_stream() => {
+                exchange.complete();
+                return Self::full(frame.into_data().unwrap_or_default());
+            }
+            Poll::Ready(first @ Some(_)) => first,
+            Poll::Pending => None,
+        };
+        let stream = Stream::new(incoming, ahead, exchange, silence, until);
+        Self { content: Content::Upstream(Box::new(stream)), open: None }
+    }
+
+    /// Keeps the client's connection marked as busy until this body is done with.
+    #[must_use]
+    pub fn with_open(mut self, open: Open) -> Self {
+        self.open = Some(open);
+        self
+    }
+}
+
+impl<S: Socket> Stream<S> {
+    fn new(
+        incoming: Incoming,
+        ahead: Option<hyper::Result<Frame<Bytes>>>,
+        exchange: Exchange<S>,
+        silence: Option<Duration>,
+        until: Option<Until>,
+    ) -> Self {
+        let mut stream = Self {
+            incoming: Some(incoming),
+            ahead,
+            exchange: Some(exchange),
+            silence,
+            until,
+            deadline: Deadline::never(),
+        };
+        stream.deadline.set(stream.next_due());
+        stream
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let silence = self.silence.map(|silence| Instant::now() + silence);
+        match (silence, self.until) {
+            (Some(silence), Some(until)) => Some(silence.min(until.at)),
+            (Some(silence), None) => Some(silence),
+            (None, until) => until.map(|until| until.at),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let (Some(incoming), Some(exchange)) = (&mut self.incoming, &mut self.exchange) else {
+            return Poll::Ready(None);
+        };
+        let frame = match self.ahead.take() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => exchange.poll_body(incoming, cx),
+        };
+        match frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if incoming.is_end_stream() {
+                    self.finish();
+                } else if self.silence.is_some() {
+                    self.deadline.set(self.next_due());
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.incoming = None;
+                self.exchange = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                if self.deadline.poll(cx).is_ready() {
+                    let error = match self.until {
+                        Some(until) if Instant::now() >= until.at => RequestError::Timeout(until.total),
+                        Some(_) | None => RequestError::Timeout(self.silence.unwrap_or_default()),
+                    };
+                    self.incoming = None;
+                    self.exchange = None;
+                    return Poll::Ready(Some(Err(BodyError::Clock(error))));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ahead.is_none() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        if let Some(Ok(frame)) = &self.ahead
+            && let Some(data) = frame.data_ref()
+        {
+            let ahead = data.len() as u64;
+            // The upper bound first: the lower one may not exceed it.
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper + ahead);
+            }
+            hint.set_lower(hint.lower() + ahead);
+        }
+        hint
+    }
+
+    /// The answer has ended: the connection may go back, the permit and the count fall.
+    fn finish(&mut self) {
+        self.incoming = None;
+        if let Some(exchange) = self.exchange.take() {
+            exchange.complete();
+        }
+    }
+}
+
+impl<S: Socket> Drop for Stream<S> {
+    fn drop(&mut self) {
+        if let (Some(incoming), Some(exchange)) = (self.incoming.take(), self.exchange.take()) {
+            exchange.abandon(Some(incoming));
+        }
+    }
+}
+
+impl<S: Socket> Body for ResponseBody<S> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.content {
+            Content::Empty => Poll::Ready(None),
+            Content::Full(content) => {
+                let content = std::mem::take(content);
+                self.content = Content::Empty;
+                Poll::Ready(Some(Ok(Frame::data(content))))
+            }
+            Content::Upstream(stream) => stream.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(_) => false,
+            Content::Upstream(stream) => stream.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(content) => SizeHint::with_exact(content.len() as u64),
+            Content::Upstream(stream) => stream.size_hint(),
+        }
+    }
+}

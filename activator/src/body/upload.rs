@@ -1,0 +1,153 @@
+//! What a client sends, on its way to a replica.
+//!
+//! Invariant: a pause of the client ends it only where the revision bounds pauses; what is kept for a second sending is
+//! the whole body or nothing.
+
+use super::BodyError;
+use crate::deadline::Deadline;
+use crate::error::RequestError;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Most bytes of a request body that are kept to send it again.
+pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
+
+/// A request body on its way to a replica.
+#[derive(Debug, Default)]
+pub enum RequestBody {
+    /// Nothing.
+    #[default]
+    None,
+    /// Streamed from the client.
+    Stream(Box<Upload>),
+    /// Sent again from what was kept.
+    Again(VecDeque<Bytes>),
+}
+
+/// A body that is being streamed from the client.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: Incoming,
+    kept: Option<Arc<Mutex<Kept>>>,
+    silence: Option<Duration>,
+    deadline: Deadline,
+}
+
+/// The beginning of a body, for a replay.
+#[derive(Debug, Default)]
+pub struct Kept {
+    chunks: VecDeque<Bytes>,
+    bytes: usize,
+    complete: bool,
+    too_long: bool,
+}
+
+impl Kept {
+    /// The whole body, if it was all kept.
+    pub fn whole(&self) -> Option<VecDeque<Bytes>> {
+        (self.complete && !self.too_long).then(|| self.chunks.clone())
+    }
+
+    fn push(&mut self, chunk: &Bytes) {
+        self.bytes += chunk.len();
+        if self.bytes > REPLAY_BYTES_MAX {
+            self.too_long = true;
+            self.chunks.clear();
+        } else {
+            self.chunks.push_back(chunk.clone());
+        }
+    }
+}
+
+impl RequestBody {
+    /// The body of a client's request; `silence` bounds how long the client may pause. `kept` collects it for a replay.
+    pub fn from_client(incoming: Incoming, silence: Option<Duration>, kept: Option<Arc<Mutex<Kept>>>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::None;
+        }
+        Self::Stream(Box::new(Upload { incoming, kept, silence, deadline: Deadline::never() }))
+    }
+
+    /// Whether there is nothing to send.
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// Collects what is sent from now on, so that it can be sent again.
+    pub fn keep(&mut self) -> Option<Arc<Mutex<Kept>>> {
+        match self {
+            Self::Stream(upload) => Some(Arc::clone(upload.kept.get_or_insert_default())),
+            Self::None | Self::Again(_) => None,
+        }
+    }
+}
+
+impl Upload {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                if self.silence.is_some() {
+                    self.deadline.set(None);
+                }
+                if let Some(kept) = &self.kept {
+                    let mut kept = kept.lock();
+                    match &frame {
+                        Some(Ok(frame)) => match frame.data_ref() {
+                            Some(data) => kept.push(data),
+                            // Trailers are not kept: a request with them is not sent again.
+                            None => kept.too_long = true,
+                        },
+                        Some(Err(_)) => kept.too_long = true,
+                        None => kept.complete = true,
+                    }
+                    kept.complete |= self.incoming.is_end_stream();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Connection)))
+            }
+            Poll::Pending => {
+                let Some(silence) = self.silence else { return Poll::Pending };
+                if !self.deadline.is_set() {
+                    self.deadline.set(Some(Instant::now() + silence));
+                }
+                self.deadline.poll(cx).map(|()| Some(Err(BodyError::Clock(RequestError::RequestStalled(silence)))))
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::None => Poll::Ready(None),
+            Self::Stream(upload) => upload.poll(cx),
+            Self::Again(chunks) => Poll::Ready(chunks.pop_front().map(|chunk| Ok(Frame::data(chunk)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Stream(upload) => upload.incoming.is_end_stream(),
+            Self::Again(chunks) => chunks.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::Stream(upload) => upload.incoming.size_hint(),
+            Self::Again(chunks) => SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
+        }
+    }
+}
