@@ -73,8 +73,8 @@ pub struct Routed<S: Socket> {
 pub struct Counted<S: Socket> {
     /// What it was.
     pub routed: Routed<S>,
-    /// The count; `None` for exempt requests.
-    pub in_flight: Option<InFlight<S>>,
+    /// The count; none for exempt requests.
+    pub in_flight: InFlight<S>,
 }
 
 /// It may go to a replica.

@@ -18,10 +18,10 @@ pub struct Count<N>(pub N);
 impl<C: Connect, N: Step<C, Counted<C::Stream>>> Step<C, Routed<C::Stream>> for Count<N> {
     async fn run(&self, worker: &Arc<Worker<C>>, input: Routed<C::Stream>) -> Result<Response<C>, RequestError> {
         if input.exempt {
-            return self.0.run(worker, Counted { routed: input, in_flight: None }).await;
+            return self.0.run(worker, Counted { routed: input, in_flight: InFlight::none() }).await;
         }
         let (counters, arrived) = (Arc::clone(&input.local.counters), input.arrived);
-        let in_flight = Some(InFlight::enter(Arc::clone(&input.local), arrived));
+        let in_flight = InFlight::enter(Arc::clone(&input.local), arrived);
         let unanswered =
             Unanswered { counters: &counters, worker, arrived, until: input.request.until.map(|until| until.at) };
         let result = self.0.run(worker, Counted { routed: input, in_flight }).await;

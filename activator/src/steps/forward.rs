@@ -53,9 +53,7 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
         if let Some(idle_max) = idle_max {
             exchange.set_idle_max(idle_max);
         }
-        if let Some(in_flight) = in_flight {
-            exchange.carry(in_flight);
-        }
+        exchange.carry(in_flight);
         let body = ResponseBody::upstream(incoming, exchange, *limits.idle_timeout, until);
         Ok(http::Response::from_parts(head, body.with_open(open)))
     }

@@ -25,7 +25,7 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(5);
 /// The count of a request in flight, on its worker; falls when the client has its answer or has left.
 #[derive(Debug)]
 pub struct InFlight<S: Socket> {
-    /// `None` once it has fallen.
+    /// `None` for a request that does not count, and once the count has fallen.
     local: Option<Arc<Local<S>>>,
 }
 
@@ -44,8 +44,14 @@ impl<S: Socket> InFlight<S> {
         Self { local: Some(local) }
     }
 
+    /// Of a request that does not count.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { local: None }
+    }
+
     /// Falls now, for somebody who knows the time.
-    pub fn exit(mut self, now: Timestamp) {
+    pub fn exit(&mut self, now: Timestamp) {
         if let Some(local) = self.local.take() {
             local.counters.meter.exit(now);
         }
@@ -54,8 +60,9 @@ impl<S: Socket> InFlight<S> {
 
 impl<S: Socket> Drop for InFlight<S> {
     fn drop(&mut self) {
-        if let Some(local) = self.local.take() {
-            local.counters.meter.exit(local.base.clock.now());
+        if let Some(local) = &self.local {
+            let now = local.base.clock.now();
+            self.exit(now);
         }
     }
 }
@@ -76,24 +83,24 @@ enum Line<S: Socket> {
 pub struct Exchange<S: Socket> {
     line: Option<Line<S>>,
     permit: Option<Permit<S>>,
-    in_flight: Option<InFlight<S>>,
+    in_flight: InFlight<S>,
     on_disconnect: OnDisconnect,
 }
 
 impl<S: Socket> Exchange<S> {
     /// On an HTTP/1.1 connection of our own.
     pub const fn http1(connection: Box<Connection<S>>, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
-        Self { line: Some(Line::Own(connection)), permit: Some(permit), in_flight: None, on_disconnect }
+        Self { line: Some(Line::Own(connection)), permit: Some(permit), in_flight: InFlight::none(), on_disconnect }
     }
 
     /// On a stream of a shared HTTP/2 connection.
     pub const fn http2(stream: super::h2::StreamGuard, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
-        Self { line: Some(Line::Shared(stream)), permit: Some(permit), in_flight: None, on_disconnect }
+        Self { line: Some(Line::Shared(stream)), permit: Some(permit), in_flight: InFlight::none(), on_disconnect }
     }
 
     /// On a connection that was asked to become a tunnel and answered as if it had not been.
     pub const fn refused_tunnel(permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
-        Self { line: Some(Line::Refused), permit: Some(permit), in_flight: None, on_disconnect }
+        Self { line: Some(Line::Refused), permit: Some(permit), in_flight: InFlight::none(), on_disconnect }
     }
 
     /// The server said how long it keeps an idle connection.
@@ -131,10 +138,11 @@ impl<S: Socket> Exchange<S> {
                     connection.drive(cx);
                     // Only the drive above can complete it, so no waker is left with it: waking ourselves would cost a
                     // poll of the whole connection.
-                    response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+                    let answered = response.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    // Made small here, before it is moved on: the error has room for the whole request.
+                    answered.map_err(Box::new)
                 })
                 .await
-                .map_err(Box::new)
             }
             Some(Line::Shared(stream)) => Box::pin(stream.send(request)).await.map_err(Box::new),
             Some(Line::Refused) | None => unreachable!("an exchange sends on a line that has not ended"),
@@ -143,7 +151,7 @@ impl<S: Socket> Exchange<S> {
 
     /// From now on the in-flight count falls with this exchange.
     pub fn carry(&mut self, in_flight: InFlight<S>) {
-        self.in_flight = Some(in_flight);
+        self.in_flight = in_flight;
     }
 
     /// The next part of the response body.
@@ -165,9 +173,7 @@ impl<S: Socket> Exchange<S> {
     pub fn complete(mut self) {
         let Some(permit) = self.permit.take() else { return };
         let now = permit.base().clock.now();
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.exit(now);
-        }
+        self.in_flight.exit(now);
         if let Some(Line::Own(connection)) = self.line.take()
             && !permit.seat.endpoint.leaving.load(std::sync::atomic::Ordering::Relaxed)
         {
@@ -184,7 +190,7 @@ impl<S: Socket> Exchange<S> {
 
     /// The client has left. Its load falls now; the slot when the replica is done, if concurrency is limited.
     pub fn abandon(mut self, incoming: Option<Incoming>) {
-        self.in_flight = None;
+        self.in_flight = InFlight::none();
         let (Some(line), Some(permit)) = (self.line.take(), self.permit.take()) else { return };
         if !permit.is_limited() {
             return;
@@ -192,8 +198,12 @@ impl<S: Socket> Exchange<S> {
         let tasks = permit.base().tasks.clone();
         match (self.on_disconnect, incoming) {
             (OnDisconnect::Finish, Some(mut incoming)) => {
-                let mut rest =
-                    Self { line: Some(line), permit: Some(permit), in_flight: None, on_disconnect: self.on_disconnect };
+                let mut rest = Self {
+                    line: Some(line),
+                    permit: Some(permit),
+                    in_flight: InFlight::none(),
+                    on_disconnect: self.on_disconnect,
+                };
                 tasks.spawn("finish an abandoned answer", async move {
                     loop {
                         match poll_fn(|cx| rest.poll_body(&mut incoming, cx)).await {
@@ -230,7 +240,7 @@ impl<S: Socket> Drop for Exchange<S> {
             let rest = Self {
                 line: self.line.take(),
                 permit: self.permit.take(),
-                in_flight: self.in_flight.take(),
+                in_flight: std::mem::replace(&mut self.in_flight, InFlight::none()),
                 on_disconnect: self.on_disconnect,
             };
             rest.abandon(None);

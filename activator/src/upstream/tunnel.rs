@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub async fn open<C: Connect>(
     worker: &Arc<Worker<C>>,
     routed: Routed<C::Stream>,
-    in_flight: Option<InFlight<C::Stream>>,
+    in_flight: InFlight<C::Stream>,
     mut permit: Permit<C::Stream>,
     wait: Wait,
 ) -> Result<Response<C>, RequestError> {
@@ -65,9 +65,7 @@ pub async fn open<C: Connect>(
         headers::forward_response(&mut head);
         head.version = Version::HTTP_11;
         let mut exchange = Exchange::refused_tunnel(permit, *limits.on_disconnect);
-        if let Some(in_flight) = in_flight {
-            exchange.carry(in_flight);
-        }
+        exchange.carry(in_flight);
         let body = ResponseBody::upstream(incoming, exchange, *limits.idle_timeout, until);
         return Ok(http::Response::from_parts(head, body.with_open(open)));
     }
@@ -93,7 +91,7 @@ async fn join<S: Socket>(
     client: OnUpgrade,
     replica: OnUpgrade,
     permit: Permit<S>,
-    in_flight: Option<InFlight<S>>,
+    in_flight: InFlight<S>,
     open: crate::body::Open,
 ) {
     if let (Ok(client), Ok(replica)) = (client.await, replica.await) {
