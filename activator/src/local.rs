@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use runtime::net::Socket;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Upper bounds of the latency buckets, in milliseconds; the last bucket has none.
@@ -104,26 +105,58 @@ pub struct Endpoint {
     pub answered: AtomicBool,
     /// It gets no new connections and its idle ones are closed.
     pub leaving: AtomicBool,
-    loads: Mutex<Vec<Arc<CachePadded<AtomicU32>>>>,
+    shares: Mutex<Vec<Weak<dyn Share>>>,
+}
+
+/// One worker's share of a replica, as the other workers see it.
+trait Share: std::fmt::Debug + Send + Sync {
+    fn load(&self) -> u32;
+    fn idle(&self) -> usize;
+    /// Closes at most `count` idle connections; gives how many it closed.
+    fn close_idle(&self, count: usize) -> usize;
 }
 
 impl Endpoint {
     /// A replica nobody has sent anything to.
     #[must_use]
     pub fn new(id: domain::EndpointId, address: SocketAddr) -> Self {
-        Self { id, address, answered: AtomicBool::new(false), leaving: AtomicBool::new(false), loads: Mutex::default() }
+        Self {
+            id,
+            address,
+            answered: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            shares: Mutex::default(),
+        }
     }
 
     /// Requests in flight to it, over all workers.
     #[must_use]
     pub fn load(&self) -> u32 {
-        self.loads.lock().iter().map(|load| load.load(Relaxed)).sum()
+        self.shares().iter().map(|share| share.load()).sum()
     }
 
-    fn register(&self) -> Arc<CachePadded<AtomicU32>> {
-        let load = Arc::<CachePadded<AtomicU32>>::default();
-        self.loads.lock().push(Arc::clone(&load));
-        load
+    /// Closes idle connections of any worker until one more makes at most `limit`, with those in use: a server that serves
+    /// one connection at a time would wait on our idle one while we wait for it. The request that needs the new connection
+    /// counts as load already.
+    pub fn make_room(&self, limit: NonZeroU32) {
+        let shares = self.shares();
+        let in_use = usize::try_from(shares.iter().map(|share| share.load()).sum::<u32>()).unwrap_or(usize::MAX);
+        let idle: usize = shares.iter().map(|share| share.idle()).sum();
+        let limit = usize::try_from(limit.get()).unwrap_or(usize::MAX);
+        let mut excess = in_use.saturating_add(idle).saturating_sub(limit);
+        for share in shares {
+            excess -= share.close_idle(excess);
+        }
+    }
+
+    fn shares(&self) -> Vec<Arc<dyn Share>> {
+        self.shares.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn register(&self, share: Weak<dyn Share>) {
+        let mut shares = self.shares.lock();
+        shares.retain(|share| share.strong_count() > 0);
+        shares.push(share);
     }
 }
 
@@ -134,9 +167,32 @@ pub struct EndpointLocal<S: Socket> {
     /// The replica.
     pub endpoint: Arc<Endpoint>,
     /// Requests this worker has in flight to it.
-    pub load: Arc<CachePadded<AtomicU32>>,
+    pub load: CachePadded<AtomicU32>,
     /// This worker's connections to it.
     pub pool: Pool<S>,
+}
+
+impl<S: Socket> EndpointLocal<S> {
+    fn new(base: Arc<Base>, endpoint: Arc<Endpoint>) -> Arc<Self> {
+        let local = Arc::new(Self { base, endpoint, load: CachePadded::default(), pool: Pool::default() });
+        let share: Weak<Self> = Arc::downgrade(&local);
+        local.endpoint.register(share);
+        local
+    }
+}
+
+impl<S: Socket> Share for EndpointLocal<S> {
+    fn load(&self) -> u32 {
+        self.load.load(Relaxed)
+    }
+
+    fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+
+    fn close_idle(&self, count: usize) -> usize {
+        self.pool.close(count)
+    }
 }
 
 /// What one worker keeps for one revision.
@@ -206,10 +262,8 @@ impl<S: Socket> Local<S> {
                     let known = old
                         .iter_mut()
                         .find(|seat| seat.as_ref().is_some_and(|local| Arc::ptr_eq(&local.endpoint, &endpoint)));
-                    Some(known.and_then(Option::take).unwrap_or_else(|| {
-                        let load = endpoint.register();
-                        Arc::new(EndpointLocal { base: Arc::clone(&self.base), endpoint, load, pool: Pool::default() })
-                    }))
+                    let new = || EndpointLocal::new(Arc::clone(&self.base), endpoint);
+                    Some(known.and_then(Option::take).unwrap_or_else(new))
                 })
                 .collect();
             view.chooser.set_policy(*limits.load_balancing);

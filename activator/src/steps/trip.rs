@@ -21,6 +21,7 @@ use runtime::Tasks;
 use runtime::net::{Connect, Socket};
 use runtime::watched::Watch;
 use std::error::Error;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -242,8 +243,7 @@ impl<'a, C: Connect> Trip<'a, C> {
 
     async fn new_line(&mut self, permit: Permit<C::Stream>) -> Result<bool, Permit<C::Stream>> {
         let on_disconnect = *self.limits.on_disconnect;
-        let address = permit.seat.endpoint.address;
-        let Some(socket) = self.worker.connect(address, *self.limits.connect_timeout).await else { return Err(permit) };
+        let Some(socket) = self.connect(&permit).await else { return Err(permit) };
         let exchange = match self.next {
             Next::Http1 => match Connection::open(socket).await {
                 Ok(connection) => Exchange::http1(connection, permit, on_disconnect),
@@ -256,6 +256,15 @@ impl<'a, C: Connect> Trip<'a, C> {
         };
         self.exchange = Some(exchange);
         Ok(self.next == Next::Http1)
+    }
+
+    /// A new connection to the permit's replica, or nothing in time.
+    pub fn connect(&self, permit: &Permit<C::Stream>) -> impl Future<Output = Option<C::Stream>> + Send + use<'a, C> {
+        let endpoint = &permit.seat.endpoint;
+        if let (Next::Http1, Some(limit)) = (self.next, *self.limits.container_concurrency) {
+            endpoint.make_room(limit);
+        }
+        self.worker.connect(endpoint.address, *self.limits.connect_timeout)
     }
 
     /// Sends the request. Where the slot has to stay until the replica is done, the exchange goes on without us when the

@@ -122,6 +122,14 @@ impl<S: Socket> Pool<S> {
         });
     }
 
+    /// Closes at most `count` of those that were idle the longest; gives how many.
+    pub fn close(&self, count: usize) -> usize {
+        let mut idle = self.idle.lock();
+        let count = count.min(idle.len());
+        idle.drain(..count);
+        count
+    }
+
     /// Idle connections now.
     #[must_use]
     pub fn idle(&self) -> usize {

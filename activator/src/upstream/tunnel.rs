@@ -45,7 +45,7 @@ pub async fn open<C: Connect>(
     let mut tries = Tries::default();
     let socket = loop {
         let endpoint = Arc::clone(&permit.seat.endpoint);
-        if let Some(socket) = worker.connect(endpoint.address, *limits.connect_timeout).await {
+        if let Some(socket) = trip.connect(&permit).await {
             break socket;
         }
         worker.suspect(&local.handle, &endpoint);

@@ -59,6 +59,44 @@ async fn worker(running: Arc<Running>) -> Backend {
     .await
 }
 
+/// A server without threads serves a connection to its end: an idle one of ours, of whichever worker, would keep it from
+/// every other.
+#[tokio::test]
+async fn no_replica_has_more_connections_than_it_may_run_requests() {
+    for cc in [1, 2] {
+        let threads = Arc::new(Semaphore::new(cc as usize));
+        let backend = Backend::script(move |mut wire, _, backend| {
+            let threads = Arc::clone(&threads);
+            async move {
+                let _thread = threads.acquire().await;
+                while let Some(request) = wire.request().await {
+                    backend.note(request);
+                    wire.send(ok("hi")).await;
+                }
+            }
+        })
+        .await;
+        let rig = Rig::bare(Settings::default(), 2, Tcp).await;
+        let mut limits = limited(cc, OnDisconnect::Finish);
+        limits.upstream_idle_timeout = set(Duration::from_secs(3600));
+        rig.apply(&svc(), limits).await;
+        rig.tell(Change::Synced).await;
+        rig.replicas(&[backend.address]).await;
+        for round in 0..6 {
+            let mut clients = Vec::new();
+            for _ in 0..cc {
+                let mut client = Wire::connect(rig.addresses[round % 2]).await;
+                client.send(GET).await;
+                clients.push(client);
+            }
+            for mut client in clients {
+                assert_eq!(client.answer().await.status(), 200, "limit {cc}, round {round}");
+            }
+        }
+        rig.at_rest().await;
+    }
+}
+
 #[tokio::test]
 async fn a_replica_never_runs_more_than_it_may_whoever_leaves() {
     for cc in [1, 3] {
