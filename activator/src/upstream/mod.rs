@@ -4,3 +4,4 @@ pub mod exchange;
 pub mod h2;
 pub mod pool;
 pub mod tunnel;
+mod turn;

@@ -7,10 +7,10 @@
 //! Invariant: what lies in the pool has finished an exchange completely; a connection goes back when the response body
 //! has ended, never before.
 
+use super::turn::{ByTurns, Turn};
 use crate::body::RequestBody;
 use domain::Timestamp;
 use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use runtime::net::Socket;
 use std::future::Future;
@@ -30,7 +30,8 @@ pub struct Connection<S: Socket> {
     pub sender: http1::SendRequest<RequestBody>,
     /// `None` once it has ended. It has to go then: it holds the other end of the request that was queued last, and only
     /// its drop tells the sender that nobody will take it.
-    driver: Option<http1::Connection<TokioIo<S>, RequestBody>>,
+    driver: Option<http1::Connection<ByTurns<S>, RequestBody>>,
+    turn: Turn,
     /// It has carried a request before.
     pub used: bool,
     /// When the last exchange ended.
@@ -45,19 +46,21 @@ impl<S: Socket> Connection<S> {
     /// # Errors
     /// What hyper says of the handshake; it sends nothing, so hardly ever.
     pub async fn open(socket: S) -> hyper::Result<Box<Self>> {
+        let turn = Turn::default();
         let (sender, driver) = http1::Builder::new()
             // One write of a copied head and chunk is cheaper than gathering them.
             .writev(false)
             .max_headers(crate::HEADERS_MAX)
             .max_buf_size(crate::HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(socket))
+            .handshake(ByTurns::new(socket, turn.clone()))
             .await?;
         let idle_since = Timestamp::ZERO;
-        Ok(Box::new(Self { sender, driver: Some(driver), used: false, idle_since, idle_max: None }))
+        Ok(Box::new(Self { sender, driver: Some(driver), turn, used: false, idle_since, idle_max: None }))
     }
 
     /// Moves bytes both ways as far as they go now. False once the connection is finished.
     pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        self.turn.begin();
         if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
             self.driver = None;
         }
@@ -71,7 +74,7 @@ impl<S: Socket> Connection<S> {
 
     /// The socket, when the exchange is given up and the connection has not ended yet.
     pub fn into_socket(self) -> Option<S> {
-        Some(self.driver?.into_parts().io.into_inner())
+        Some(self.driver?.into_parts().io.into_socket())
     }
 }
 
