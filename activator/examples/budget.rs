@@ -76,7 +76,7 @@ fn head() -> http::request::Parts {
 fn main() {
     let clock = Clock::start();
     let worker = worker(clock);
-    let Ok(local) = worker.route(HOST) else { unreachable!("the host is known") };
+    let Ok(local) = worker.route(HOST.as_bytes()) else { unreachable!("the host is known") };
     let local: Arc<Local<TcpStream>> = local;
     let peer = Peer {
         address: ([127, 0, 0, 1], 1).into(),
@@ -88,7 +88,7 @@ fn main() {
     let copied = time(head);
     let arrived = clock.now();
     let rows = [
-        ("route", time(|| worker.route(HOST).is_ok())),
+        ("route", time(|| worker.route(HOST.as_bytes()).is_ok())),
         (
             "headers",
             time(|| {

@@ -103,19 +103,21 @@ impl<C: Connect> Worker<C> {
     /// The revision that `host` means, as this worker keeps it: one hash when it was asked for before.
     ///
     /// # Errors
-    /// Unknown, or not known yet.
-    pub fn route(&self, host: &str) -> Result<Arc<Local<C::Stream>>, RequestError> {
+    /// Unknown, not known yet, or no name at all.
+    pub fn route(&self, host: &[u8]) -> Result<Arc<Local<C::Stream>>, RequestError> {
         let epoch = self.revisions.epoch();
         let mut routes = self.routes.lock();
         if routes.epoch != epoch || routes.by_host.len() > ROUTES_MAX {
             routes.forget(&self.revisions, epoch);
         }
-        if let Some(local) = routes.by_host.get(host.as_bytes()) {
+        if let Some(local) = routes.by_host.get(host) {
             return Ok(Arc::clone(local));
         }
-        let handle = self.revisions.find(host).map_err(|similar| {
+        let text = std::str::from_utf8(host).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+        let name = text.ok_or(RequestError::BadRequest("the Host field has bytes that no host name has"))?;
+        let handle = self.revisions.find(name).map_err(|similar| {
             if self.revisions.is_synced() {
-                RequestError::UnknownHost { host: host.chars().take(255).collect(), similar: similar.into() }
+                RequestError::UnknownHost { host: name.chars().take(255).collect(), similar: similar.into() }
             } else {
                 RequestError::NotSynced
             }
@@ -125,7 +127,7 @@ impl<C: Connect> Worker<C> {
             .entry(handle.id.clone())
             .or_insert_with(|| Local::new(Arc::clone(&self.base), handle, self.seed));
         let local = Arc::clone(local);
-        routes.by_host.insert(host.as_bytes().into(), Arc::clone(&local));
+        routes.by_host.insert(host.into(), Arc::clone(&local));
         Ok(local)
     }
 

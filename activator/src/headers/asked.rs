@@ -126,25 +126,21 @@ impl Asked {
         asked
     }
 
-    /// The host a request is for; an error says how it contradicts itself.
+    /// The host a request is for, as it came; an error says how the request contradicts itself.
     ///
     /// # Errors
     /// What is wrong, for the client (RFC 9112 section 3.2).
-    pub fn host<'a>(&'a self, uri: &'a Uri, version: Version) -> Result<&'a str, &'static str> {
+    pub fn host<'a>(&'a self, uri: &'a Uri, version: Version) -> Result<&'a [u8], &'static str> {
         if self.many_hosts {
             return Err("more than one Host field");
         }
-        let field = match &self.host {
-            Some(value) => Some(value.to_str().map_err(|_| "the Host field has bytes that no host name has")?),
-            None => None,
-        };
-        match (uri.authority(), field) {
-            (Some(authority), Some(field)) if !authority.as_str().eq_ignore_ascii_case(field) => {
+        let (authority, field) = (uri.authority(), self.host.as_ref().map(HeaderValue::as_bytes));
+        match (authority.map(|authority| authority.as_str().as_bytes()), field) {
+            (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => {
                 Err("the Host field and the target name different hosts")
             }
-            (Some(authority), _) => Ok(authority.as_str()),
-            (None, Some(field)) => Ok(field),
-            (None, None) if version == Version::HTTP_10 => Ok(""),
+            (Some(host), _) | (None, Some(host)) => Ok(host),
+            (None, None) if version == Version::HTTP_10 => Ok(b""),
             (None, None) => Err("no Host field"),
         }
     }

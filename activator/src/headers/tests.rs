@@ -50,11 +50,8 @@ fn the_host_comes_from_one_place() {
     ] {
         let fields: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
         let head = head(version, target, &fields);
-        assert_eq!(asked(&head).host(&head.uri, version), expected, "{target} {hosts:?}");
+        assert_eq!(asked(&head).host(&head.uri, version), expected.map(str::as_bytes), "{target} {hosts:?}");
     }
-    let mut strange = head(Version::HTTP_11, "/", &[]);
-    strange.headers.insert(HOST, HeaderValue::from_bytes(b"caf\xe9").unwrap());
-    assert!(asked(&strange).host(&strange.uri, strange.version).is_err());
 }
 
 #[test]

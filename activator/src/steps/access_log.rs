@@ -21,7 +21,8 @@ impl<C: Connect, N: Step<C, Box<Request>>> Step<C, Box<Request>> for AccessLog<N
         }
         let began = worker.base.clock.now();
         let (method, uri, peer) = (input.head.method.clone(), input.head.uri.clone(), input.open.peer().address);
-        let host = input.asked.host(&input.head.uri, input.head.version).unwrap_or_default().to_owned();
+        let host = input.asked.host(&input.head.uri, input.head.version).unwrap_or_default();
+        let host = String::from_utf8_lossy(host).into_owned();
         // Boxed, so that requests nobody logs have no room for it in their futures.
         let result = Box::pin(self.0.run(worker, input)).await;
         let (status, code) = match &result {

@@ -37,19 +37,20 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
         let (outgoing, open, until) = translate(*request, next, *limits.idle_timeout, wait.queued);
         let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, next, arrived, wait);
         let mut outgoing = Some(outgoing);
-        let response = trip.until_answered(&mut outgoing, permit).await?;
+        trip.until_answered(&mut outgoing, permit).await?;
 
+        let wait = trip.wait();
+        let (response, mut exchange) = trip.into_answer().ok_or(RequestError::Internal)?;
         let (mut head, incoming) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(RequestError::Broken);
         }
         let idle_max = headers::forward_response(&mut head);
         head.version = Version::HTTP_11;
-        tell_wait(&mut head.headers, trip.wait());
-        if trip.wait().cold {
+        tell_wait(&mut head.headers, wait);
+        if wait.cold {
             worker.wakes.first_byte(&local.handle.id, worker.base.clock.now());
         }
-        let mut exchange = trip.into_exchange().ok_or(RequestError::Internal)?;
         if let Some(idle_max) = idle_max {
             exchange.set_idle_max(idle_max);
         }

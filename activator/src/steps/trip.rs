@@ -36,7 +36,8 @@ const COLD_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The request of a dispatch while it waits to be sent; one place for all tries, because it is large.
 type Outgoing = Option<Request<RequestBody>>;
 type SendError = Box<TrySendError<Request<RequestBody>>>;
-type Sent = Result<http::Response<Incoming>, SendError>;
+type Answer = Option<http::Response<Incoming>>;
+type Sent = Result<(), SendError>;
 
 /// A request on its way to some replica.
 #[derive(Debug)]
@@ -50,8 +51,9 @@ pub struct Trip<'a, C: Connect> {
     wait: Wait,
     /// When the latest permit came.
     permitted: Timestamp,
-    /// The latest try. It stays in its place from the first byte sent to the answer, because it is large.
+    /// The latest try, and what was answered. They stay in their places, because they are large.
     exchange: Option<Exchange<C::Stream>>,
+    answer: Answer,
 }
 
 /// The tries of one dispatch.
@@ -86,7 +88,8 @@ impl<'a, C: Connect> Trip<'a, C> {
         arrived: Timestamp,
         wait: Wait,
     ) -> Self {
-        Self { worker, local, limits, watch, next, arrived, wait, permitted: arrived + wait.queued, exchange: None }
+        let permitted = arrived + wait.queued;
+        Self { worker, local, limits, watch, next, arrived, wait, permitted, exchange: None, answer: None }
     }
 
     /// How the request has waited so far.
@@ -95,13 +98,13 @@ impl<'a, C: Connect> Trip<'a, C> {
         self.wait
     }
 
-    /// The try that was answered.
+    /// The answer, and the exchange it came on.
     #[must_use]
-    pub fn into_exchange(self) -> Option<Exchange<C::Stream>> {
-        self.exchange
+    pub fn into_answer(self) -> Option<(http::Response<Incoming>, Exchange<C::Stream>)> {
+        self.answer.zip(self.exchange)
     }
 
-    /// Tries until a replica answers; the exchange it answered on stays here.
+    /// Tries until a replica answers.
     ///
     /// # Errors
     /// Tried as often as is safe, or refused while waiting again.
@@ -109,17 +112,17 @@ impl<'a, C: Connect> Trip<'a, C> {
         &mut self,
         outgoing: &mut Outgoing,
         mut permit: Permit<C::Stream>,
-    ) -> Result<http::Response<Incoming>, RequestError> {
+    ) -> Result<(), RequestError> {
         let (mut tries, mut replayed) = (Tries::default(), false);
         loop {
             let failed = match self.once(outgoing, permit, &mut replayed).await {
-                Ok(response) => {
+                Ok(()) => {
                     if let Some(permit) = self.exchange.as_ref().and_then(Exchange::permit)
                         && !permit.seat.endpoint.answered.load(Relaxed)
                     {
                         permit.seat.endpoint.answered.store(true, Relaxed);
                     }
-                    return Ok(response);
+                    return Ok(());
                 }
                 Err(Setback::Final(error)) => return Err(error),
                 Err(Setback::Again(failed)) => failed,
@@ -173,7 +176,7 @@ impl<'a, C: Connect> Trip<'a, C> {
         outgoing: &mut Outgoing,
         permit: Permit<C::Stream>,
         replayed: &mut bool,
-    ) -> Result<http::Response<Incoming>, Setback<C::Stream>> {
+    ) -> Result<(), Setback<C::Stream>> {
         let trusted = match self.line(permit).await {
             Ok(trusted) => trusted,
             Err(permit) => {
@@ -191,7 +194,7 @@ impl<'a, C: Connect> Trip<'a, C> {
             },
         };
         let mut error = match sent {
-            Some(Ok(response)) => return Ok(response),
+            Some(Ok(())) => return Ok(()),
             Some(Err(error)) => error,
             None => return Err(Setback::Final(RequestError::Internal)),
         };
@@ -273,11 +276,11 @@ impl<'a, C: Connect> Trip<'a, C> {
         let exchange = self.exchange.as_mut()?;
         let finish = *self.limits.on_disconnect == OnDisconnect::Finish;
         if !finish || !exchange.permit().is_some_and(Permit::is_limited) {
-            return Some(exchange.send(outgoing).await);
+            return Some(exchange.send(outgoing, &mut self.answer).await);
         }
-        let (sent, exchange) =
-            Box::pin(to_the_end(self.exchange.take()?, outgoing.take(), self.worker.base.tasks.clone())).await?;
-        self.exchange = Some(exchange);
+        let tasks = self.worker.base.tasks.clone();
+        let (sent, answer, exchange) = Box::pin(to_the_end(self.exchange.take()?, outgoing.take(), tasks)).await?;
+        (self.answer, self.exchange) = (answer, Some(exchange));
         Some(sent)
     }
 }
@@ -286,13 +289,13 @@ async fn to_the_end<S: Socket>(
     mut exchange: Exchange<S>,
     mut outgoing: Outgoing,
     tasks: Tasks,
-) -> Option<(Sent, Exchange<S>)> {
+) -> Option<(Sent, Answer, Exchange<S>)> {
     let (tell, mut told) = oneshot::channel();
     let work = async move {
-        let result = exchange.send(&mut outgoing).await;
-        if let Err((Ok(response), exchange)) = tell.send((result, exchange)) {
-            let (_, incoming): (http::response::Parts, Incoming) = response.into_parts();
-            exchange.abandon(Some(incoming));
+        let mut answer = None;
+        let sent = exchange.send(&mut outgoing, &mut answer).await;
+        if let Err((_, Some(response), exchange)) = tell.send((sent, answer, exchange)) {
+            exchange.abandon(Some(response.into_body()));
         }
     };
     Detached::new(work, tasks).await;

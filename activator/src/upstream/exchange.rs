@@ -122,14 +122,16 @@ impl<S: Socket> Exchange<S> {
         matches!(&self.line, Some(Line::Own(connection)) if connection.used)
     }
 
-    /// Takes the request out of `outgoing`, sends it and waits for the response head.
+    /// Takes the request out of `outgoing`, sends it, waits for the response head and puts the response into `answer`:
+    /// both are large, and a result would be moved by everybody who passes it on.
     ///
     /// # Errors
     /// What hyper says, with the request where none of it was sent.
     pub async fn send(
         &mut self,
         outgoing: &mut Option<Request<RequestBody>>,
-    ) -> Result<Response<Incoming>, Box<TrySendError<Request<RequestBody>>>> {
+        answer: &mut Option<Response<Incoming>>,
+    ) -> Result<(), Box<TrySendError<Request<RequestBody>>>> {
         let Some(request) = outgoing.take() else { unreachable!("an exchange sends one request") };
         match &mut self.line {
             Some(Line::Own(connection)) => {
@@ -138,13 +140,21 @@ impl<S: Socket> Exchange<S> {
                     connection.drive(cx);
                     // Only the drive above can complete it, so no waker is left with it: waking ourselves would cost a
                     // poll of the whole connection.
-                    let answered = response.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                    // Made small here, before it is moved on: the error has room for the whole request.
-                    answered.map_err(Box::new)
+                    match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                        Poll::Ready(Ok(response)) => {
+                            *answer = Some(response);
+                            Poll::Ready(Ok(()))
+                        }
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(Box::new(error))),
+                        Poll::Pending => Poll::Pending,
+                    }
                 })
                 .await
             }
-            Some(Line::Shared(stream)) => Box::pin(stream.send(request)).await.map_err(Box::new),
+            Some(Line::Shared(stream)) => {
+                *answer = Some(Box::pin(stream.send(request)).await.map_err(Box::new)?);
+                Ok(())
+            }
             Some(Line::Refused) | None => unreachable!("an exchange sends on a line that has not ended"),
         }
     }

@@ -77,6 +77,8 @@ async fn contradictions_are_refused() {
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nhost: svc.default\r\nhost: svc.default\r\n\r\n", 400),
         ("GET http://other.default/ HTTP/1.1\r\nhost: svc.default\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: caf\u{e9}.default\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: svc default\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nhost: svc.default\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", 400),
         ("POST / HTTP/1.1\r\nhost: svc.default\r\ntransfer-encoding: gzip\r\n\r\n", 400),
         ("TRACE / HTTP/1.1\r\nhost: svc.default\r\n\r\n", 405),
