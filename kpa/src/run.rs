@@ -8,7 +8,7 @@ use activator::threads::Threads;
 use activator::{Activator, Settings, Setup};
 use anyhow::Context;
 use autoscaler::{Autoscaler, BrainSettings, Token};
-use domain::{Peer, ReporterId};
+use domain::{Peer, ReporterId, RevisionId};
 use platform::Platform;
 use platform_local::{LocalPlatform, Options, Output, Shutdown};
 use rand::RngExt;
@@ -95,7 +95,8 @@ async fn run(args: Args, tasks: &Tasks) -> anyhow::Result<ExitCode> {
     let admin_address = admin.local_addr()?;
 
     let (activator_id, autoscaler_id) = (ReporterId::new("activator"), ReporterId::new("autoscaler"));
-    let platform = local_platform(&args, tasks, admin_address, &activator_id, &autoscaler_id).await?;
+    let stamps = (clock, Arc::clone(&wakes));
+    let platform = local_platform(&args, tasks, stamps, admin_address, &activator_id, &autoscaler_id).await?;
     for problem in platform.problems() {
         tracing::warn!("{problem}");
     }
@@ -168,6 +169,7 @@ fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn local_platform(
     args: &Args,
     tasks: &Tasks,
+    (clock, wakes): (Clock, Arc<WakeLog>),
     autoscaler: SocketAddr,
     activator_id: &ReporterId,
     autoscaler_id: &ReporterId,
@@ -186,7 +188,9 @@ async fn local_platform(
         autoscalers: vec![Peer { id: autoscaler_id.clone(), address: autoscaler }],
         activators: vec![activator_id.clone()],
     };
-    Ok(LocalPlatform::start(options, Arc::new(move |name, task| spawner.spawn(name, task))).await?)
+    let spawn = Arc::new(move |name, task| spawner.spawn(name, task));
+    let on_ready = Arc::new(move |revision: &RevisionId| wakes.ready_seen(revision, clock.now()));
+    Ok(LocalPlatform::start(options, spawn, on_ready).await?)
 }
 
 /// The autoscaler on a runtime and a thread of its own, with the admin server.

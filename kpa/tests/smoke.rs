@@ -100,6 +100,10 @@ fn a_request_wakes_a_service_and_a_signal_leaves_nothing_behind() {
     assert!(head.contains("x-kpa-cold: true"), "{head}");
     wait_for("one replica in kpa get", || (shown()? == (1, 1)).then_some(()));
     assert_eq!(replicas(&folder).len(), 1, "{}", log());
+    let (_, wakes) = http_get(admin, "admin", "/v1/wakes").unwrap();
+    let wakes: serde_json::Value = serde_json::from_str(&wakes).unwrap();
+    let stages = ["firstWaiting", "scaleCalled", "probeSucceeded", "firstByte"].map(|stage| wakes[0][stage].as_f64());
+    assert!(stages.iter().all(Option::is_some) && stages.is_sorted(), "every stage, in its order: {wakes}");
     let (_, table, _) = run(&folder, &["get", "--admin", &admin_text]);
     assert!(table.starts_with("NAME    REFERENCE          TARGETS"), "{table}");
 

@@ -14,7 +14,9 @@ impl fmt::Display for Demand {
             Signal::Cpu => " % cpu",
             Signal::Memory => " MiB",
         };
-        write!(f, "{:.1}{signal} / ({} x {:.2}) -> {}", self.reading, self.total, self.utilization, self.wanted)
+        // A sum that has gone up and down again may be a rounding error below zero; nobody wants to read "-0.0".
+        let reading = (self.reading * 10.0).round() / 10.0 + 0.0;
+        write!(f, "{reading:.1}{signal} / ({} x {:.2}) -> {}", self.total, self.utilization, self.wanted)
     }
 }
 

@@ -29,7 +29,7 @@ mod state;
 mod supervisor;
 
 pub use local::LocalPlatform;
-pub use options::{Options, Output, Shutdown, Spawn, StartError};
+pub use options::{OnReady, Options, Output, Shutdown, Spawn, StartError};
 pub use ports::{DEFAULT_PORTS, QUARANTINE};
 
 /// The files that a [`LocalPlatform`] given these files and folders would read, with what they say. Paths become

@@ -3,7 +3,7 @@
 use crate::feed::Feed;
 use crate::files::Files;
 use crate::logs::Logs;
-use crate::options::{Options, Output, Shutdown, Spawn, StartError};
+use crate::options::{OnReady, Options, Output, Shutdown, Spawn, StartError};
 use crate::orphans;
 use crate::ports::Ports;
 use crate::process::Spawner;
@@ -52,7 +52,7 @@ impl LocalPlatform {
     ///
     /// # Errors
     /// The state directory is in use or unusable, or a path of manifests cannot be read.
-    pub async fn start(options: Options, spawn: Spawn) -> Result<Self, StartError> {
+    pub async fn start(options: Options, spawn: Spawn, on_ready: OnReady) -> Result<Self, StartError> {
         match options.shim.first() {
             Some(shim) if Path::new(shim).is_absolute() => {}
             shim => return Err(StartError::Shim(shim.cloned().unwrap_or_default())),
@@ -76,6 +76,7 @@ impl LocalPlatform {
             state: Arc::clone(&state),
             shim: options.shim.into(),
             spawn: Arc::clone(&spawn),
+            on_ready,
             seen,
         };
         let gpus = options.gpus.unwrap_or_else(count_gpus);

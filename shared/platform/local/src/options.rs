@@ -1,6 +1,6 @@
 //! What the local platform is given, and why it may not start.
 
-use domain::{Peer, ReporterId};
+use domain::{Peer, ReporterId, RevisionId};
 use futures_core::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// How the platform runs its tasks: by name, so that their deaths are noticed. Every task
 /// given ends by itself: the replicas' with their process, the others with the last clone of the platform.
 pub type Spawn = Arc<dyn Fn(&'static str, BoxFuture<'static, ()>) + Send + Sync>;
+
+/// Told of each replica that has just passed its probe, before anybody can send it a request.
+pub type OnReady = Arc<dyn Fn(&RevisionId) + Send + Sync>;
 
 /// Where replicas' output goes, besides the log files of the state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

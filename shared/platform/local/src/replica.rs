@@ -6,7 +6,7 @@
 use crate::health::{Health, Verdict};
 use crate::launch::Environment;
 use crate::logs::{Logs, Source, Tail};
-use crate::options::Spawn;
+use crate::options::{OnReady, Spawn};
 use crate::ports;
 use crate::probe::{Prober, get};
 use crate::process::{Process, Spawner};
@@ -39,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) state: Arc<StateDir>,
     pub(crate) shim: Arc<[OsString]>,
     pub(crate) spawn: Spawn,
+    pub(crate) on_ready: OnReady,
     pub(crate) seen: mpsc::Sender<(EndpointId, Seen)>,
 }
 
@@ -142,7 +143,13 @@ async fn attend(
     };
     let mut told_to_end = false;
     let watching = async {
-        match health.watch(|seen| tell(context, id, seen)).await {
+        let said = |seen| {
+            if seen == Seen::Ready {
+                (context.on_ready)(&launch.workload.id);
+            }
+            tell(context, id, seen)
+        };
+        match health.watch(said).await {
             Verdict::PortTaken => true,
             Verdict::Unhealthy(failure) => {
                 tell(context, id, Seen::Unhealthy(failure)).await;

@@ -138,7 +138,7 @@ impl Place {
         };
         #[expect(clippy::disallowed_methods, reason = "the runtime's Tasks belong to the programs")]
         let spawn = Arc::new(|_: &'static str, work| drop(tokio::spawn(work)));
-        let platform = LocalPlatform::start(options, spawn).await?;
+        let platform = LocalPlatform::start(options, spawn, Arc::new(|_| ())).await?;
         let changes = platform.watch();
         Ok(Local { platform, changes, view: View::default() })
     }

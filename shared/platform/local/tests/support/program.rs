@@ -48,7 +48,7 @@ async fn supervise(program: &OsString, args: &[OsString]) -> Result<(), Box<dyn 
         activators: Vec::new(),
     };
     let spawn = Arc::new(|_: &'static str, work| drop(tokio::spawn(work)));
-    let platform = LocalPlatform::start(options, spawn).await?;
+    let platform = LocalPlatform::start(options, spawn, Arc::new(|_| ())).await?;
     let target = ScaleTargetRef::deployment("default", &revision.to_string_lossy());
     let count = Replicas::new(count.to_string_lossy().parse()?);
     platform.scale(&target, Replicas::ZERO, count, &[]).await?;
