@@ -116,7 +116,14 @@ mod tests {
         let mut child =
             std::process::Command::new("sleep").arg("60").env(procs::INSTANCE_MARK, &value).spawn().unwrap();
         let mark = Mark { instance: value, replica: None };
-        let found = procs::all_marked(&mark).remove(0);
+        // A parent goes on as soon as its child has left the old memory; the new environment is readable a moment later.
+        let found = loop {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it was found");
+            if let Some(found) = procs::all_marked(&mark).pop() {
+                break found;
+            }
+            std::thread::yield_now();
+        };
         let other = Marked { start_time: found.start_time + 1, ..found.clone() };
         signal(&other, &mark, Signal::SIGKILL);
         signal(&found, &Mark { instance: "another".into(), replica: None }, Signal::SIGKILL);
