@@ -68,12 +68,12 @@ impl Kept {
 }
 
 impl RequestBody {
-    /// The body of a client's request; `silence` bounds how long the client may pause. `kept` collects it for a replay.
-    pub fn from_client(incoming: Incoming, silence: Option<Duration>, kept: Option<Arc<Mutex<Kept>>>) -> Self {
+    /// The body of a client's request; `silence` bounds how long the client may pause.
+    pub fn from_client(incoming: Incoming, silence: Option<Duration>) -> Self {
         if incoming.is_end_stream() {
             return Self::None;
         }
-        Self::Stream(Box::new(Upload { incoming, kept, silence, deadline: Deadline::never() }))
+        Self::Stream(Box::new(Upload { incoming, kept: None, silence, deadline: Deadline::never() }))
     }
 
     /// Whether there is nothing to send.

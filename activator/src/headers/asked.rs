@@ -1,7 +1,6 @@
 //! What one pass over a head finds, so that nobody looks up a field that is not there.
 //!
-//! Invariant: the only place that knows the names of the fields that a proxy treats in a way of its own; what is not
-//! named here is never looked at again.
+//! Invariant: every field that a proxy treats in a way of its own is named here; what is not is never looked at again.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;

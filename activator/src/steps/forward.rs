@@ -71,7 +71,7 @@ fn translate(
     let Request { mut head, asked, body, open, until } = request;
     let down = head.version == Version::HTTP_2 && next == Next::Http1;
     headers::forward_request(&mut head, asked, open.peer(), next, waited);
-    let body = RequestBody::from_client(body, silence, None);
+    let body = RequestBody::from_client(body, silence);
     if down && !body.is_none() && body.size_hint().exact().is_none() {
         // hyper sends no body of unknown length with GET, HEAD or CONNECT unless it is told to.
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

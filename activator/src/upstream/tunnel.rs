@@ -39,7 +39,7 @@ pub async fn open<C: Connect>(
     headers::forward_request(&mut head, fields, open.peer(), Next::Http1, wait.queued);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, asked.clone());
-    let body = RequestBody::from_client(body, *limits.idle_timeout, None);
+    let body = RequestBody::from_client(body, *limits.idle_timeout);
 
     let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, arrived, wait);
     let mut tries = Tries::default();

@@ -34,6 +34,8 @@ fn why() -> Why {
 #[test]
 fn it_reads_as_arithmetic() {
     assert_eq!(why().to_string(), "stable 10.0 / (10 x 0.70) -> 2");
+    let residue = Demand { reading: -0.004, wanted: Replicas::ZERO, ..why().demand.unwrap().stable };
+    assert_eq!(residue.to_string(), "0.0 / (10 x 0.70) -> 0", "no minus in front of nothing");
     let floor = Backlog { load: 50, target: 7.0, replicas: Replicas::new(8) };
     let surge = Why { backlog: Some(floor), replicas: Replicas::new(8), ..why() };
     assert_eq!(surge.to_string(), "50 in flight / 7.0 -> 8, without waiting for the average");

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use platform::ScaleError;
 use platform_local::{Shutdown, StartError};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use support::{DEADLINE, Manifest, PROGRAM, Place, eventually, gone, is_alive};
 use tokio::net::TcpListener;
@@ -28,6 +29,7 @@ async fn a_replica_is_started_seen_ready_and_ended() {
 
     local.scale(0, 1, &[]).await.unwrap();
     local.ready(1).await;
+    assert_eq!(local.passed.load(Relaxed), 1, "told before anybody could know of the replica");
     let address = local.view.endpoints[0].address;
     assert!(platform_local::DEFAULT_PORTS.contains(&address.port()));
     assert!(tokio::net::TcpStream::connect(address).await.is_ok());

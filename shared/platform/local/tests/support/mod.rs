@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -136,11 +137,16 @@ impl Place {
             autoscalers: Vec::new(),
             activators: Vec::new(),
         };
+        let passed = Arc::<AtomicU32>::default();
+        let count = Arc::clone(&passed);
+        let on_ready = Arc::new(move |_: &_| {
+            count.fetch_add(1, Relaxed);
+        });
         #[expect(clippy::disallowed_methods, reason = "the runtime's Tasks belong to the programs")]
         let spawn = Arc::new(|_: &'static str, work| drop(tokio::spawn(work)));
-        let platform = LocalPlatform::start(options, spawn, Arc::new(|_| ())).await?;
+        let platform = LocalPlatform::start(options, spawn, on_ready).await?;
         let changes = platform.watch();
-        Ok(Local { platform, changes, view: View::default() })
+        Ok(Local { platform, changes, view: View::default(), passed })
     }
 }
 
@@ -169,6 +175,8 @@ pub(crate) struct Local {
     pub(crate) platform: LocalPlatform,
     changes: BoxStream<'static, Change>,
     pub(crate) view: View,
+    /// How often it was told that a replica had passed its probe.
+    pub(crate) passed: Arc<AtomicU32>,
 }
 
 impl Local {
