@@ -43,7 +43,7 @@ fn time<T>(mut work: impl FnMut() -> T) -> f64 {
 }
 
 fn worker(clock: Clock) -> Arc<Worker<Tcp>> {
-    let revisions = Revisions::new(1);
+    let revisions = Revisions::new(1, Arc::default());
     let revision = Arc::new(platform::fixed::default_revision(RevisionId::new("default", "bench")));
     let handle = revisions.apply(Arc::clone(&revision));
     let endpoint = |n: u16| Endpoint {

@@ -29,10 +29,10 @@ use tokio::sync::oneshot;
 /// Waiting requests woken in one turn of the lock.
 pub const GRANTS_PER_TURN: usize = 64;
 
-/// Told when somebody begins to wait where nobody waited.
+/// Told when somebody begins to wait.
 pub trait Edge: Send + Sync {
-    /// The queue of this gate's revision is no longer empty.
-    fn first_waiting(&self);
+    /// A request waits since `now`: for a start (`is_cold`: no replica is there), or where nobody waited (`first`).
+    fn waits(&self, now: Timestamp, is_cold: bool, first: bool);
 }
 
 /// The door of one revision.
@@ -157,7 +157,7 @@ impl Gate {
     ) -> Entry {
         let Some(gate) = self.itself.upgrade() else { return Entry::Full(0) };
         let mut answer = None;
-        let mut first = false;
+        let (mut first, mut is_cold) = (false, false);
         let entry = {
             let _abort = AbortOnPanic::new();
             let mut state = self.state.lock();
@@ -183,14 +183,15 @@ impl Gate {
                     if state.warmth == Warmth::Asleep {
                         state.warmth = Warmth::Waking { since: now };
                     }
+                    is_cold = matches!(state.warmth, Warmth::Waking { .. });
                     self.publish(&state);
-                    Entry::Wait(Waiting { gate, ticket, answer })
+                    Entry::Wait(Waiting { gate, ticket, answer, is_cold })
                 }
                 (Verdict::Wait(_), None) | (Verdict::Full, _) => Entry::Full(*state.limits.queue_depth),
             }
         };
-        if first {
-            self.edge.first_waiting();
+        if matches!(entry, Entry::Wait(_)) {
+            self.edge.waits(now, is_cold, first);
         }
         entry
     }

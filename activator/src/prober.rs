@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn places_have_a_bound_for_each_revision_and_in_all() {
         const EACH: usize = COLD_PER_REVISION_MAX + 1;
-        let (revisions, list) = (Revisions::new(1), ColdList::default());
+        let (revisions, list) = (Revisions::new(1, Arc::default()), ColdList::default());
         let starting = |n: usize| Endpoint {
             id: EndpointId::new(&n.to_string()),
             address: "127.0.0.1:1".parse().unwrap(),

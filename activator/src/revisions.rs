@@ -11,12 +11,15 @@ use dashmap::DashMap;
 use domain::host::{Match, RouteTable, normalise};
 use domain::{Revision, RevisionId, Timestamp};
 use parking_lot::Mutex;
+use runtime::WakeLog;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// Why requests that wait for a removed revision are refused.
+pub const REMOVED: &str = "the service was removed";
 /// How long the door of a removed revision refuses at once. Requests that were routed before are gone by then.
 const REMOVED_FOR: Duration = Duration::from_secs(60);
 
@@ -50,6 +53,7 @@ struct Flag {
     id: RevisionId,
     up: AtomicBool,
     urgent: Arc<Urgent>,
+    wakes: Arc<WakeLog>,
 }
 
 impl Flag {
@@ -61,8 +65,14 @@ impl Flag {
 }
 
 impl Edge for Arc<Flag> {
-    fn first_waiting(&self) {
-        self.raise();
+    fn waits(&self, now: Timestamp, is_cold: bool, first: bool) {
+        // Before anybody can hear of it: the wake must be open when the scale call is stamped.
+        if is_cold {
+            self.wakes.first_waiting(&self.id, now);
+        }
+        if first {
+            self.raise();
+        }
     }
 }
 
@@ -79,8 +89,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    fn new(revision: Arc<Revision>, seed: u64, urgent: Arc<Urgent>) -> Arc<Self> {
-        let flag = Arc::new(Flag { id: revision.id.clone(), up: AtomicBool::new(false), urgent });
+    fn new(revision: Arc<Revision>, seed: u64, urgent: Arc<Urgent>, wakes: Arc<WakeLog>) -> Arc<Self> {
+        let flag = Arc::new(Flag { id: revision.id.clone(), up: AtomicBool::new(false), urgent, wakes });
         let gate = Gate::new(Arc::new(revision.limits.clone()), seed, Box::new(Arc::clone(&flag)));
         Arc::new(Self {
             id: revision.id.clone(),
@@ -126,13 +136,14 @@ pub struct Revisions {
     epoch: AtomicU64,
     synced: AtomicBool,
     urgent: Arc<Urgent>,
+    wakes: Arc<WakeLog>,
     seed: u64,
 }
 
 impl Revisions {
-    /// Nothing known. `seed` makes the choices of balancing repeatable.
+    /// Nothing known. `seed` makes the choices of balancing repeatable; cold starts are noted in `wakes`.
     #[must_use]
-    pub fn new(seed: u64) -> Arc<Self> {
+    pub fn new(seed: u64, wakes: Arc<WakeLog>) -> Arc<Self> {
         Arc::new(Self {
             by_host: DashMap::new(),
             by_id: DashMap::new(),
@@ -140,6 +151,7 @@ impl Revisions {
             epoch: AtomicU64::new(0),
             synced: AtomicBool::new(false),
             urgent: Arc::default(),
+            wakes,
             seed,
         })
     }
@@ -194,12 +206,13 @@ impl Revisions {
         }
     }
 
+    fn handle(&self, revision: &Arc<Revision>) -> Arc<Handle> {
+        Handle::new(Arc::clone(revision), self.seed, Arc::clone(&self.urgent), Arc::clone(&self.wakes))
+    }
+
     /// A revision appeared or has new settings.
     pub fn apply(&self, revision: Arc<Revision>) -> Arc<Handle> {
-        let handle = self
-            .by_id
-            .entry(revision.id.clone())
-            .or_insert_with(|| Handle::new(Arc::clone(&revision), self.seed, Arc::clone(&self.urgent)));
+        let handle = self.by_id.entry(revision.id.clone()).or_insert_with(|| self.handle(&revision));
         let handle = Arc::clone(&handle);
         handle.gate.configure(Arc::new(revision.limits.clone()));
         handle.revision.store(revision);
@@ -212,7 +225,7 @@ impl Revisions {
         handle.gate.set_endpoints(now, u64::MAX, &[]);
         // Later than any request that is on its way can come back: nobody will ever open this door again.
         let retry_at = now + REMOVED_FOR;
-        handle.gate.fail_start(&StartFailure { reason: "the service was removed".into(), retry_at });
+        handle.gate.fail_start(&StartFailure { reason: REMOVED.into(), retry_at });
         Some(handle)
     }
 
@@ -226,5 +239,25 @@ impl Revisions {
         }
         self.routes.store(Arc::new(routes));
         self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_is_open_before_anybody_can_hear_of_it() {
+        let wakes = Arc::new(WakeLog::new());
+        let revisions = Revisions::new(1, Arc::clone(&wakes));
+        let revision = platform::fixed::default_revision(RevisionId::new("default", "model"));
+        let handle = revisions.apply(Arc::new(revision));
+        let (first, later) = (Timestamp::from_secs(1), Timestamp::from_secs(2));
+        handle.flag.waits(first, true, false);
+        assert!(revisions.urgent().take().is_empty(), "stamped by itself, without being told");
+        assert_eq!(wakes.all()[0].first_waiting, first);
+        let _waiting = (handle.gate.enter(first), handle.gate.enter(later));
+        assert_eq!(revisions.urgent().take(), [RevisionId::new("default", "model")]);
+        assert_eq!(wakes.all().len(), 1, "who waits after the first belongs to the same wake");
     }
 }

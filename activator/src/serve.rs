@@ -59,7 +59,7 @@ pub struct WorkerRun<C: Connect> {
 impl<C: Connect + Clone> Activator<C> {
     /// Starts the control tasks on the current runtime and makes `workers` workers to be run by [`WorkerRun::serve`].
     pub fn start(setup: Setup<C>, workers: usize, tasks: &Tasks) -> (Self, Vec<WorkerRun<C>>) {
-        let revisions = Revisions::new(setup.seed);
+        let revisions = Revisions::new(setup.seed, Arc::clone(&setup.wakes));
         let settings = Arc::new(setup.settings);
         let (suspects, suspected) = mpsc::channel(prober::SUSPECTS_MAX);
         let (autoscalers, targets) = watch::channel(Vec::new());

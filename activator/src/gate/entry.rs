@@ -39,6 +39,8 @@ pub struct Waiting {
     pub(super) gate: Arc<Gate>,
     pub(super) ticket: TicketId,
     pub(super) answer: oneshot::Receiver<Answer>,
+    /// It waits for a start: no replica was there.
+    pub is_cold: bool,
 }
 
 impl Waiting {

@@ -11,8 +11,8 @@ use std::time::Duration;
 struct Edges(AtomicU32);
 
 impl Edge for Arc<Edges> {
-    fn first_waiting(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn waits(&self, _: Timestamp, _: bool, first: bool) {
+        self.0.fetch_add(u32::from(first), Ordering::Relaxed);
     }
 }
 

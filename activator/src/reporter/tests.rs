@@ -96,7 +96,7 @@ struct Bench {
 
 impl Bench {
     async fn new(delays: &[u64]) -> Self {
-        let (clock, tasks, revisions) = (Clock::start(), Tasks::new(), Revisions::new(1));
+        let (clock, tasks, revisions) = (Clock::start(), Tasks::new(), Revisions::new(1, Arc::default()));
         let revision = platform::fixed::default_revision(RevisionId::new("default", "svc"));
         let handle = revisions.apply(Arc::new(revision));
         let counters = Arc::<CachePadded<Counters>>::default();

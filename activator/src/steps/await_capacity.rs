@@ -67,11 +67,7 @@ pub async fn acquire<C: Connect>(
             Entry::Full(depth) => return Err(RequestError::QueueFull(depth)),
             Entry::StartFailed(failure) => return Err(start_failed(worker, &failure)),
             Entry::Wait(mut waiting) => {
-                let gate = &local.handle.gate;
-                if matches!(gate.warmth(), Warmth::Waking { .. }) {
-                    wait.cold = true;
-                    worker.wakes.first_waiting(&local.handle.id, arrived);
-                }
+                wait.cold |= waiting.is_cold;
                 let _held = Held::new(watch);
                 let slot = patiently(worker, local, arrived, &mut waiting).await?;
                 wait.queued = worker.base.clock.now() - arrived;
