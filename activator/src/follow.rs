@@ -4,10 +4,10 @@
 
 use crate::gate::StartFailure;
 use crate::prober::ColdList;
-use crate::revisions::Revisions;
+use crate::revisions::{REMOVED, Revisions};
 use crate::settings::Settings;
 use domain::host::RouteTable;
-use domain::{Change, Peer, Revision};
+use domain::{Change, Mode, Peer, Revision};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use runtime::{Clock, Phase, PhaseSender};
@@ -60,7 +60,9 @@ impl Follow {
             }
             Change::Applied(revision) => {
                 let before = self.known.insert(revision.id.clone(), Arc::clone(&revision));
-                let moved = before.is_none_or(|before| before.route != revision.route);
+                let removed = |revision: &Revision| revision.mode == Mode::Removed;
+                let moved = before
+                    .is_none_or(|before| before.route != revision.route || removed(&before) != removed(&revision));
                 self.revisions.apply(revision);
                 if moved && self.revisions.is_synced() {
                     self.publish_routes();
@@ -75,6 +77,10 @@ impl Follow {
                 if let Some(handle) = self.revisions.get(&revision) {
                     handle.gate.set_endpoints(now, version, &endpoints);
                     self.cold.look_at(&handle);
+                    if handle.revision().mode == Mode::Removed {
+                        // Who still waits would wait for ever. Nobody new comes: it has no route any more.
+                        handle.gate.fail_start(&StartFailure { reason: REMOVED.into(), retry_at: now });
+                    }
                 }
             }
             Change::Replicas { revision, trouble, .. } => {
@@ -93,7 +99,8 @@ impl Follow {
     }
 
     fn publish_routes(&self) {
-        let revisions: Vec<_> = self.known.values().cloned().collect();
+        let revisions: Vec<_> =
+            self.known.values().filter(|revision| revision.mode != Mode::Removed).cloned().collect();
         let (routes, problems) = RouteTable::build(&revisions, &self.settings.domains);
         for problem in problems {
             tracing::warn!("{problem}");

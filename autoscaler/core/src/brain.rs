@@ -109,7 +109,7 @@ impl Brain {
                 self.reporters.forget(&id);
             }
             Change::Endpoints { revision, version: _, endpoints } => {
-                self.with(now, &revision, |scaled, _| scaled.set_endpoints(endpoints));
+                self.with(now, &revision, |scaled, _| scaled.set_endpoints(now, endpoints));
                 self.visit(now, &revision, Visit::Settle, commands);
             }
             Change::Replicas { revision, requested, ready, trouble } => {
@@ -262,9 +262,8 @@ impl Brain {
         }
         for id in &self.attention {
             let Some(scaled) = self.revisions.get(id) else { continue };
-            if let Some(drain) = scaled.drain() {
+            if let Some(victims) = scaled.leaving() {
                 ack.load_of.push(id.clone());
-                let victims: Vec<_> = drain.victims().cloned().collect();
                 if !victims.is_empty() {
                     ack.drain.push((id.clone(), victims));
                 }

@@ -21,6 +21,53 @@ struct Victim {
     since: Timestamp,
 }
 
+impl Victim {
+    /// Whether it may be taken away now; then, how many requests that cuts, if known.
+    fn may_leave(&self, now: Timestamp, drain_timeout: Duration, facts: &impl Facts) -> Option<u32> {
+        let named = now.since(self.since);
+        if !facts.drained(&self.id) && named < PASSED_OVER_AFTER {
+            return None;
+        }
+        let load = facts.load_on(&self.id);
+        (load == Some(0) || named >= drain_timeout).then_some(load.unwrap_or(0))
+    }
+}
+
+/// Replicas that the platform itself replaces or whose object is gone: the same two phases, the count stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outgoing(Vec<Victim>);
+
+impl Outgoing {
+    /// Takes over which replicas the platform shows as draining.
+    pub fn follow(&mut self, now: Timestamp, endpoints: &[Endpoint]) {
+        let draining = || endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Draining);
+        self.0.retain(|victim| draining().any(|endpoint| endpoint.id == victim.id));
+        for endpoint in draining() {
+            if !self.0.iter().any(|victim| victim.id == endpoint.id) {
+                self.0.push(Victim { id: endpoint.id.clone(), since: now });
+            }
+        }
+    }
+
+    /// Who can leave now, and who of them although it still has requests, with how many.
+    #[must_use]
+    pub fn ready(&self, now: Timestamp, drain_timeout: Duration, facts: &impl Facts) -> Vec<(EndpointId, u32)> {
+        let ready = |victim: &Victim| Some((victim.id.clone(), victim.may_leave(now, drain_timeout, facts)?));
+        self.0.iter().filter_map(ready).collect()
+    }
+
+    /// Who is named.
+    pub fn victims(&self) -> impl Iterator<Item = &EndpointId> {
+        self.0.iter().map(|victim| &victim.id)
+    }
+
+    /// Whether nobody is named.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// A shrink that is under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
@@ -117,14 +164,9 @@ impl Drain {
         let needed = self.needed(requested, staying);
         let mut leave = Leave { to: self.to, victims: Vec::new(), cut: Vec::new() };
         for victim in &self.victims {
-            let named = now.since(victim.since);
-            if !facts.drained(&victim.id) && named < PASSED_OVER_AFTER {
-                continue;
-            }
-            let load = facts.load_on(&victim.id);
-            if load == Some(0) || named >= drain_timeout {
+            if let Some(load) = victim.may_leave(now, drain_timeout, facts) {
                 leave.victims.push(victim.id.clone());
-                leave.cut.extend(load.filter(|load| *load > 0).map(|load| (victim.id.clone(), load)));
+                leave.cut.extend((load > 0).then(|| (victim.id.clone(), load)));
             }
         }
         let waiting = u32::try_from(needed.saturating_sub(leave.victims.len())).unwrap_or(u32::MAX);

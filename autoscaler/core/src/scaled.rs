@@ -5,7 +5,7 @@
 
 use crate::decide::{Memory, Observation, conclude, decide, next_check, unknown};
 use crate::delay::DelayWindow;
-use crate::drain::Drain;
+use crate::drain::{Drain, Outgoing};
 use crate::event::BrainSettings;
 use crate::idle::Idle;
 use crate::proposal::backlog::{Floor, backlog};
@@ -62,6 +62,9 @@ pub(crate) struct Scaled {
     initialised: bool,
     traffic_seen: bool,
     drain: Option<Drain>,
+    outgoing: Outgoing,
+    /// When replicas that the platform replaces were last let go.
+    let_go: Option<Timestamp>,
     asked: Option<Asked>,
     last_error: Option<String>,
     stories: Vec<crate::event::Happening>,
@@ -90,6 +93,8 @@ impl Scaled {
             initialised: !fresh,
             traffic_seen: false,
             drain: None,
+            outgoing: Outgoing::default(),
+            let_go: None,
             asked: None,
             last_error: None,
             stories: Vec::new(),
@@ -106,7 +111,8 @@ impl Scaled {
         self.recheck(context, Trigger::Recheck);
     }
 
-    pub(crate) fn set_endpoints(&mut self, endpoints: Arc<[Endpoint]>) {
+    pub(crate) fn set_endpoints(&mut self, now: Timestamp, endpoints: Arc<[Endpoint]>) {
+        self.outgoing.follow(now, &endpoints);
         self.last_busy.retain(|id, _| endpoints.iter().any(|endpoint| endpoint.id == *id));
         self.endpoints = endpoints;
     }
@@ -356,8 +362,10 @@ impl Scaled {
         self.why.as_ref()
     }
 
-    pub(crate) const fn drain(&self) -> Option<&Drain> {
-        self.drain.as_ref()
+    /// Who gets nothing new because it is to leave; `None` when nobody leaves.
+    pub(crate) fn leaving(&self) -> Option<Vec<EndpointId>> {
+        let victims = self.drain.iter().flat_map(Drain::victims).chain(self.outgoing.victims());
+        (self.drain.is_some() || !self.outgoing.is_empty()).then(|| victims.cloned().collect())
     }
 
     /// Its start failed: the reason, and when the next may be tried.
@@ -373,6 +381,7 @@ impl Scaled {
     /// Whether it is worth a look every 100 ms.
     pub(crate) fn needs_attention(&self) -> bool {
         self.drain.is_some()
+            || !self.outgoing.is_empty()
             || self.asked.is_some()
             || self.why.as_ref().is_some_and(|why| why.replicas != self.requested || next_check(why).is_some())
             || matches!(self.why.as_ref().map(|why| why.idleness), Some(Idleness::Failed { .. }))

@@ -87,6 +87,8 @@ pub enum Activity {
     Refused,
     /// Its settings are wrong.
     Invalid,
+    /// Its object is gone; its replicas finish what they have.
+    Removed,
 }
 
 impl Activity {
@@ -106,6 +108,7 @@ impl Activity {
             Self::Shadow => "shadow",
             Self::Refused => "refused",
             Self::Invalid => "invalid",
+            Self::Removed => "removed",
         }
     }
 }

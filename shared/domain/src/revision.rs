@@ -128,6 +128,8 @@ pub enum Mode {
     /// Its settings are wrong and no good ones are known: it may be woken and grown, never shrunk, until corrected
     /// (kpa-behaviour 1.6).
     Invalid(Vec<Problem>),
+    /// The object is gone: nothing new is routed to it, and its replicas finish what they have.
+    Removed,
 }
 
 impl Mode {

@@ -129,8 +129,15 @@ async fn removal_is_told(subject: &impl Subject) {
     let (platform, id) = (subject.platform(), subject.revision());
     let mut view = View::of(&*platform);
     view.scale(&*platform, &id, 0, 1, &[]).await;
-    let target = view.target(&id);
+    let (target, replica) = (view.target(&id), view.endpoints(&id)[0].id.clone());
     subject.remove().await;
+    view.until(|view| view.endpoints(&id).is_empty()).await;
+    if view.targets.contains_key(&id) {
+        // It lets its replicas finish what they have, until it hears that they have nothing.
+        let left = Replicas::new(view.requested(&id));
+        let answer = platform.scale(&target, left, left, &[replica]).await;
+        assert!(matches!(answer, Ok(()) | Err(ScaleError::NotFound(_))), "{answer:?}");
+    }
     view.until(|view| !view.targets.contains_key(&id)).await;
     let answer = platform.scale(&target, Replicas::ONE, Replicas::new(2), &[]).await;
     assert_eq!(answer, Err(ScaleError::NotFound(target)), "what is gone cannot be scaled");

@@ -1,4 +1,5 @@
 mod floor;
+mod leaving;
 
 use super::*;
 use crate::decide::Memory;
@@ -21,6 +22,8 @@ struct World {
     start: u64,
     /// When each replica was started.
     replicas: Vec<(String, u64)>,
+    /// Those of them that the platform itself takes away.
+    draining: Vec<String>,
     ready: u32,
     /// Requests in flight.
     load: u32,
@@ -61,6 +64,7 @@ impl World {
             requested,
             start: 1000,
             replicas: (0..requested).map(|n| (format!("old-{n}"), 0)).collect(),
+            draining: Vec::new(),
             ready: requested,
             load: 0,
             area: 0,
@@ -102,8 +106,9 @@ impl World {
         let now = self.now;
         let mut number = self.scales.len() * 1000;
         self.replicas.retain(|(name, _)| !remove_first.contains(&EndpointId::new(name)));
-        self.replicas.truncate(to as usize);
-        while self.replicas.len() < to as usize {
+        let draining = self.replicas.iter().filter(|(name, _)| self.draining.contains(name)).count();
+        self.replicas.truncate(to as usize + draining);
+        while self.replicas.len() < to as usize + draining {
             number += 1;
             self.replicas.push((format!("r-{number}"), now + self.start));
         }
@@ -118,11 +123,16 @@ impl World {
             .map(|(name, ready)| Endpoint {
                 id: EndpointId::new(name),
                 address: ([127, 0, 0, 1], 80).into(),
-                state: if *ready <= now { EndpointState::Ready } else { EndpointState::Starting },
+                state: match *ready <= now {
+                    _ if self.draining.contains(name) => EndpointState::Draining,
+                    true => EndpointState::Ready,
+                    false => EndpointState::Starting,
+                },
                 early_probe: None,
             })
             .collect();
-        self.ready = u32::try_from(self.replicas.iter().filter(|(_, ready)| *ready <= now).count()).unwrap();
+        let is_ready = |(name, ready): &&(String, u64)| *ready <= now && !self.draining.contains(name);
+        self.ready = u32::try_from(self.replicas.iter().filter(is_ready).count()).unwrap();
         let revision = self.id.clone();
         self.event(Event::Change(Change::Endpoints { revision, version: now, endpoints: endpoints.into() }));
         self.event(Event::Change(Change::Replicas {
@@ -145,7 +155,8 @@ impl World {
             urgent,
             complete: false,
         };
-        let waiting = self.ready == 0;
+        let waiting = self.ready == 0 && self.draining.is_empty();
+        let loads = [self.load].into_iter().chain(std::iter::repeat(0));
         let row = Row {
             n: 0,
             area: RequestMillis(self.area),
@@ -153,7 +164,11 @@ impl World {
             in_flight: if waiting { 0 } else { self.load },
             queued: if waiting { self.load } else { 0 },
             endpoints_version: 0,
-            endpoints: if waiting { Vec::new() } else { vec![(EndpointId::new(&self.replicas[0].0), self.load)] },
+            endpoints: if waiting {
+                Vec::new()
+            } else {
+                self.replicas.iter().map(|(name, _)| EndpointId::new(name)).zip(loads).collect()
+            },
             drained: self.drained.clone(),
         };
         let names = if self.names { Vec::new() } else { vec![(0, self.id.clone())] };

@@ -151,3 +151,22 @@ fn one_that_was_taken_away_and_is_listed_still_is_not_spent_twice() {
     let leave = drain.ready(at(400), count(2), &endpoints, HOUR, &told).unwrap();
     assert_eq!((leave.to, leave.victims), (count(1), vec![id("b")]));
 }
+
+#[test]
+fn what_the_platform_replaces_goes_when_it_is_confirmed_and_idle() {
+    let mut endpoints = ready(&["a", "b", "c"]);
+    endpoints[0].state = EndpointState::Draining;
+    endpoints[1].state = EndpointState::Draining;
+    let mut told = Told { loads: [(id("a"), 2)].into(), ..Told::default() };
+    let mut outgoing = Outgoing::default();
+    outgoing.follow(at(0), &endpoints);
+    assert_eq!(outgoing.victims().cloned().collect::<Vec<_>>(), [id("a"), id("b")]);
+    assert_eq!(outgoing.ready(at(100), HOUR, &told), [], "nobody has confirmed");
+    told.drained = vec![id("a"), id("b")];
+    assert_eq!(outgoing.ready(at(200), HOUR, &told), [(id("b"), 0)]);
+    // What was named stays named since then, however often the list is told again.
+    outgoing.follow(at(3_000_000), &endpoints);
+    assert_eq!(outgoing.ready(at(3_600_000), HOUR, &told), [(id("a"), 2), (id("b"), 0)], "the timeout cuts");
+    outgoing.follow(at(3_600_000), &endpoints[2..]);
+    assert!(outgoing.is_empty());
+}

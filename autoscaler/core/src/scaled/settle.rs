@@ -50,8 +50,9 @@ impl Scaled {
             match self.revision.mode {
                 Mode::Act | Mode::Invalid(_) => self.pursue(context, commands),
                 Mode::Paused | Mode::Refused(_) => self.wake_once(context, commands),
-                Mode::Shadow => self.drain = None,
+                Mode::Shadow | Mode::Removed => self.drain = None,
             }
+            self.let_go(context, commands);
         } else {
             self.drain = None;
             self.asked = None;
@@ -117,6 +118,31 @@ impl Scaled {
             let cut = leave.cut.into_iter().map(|(endpoint, load)| Happening::DrainTimedOut { endpoint, load });
             self.stories.extend(cut);
         }
+    }
+
+    /// Lets those go that the platform itself replaces, once they are idle; in every mode, for the count stays.
+    fn let_go(&mut self, context: Context<'_>, commands: &mut Vec<Command>) {
+        let Context { now, reporters, .. } = context;
+        let lately = self.let_go.is_some_and(|at| now.since(at) < ASK_AGAIN);
+        // An order under way names another count: this one would take it back.
+        if self.outgoing.is_empty() || lately || self.asked.is_some() {
+            return;
+        }
+        let facts = Seen { now, revision: &self.revision.id, reporters, last_busy: &self.last_busy };
+        let ready = self.outgoing.ready(now, *self.revision.scaling.drain_timeout, &facts);
+        let Some(why) = self.why.filter(|_| !ready.is_empty()) else { return };
+        self.let_go = Some(now);
+        let cut = ready.iter().filter(|(_, load)| *load > 0);
+        self.stories
+            .extend(cut.map(|(endpoint, load)| Happening::DrainTimedOut { endpoint: endpoint.clone(), load: *load }));
+        commands.push(Command::Scale {
+            revision: self.revision.id.clone(),
+            target: self.revision.target.clone(),
+            from: self.requested,
+            to: self.requested,
+            remove_first: ready.into_iter().map(|(endpoint, _)| endpoint).collect(),
+            why: Arc::new(why),
+        });
     }
 
     /// A paused or refused revision at zero is woken to one, so that no request hangs (kpa-behaviour 1.8).

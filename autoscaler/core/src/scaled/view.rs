@@ -67,6 +67,7 @@ impl Scaled {
             Mode::Shadow => return Activity::Shadow,
             Mode::Refused(_) => return Activity::Refused,
             Mode::Invalid(_) => return Activity::Invalid,
+            Mode::Removed => return Activity::Removed,
             Mode::Act => {}
         }
         let Some(why) = &self.why else { return Activity::Holding };

@@ -64,7 +64,7 @@ impl LastGood {
     pub fn of(revision: &Revision, port: Option<u16>) -> Option<Self> {
         match revision.mode {
             Mode::Invalid(_) | Mode::Refused(Refusal::NotAnnotated) => None,
-            Mode::Act | Mode::Shadow | Mode::Paused | Mode::Refused(_) => Some(Self {
+            Mode::Act | Mode::Shadow | Mode::Paused | Mode::Refused(_) | Mode::Removed => Some(Self {
                 limits: revision.limits.clone(),
                 scaling: revision.scaling.clone(),
                 route: revision.route.clone(),

@@ -189,19 +189,20 @@ impl Runner {
     /// Takes over the manifests: new and changed revisions, and those that are gone.
     pub(crate) fn declare(&mut self, declared: &Manifests) {
         let present: BTreeSet<RevisionId> = declared.entries.iter().map(|entry| entry.revision.id.clone()).collect();
-        let gone: Vec<RevisionId> = self.revisions.keys().filter(|id| !present.contains(*id)).cloned().collect();
-        for id in gone {
-            self.supervisor.delete(&id);
-            self.remember(&id, None);
-            self.revisions.remove(&id);
-            self.targets.retain(|_, revision| *revision != id);
-            self.told.remove(&id);
-            self.feed.publish(Change::Deleted(id));
+        let gone: Vec<_> =
+            self.revisions.values().filter(|revision| !present.contains(&revision.id)).cloned().collect();
+        for revision in gone.into_iter().filter(|revision| revision.mode != Mode::Removed) {
+            self.supervisor.remove(&revision.id);
+            self.remember(&revision.id, None);
+            let removed = Arc::new(Revision { mode: Mode::Removed, ..(*revision).clone() });
+            self.feed.publish(Change::Applied(Arc::clone(&removed)));
+            self.revisions.insert(removed.id.clone(), removed);
         }
         for Entry { revision, workload, .. } in &declared.entries {
             let id = revision.id.clone();
             let first = self.first_count(revision, workload.replicas);
             self.supervisor.apply(Arc::new(workload.clone()), first);
+            self.supervisor.set_drain_timeout(&id, *revision.scaling.drain_timeout);
             if is_fixed(revision) {
                 self.fix(&id, workload.replicas);
             }
@@ -220,7 +221,7 @@ impl Runner {
         let remembered = self.memory.borrow().requested.get(&revision.id).copied();
         match &revision.mode {
             Mode::Act | Mode::Invalid(_) => remembered.unwrap_or(Replicas::ZERO),
-            Mode::Shadow | Mode::Paused | Mode::Refused(_) => remembered.unwrap_or(replicas),
+            Mode::Shadow | Mode::Paused | Mode::Refused(_) | Mode::Removed => remembered.unwrap_or(replicas),
         }
     }
 
@@ -255,8 +256,20 @@ impl Runner {
         }
     }
 
+    /// Forgets the revisions whose objects are gone and whose last replica has ended.
+    fn forget_ended(&mut self) {
+        let ended: Vec<_> = self.revisions.keys().filter(|id| self.supervisor.view(id).is_none()).cloned().collect();
+        for id in ended {
+            self.revisions.remove(&id);
+            self.targets.retain(|_, revision| *revision != id);
+            self.told.remove(&id);
+            self.feed.publish(Change::Deleted(id));
+        }
+    }
+
     /// Tells what differs from what was last told.
     fn publish(&mut self) {
+        self.forget_ended();
         for id in self.revisions.keys() {
             let Some(view) = self.supervisor.view(id) else { continue };
             let before = self.told.get(id);

@@ -4,7 +4,7 @@
 
 mod support;
 
-use domain::EndpointState;
+use domain::{EndpointState, Mode};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use platform::ScaleError;
@@ -225,11 +225,18 @@ async fn another_annotation_restarts_nothing_and_another_command_replaces() {
 
     place.write(&Manifest::server("true;"));
     local.until("replaced", |view| view.ready_ids().len() == 1 && view.ready_ids() != first).await;
+    // What is replaced goes when somebody says that it is idle, and so does what is removed.
+    local.until("draining", |view| view.draining_ids() == first).await;
+    local.scale(1, 1, &first).await.unwrap();
     local.until("drained", |view| view.endpoints.len() == 1).await;
 
+    let last = local.view.ready_ids();
     std::fs::remove_file(place.file("app.json")).unwrap();
+    local.until("draining", |view| view.draining_ids() == last).await;
+    assert_eq!(local.view.revision.as_ref().map(|revision| &revision.mode), Some(&Mode::Removed));
+    local.scale(0, 0, &last).await.unwrap();
     local.until("deleted", |view| view.deleted).await;
-    let id = local.view.were_ready.last().unwrap().clone();
+    let id = last[0].clone();
     eventually("stopped", || marked(&place, id.as_str()).is_empty().then_some(())).await;
     local.end().await;
 }

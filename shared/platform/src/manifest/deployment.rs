@@ -322,6 +322,6 @@ fn mode(metadata: &ObjectMeta, resolution: &mut Resolution, config: &[Problem], 
             problems.extend(config.iter().cloned());
             Mode::Invalid(problems)
         }
-        settled @ (Mode::Act | Mode::Shadow | Mode::Paused | Mode::Refused(_)) => settled,
+        settled @ (Mode::Act | Mode::Shadow | Mode::Paused | Mode::Refused(_) | Mode::Removed) => settled,
     }
 }

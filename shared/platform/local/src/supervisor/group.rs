@@ -3,10 +3,11 @@
 //! Invariant: a replica that leaves keeps its slot number, port and GPUs until its process is gone.
 
 use super::replica::{Replica, State};
-use super::{Action, Failure, Launch, PORT_CHANGES_MAX, ROLLOUT_DRAIN, Resources, Seen};
+use super::{Action, Failure, LET_GO_GRACE, Launch, PORT_CHANGES_MAX, Resources, Seen};
 use domain::{EndpointId, Replicas, RevisionId, Timestamp};
 use platform::manifest::Workload;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a replica that may start does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,10 @@ pub(super) struct Group {
     /// Grows with every edit that needs other processes.
     generation: u64,
     pub(super) requested: Replicas,
-    pub(super) deleted: bool,
+    /// Its object is gone: nothing is started, and what runs drains.
+    pub(super) removed: bool,
+    /// How long a replica that is replaced or removed may finish what it has.
+    pub(super) drain_timeout: Duration,
     pub(super) replicas: Vec<Replica>,
     /// Its program ignores `PORT` and listens here, so there can be only one.
     pub(super) fixed_port: Option<u16>,
@@ -37,7 +41,8 @@ impl Group {
             workload,
             generation: 0,
             requested,
-            deleted: false,
+            removed: false,
+            drain_timeout: Duration::ZERO,
             replicas: Vec::new(),
             fixed_port: None,
             shortage: None,
@@ -45,8 +50,8 @@ impl Group {
     }
 
     pub(super) fn apply(&mut self, workload: Arc<Workload>, first: Replicas) {
-        if self.deleted {
-            self.deleted = false;
+        if self.removed {
+            self.removed = false;
             self.requested = first;
         }
         // `spec.replicas` is a wish for the count, not a property of the process.
@@ -78,6 +83,32 @@ impl Group {
             .collect();
         for id in named {
             self.leave(now, &id, actions);
+        }
+    }
+
+    /// Ends those of `idle` that drain: whoever sends requests has said that they have none left.
+    pub(super) fn let_go(&mut self, now: Timestamp, idle: &[EndpointId], actions: &mut Vec<Action>) {
+        let drains = |replica: &&Replica| matches!(replica.state, State::Draining { .. }) && idle.contains(&replica.id);
+        let ids: Vec<_> = self.replicas.iter().filter(drains).map(|replica| replica.id.clone()).collect();
+        for id in ids {
+            self.leave(now, &id, actions);
+        }
+    }
+
+    /// Shows one replica as draining until it is let go; one that nobody was ever sent to ends at once.
+    fn drain(&mut self, now: Timestamp, id: &EndpointId, actions: &mut Vec<Action>) {
+        let until = now + self.drain_timeout + LET_GO_GRACE;
+        match self.replicas.iter_mut().find(|replica| replica.id == *id) {
+            Some(replica) if replica.served => replica.state = State::Draining { until },
+            Some(_) => self.leave(now, id, actions),
+            None => {}
+        }
+    }
+
+    /// Lets everything drain.
+    pub(super) fn drain_all(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        for id in self.members().map(|replica| replica.id.clone()).collect::<Vec<_>>() {
+            self.drain(now, &id, actions);
         }
     }
 
@@ -174,7 +205,7 @@ impl Group {
             .map(|replica| replica.id.clone())
             .collect();
         for id in unready_old {
-            self.leave(now, &id, actions);
+            self.drain(now, &id, actions);
         }
         let (mut old, new): (Vec<&Replica>, Vec<&Replica>) =
             self.members().partition(|replica| replica.generation != generation);
@@ -191,10 +222,8 @@ impl Group {
         old.sort_by_key(|replica| replica.born);
         let leaving = old.len().saturating_sub(keep);
         let drained: Vec<EndpointId> = old.iter().take(leaving).map(|replica| replica.id.clone()).collect();
-        for replica in &mut self.replicas {
-            if drained.contains(&replica.id) {
-                replica.state = State::Draining { until: now + ROLLOUT_DRAIN };
-            }
+        for id in drained {
+            self.drain(now, &id, actions);
         }
         if needs_place { 0 } else { wanted.div_ceil(4) }
     }
@@ -213,6 +242,7 @@ impl Group {
             born,
             started: now,
             port_changes: 0,
+            served: false,
             grace: self.workload.termination_grace,
             crashes: super::backoff::Crashes::default(),
         });
@@ -265,6 +295,7 @@ impl Group {
             Seen::Ready => {
                 if replica.state == State::Starting {
                     replica.state = State::Ready;
+                    replica.served = true;
                     replica.port_changes = 0;
                     if replica.fixed_port.is_none() {
                         self.fixed_port = None;
@@ -317,6 +348,7 @@ impl Group {
             None => now,
         };
         replica.state = State::Backoff { until };
+        replica.served = false;
         (replica.id, replica.born) = resources.name(revision, replica.slot);
     }
 

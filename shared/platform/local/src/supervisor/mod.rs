@@ -23,8 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a replica that a rollout replaces is shown as draining before it is told to end.
-pub(crate) const ROLLOUT_DRAIN: Duration = Duration::from_secs(1);
+/// How much longer than its drain-timeout a replica waits to be let go: whoever counts its requests ends the drain, and
+/// this only bounds it if nobody does.
+pub(crate) const LET_GO_GRACE: Duration = Duration::from_secs(10);
 /// Starts in a row that may find their port taken before that counts as a crash.
 const PORT_CHANGES_MAX: u32 = 5;
 
@@ -137,20 +138,28 @@ impl Supervisor {
         }
     }
 
-    /// A revision is gone: all its replicas leave.
-    pub(crate) fn delete(&mut self, revision: &RevisionId) {
+    /// How long replicas of `revision` that are replaced or removed may finish what they have.
+    pub(crate) fn set_drain_timeout(&mut self, revision: &RevisionId, drain_timeout: Duration) {
         if let Some(group) = self.groups.get_mut(revision) {
-            group.deleted = true;
+            group.drain_timeout = drain_timeout;
+        }
+    }
+
+    /// The object of a revision is gone: nothing of it is started any more, and its replicas drain.
+    pub(crate) fn remove(&mut self, revision: &RevisionId) {
+        if let Some(group) = self.groups.get_mut(revision) {
+            group.removed = true;
+            group.requested = Replicas::ZERO;
         }
     }
 
     /// What is asked for, if the revision exists.
     pub(crate) fn requested(&self, revision: &RevisionId) -> Option<Replicas> {
-        self.groups.get(revision).filter(|group| !group.deleted).map(|group| group.requested)
+        self.groups.get(revision).map(|group| group.requested)
     }
 
     /// Asks for `to` replicas of `revision`. Lowering is a compare-and-set on `from`; of `remove_first`, as many leave as
-    /// the count is lowered by.
+    /// the count is lowered by, and those that drain because they are replaced or removed.
     pub(crate) fn scale(
         &mut self,
         now: Timestamp,
@@ -159,13 +168,17 @@ impl Supervisor {
         to: Replicas,
         remove_first: &[EndpointId],
     ) -> Result<(), ScaleError> {
-        let group = self.groups.get_mut(revision).filter(|group| !group.deleted).ok_or_else(|| {
+        let group = self.groups.get_mut(revision).ok_or_else(|| {
             ScaleError::NotFound(domain::ScaleTargetRef::deployment(revision.namespace(), revision.name()))
         })?;
         let current = group.requested;
         if to < current && from != current {
             return Err(ScaleError::Changed { now: current });
         }
+        if group.removed && !to.is_zero() {
+            return Err(ScaleError::Refused("its object is gone".into()));
+        }
+        group.let_go(now, remove_first, &mut self.actions);
         group.requested = to;
         if to < current {
             group.remove(now, remove_first, &mut self.actions);
@@ -186,14 +199,16 @@ impl Supervisor {
     /// What to do now.
     pub(crate) fn next(&mut self, now: Timestamp) -> Vec<Action> {
         for (revision, group) in &mut self.groups {
-            if self.stopping || group.deleted {
+            if self.stopping {
                 group.stop_all(now, &mut self.actions);
+            } else if group.removed {
+                group.drain_all(now, &mut self.actions);
             } else {
                 group.converge(now, revision, &mut self.resources, &mut self.actions);
             }
             group.timers(now, &mut self.actions);
         }
-        self.groups.retain(|_, group| !(group.deleted && group.replicas.is_empty()));
+        self.groups.retain(|_, group| !(group.removed && group.replicas.is_empty()));
         std::mem::take(&mut self.actions)
     }
 
@@ -206,8 +221,7 @@ impl Supervisor {
 
     /// What the outside is told of `revision`; `None` when it is gone.
     pub(crate) fn view(&self, revision: &RevisionId) -> Option<View> {
-        let group = self.groups.get(revision).filter(|group| !group.deleted)?;
-        Some(group.view(self.resources.gpus))
+        Some(self.groups.get(revision)?.view(self.resources.gpus))
     }
 
     /// Stops everything, and starts nothing ever after.

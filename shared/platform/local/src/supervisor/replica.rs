@@ -18,9 +18,9 @@ pub(super) enum State {
     Starting,
     /// It answers.
     Ready,
-    /// It gets no new requests and is told to end at this moment.
+    /// It gets no new requests and is told to end when it is let go, at this moment at the latest.
     Draining {
-        /// When TERM is sent.
+        /// When TERM is sent at the latest.
         until: Timestamp,
     },
     /// TERM (or its preStop) was sent; KILL follows at this moment.
@@ -48,6 +48,8 @@ pub(super) struct Replica {
     /// Order of birth among all processes ever started.
     pub(super) born: u64,
     pub(super) started: Timestamp,
+    /// This process was ready once: it may have requests.
+    pub(super) served: bool,
     /// Starts in a row that found their port taken.
     pub(super) port_changes: u32,
     /// How long it may take to end after TERM.

@@ -108,6 +108,17 @@ impl World {
         done
     }
 
+    fn draining(&self) -> Vec<EndpointId> {
+        let endpoints = self.view().endpoints.into_iter();
+        endpoints.filter(|one| one.state == EndpointState::Draining).map(|one| one.id).collect()
+    }
+
+    /// Says that those who drain are idle.
+    fn let_go(&mut self) {
+        let (requested, draining) = (self.view().requested.get(), self.draining());
+        self.scale(requested, requested, &draining).unwrap();
+    }
+
     fn ids(&self) -> Vec<EndpointId> {
         self.alive.iter().map(|launch| launch.id.clone()).collect()
     }
@@ -279,28 +290,23 @@ fn a_rollout_starts_first_and_drains_what_is_replaced() {
     let old = world.ids();
     let edited = Workload { command: vec!["serve".into(), "--new".into()], ..workload("app") };
     world.supervisor.apply(Arc::new(edited), Replicas::ZERO);
+    world.supervisor.set_drain_timeout(&app(), Duration::from_secs(3600));
     world.turn();
     assert_eq!(world.alive.len(), 5, "a quarter more");
     assert_eq!(world.view().ready, Replicas::new(4));
 
     let newest = world.ids().pop().unwrap();
     world.see(&newest, Seen::Ready);
-    let draining: Vec<EndpointId> = world
-        .view()
-        .endpoints
-        .iter()
-        .filter(|endpoint| endpoint.state == EndpointState::Draining)
-        .map(|endpoint| endpoint.id.clone())
-        .collect();
-    assert_eq!(draining, [old[0].clone()]);
-    assert!(world.told_to_stop.is_empty());
-    world.wait(ROLLOUT_DRAIN);
+    assert_eq!(world.draining(), [old[0].clone()]);
+    world.wait(Duration::from_secs(3600));
+    assert!(world.told_to_stop.is_empty(), "it may have requests until somebody says that it has none");
+    world.let_go();
     assert_eq!(world.told_to_stop, [old[0].clone()]);
 
     for _ in 0..4 {
         world.end_all_told();
         world.see_all_ready();
-        world.wait(ROLLOUT_DRAIN);
+        world.let_go();
     }
     world.end_all_told();
     assert_eq!(world.alive.len(), 4);
@@ -359,7 +365,7 @@ fn a_rollout_without_spare_gpus_gives_up_one_place_at_a_time() {
     for _ in 0..4 {
         assert!((1..=2).contains(&world.alive.len()));
         assert!(world.view().endpoints.iter().any(|endpoint| endpoint.state == EndpointState::Ready));
-        world.wait(ROLLOUT_DRAIN);
+        world.let_go();
         world.end_all_told();
         world.see_all_ready();
     }
@@ -384,7 +390,7 @@ fn a_program_that_ignores_its_port_runs_once() {
     // Its successor waits until the port is free again.
     world.supervisor.apply(Arc::new(Workload { command: vec!["new".into()], ..workload("app") }), Replicas::ZERO);
     world.turn();
-    world.wait(ROLLOUT_DRAIN);
+    world.let_go();
     assert_eq!((world.alive.len(), world.told_to_stop.len()), (1, 1));
     world.end_all_told();
     assert_eq!(world.alive.len(), 1);
@@ -392,25 +398,37 @@ fn a_program_that_ignores_its_port_runs_once() {
 }
 
 #[test]
-fn a_deleted_revision_stops_and_is_forgotten() {
-    let mut world = World::with(workload("app"), 2);
-    world.supervisor.delete(&app());
+fn a_removed_revision_drains_and_is_forgotten() {
+    let mut world = World::with(workload("app"), 3);
+    let ids = world.ids();
+    world.see(&ids[0], Seen::Ready);
+    world.see(&ids[1], Seen::Ready);
+    world.supervisor.set_drain_timeout(&app(), GRACE);
+    world.supervisor.remove(&app());
     world.turn();
-    assert_eq!(world.told_to_stop.len(), 2);
-    assert!(world.supervisor.view(&app()).is_none());
-    assert!(matches!(world.scale(2, 3, &[]), Err(ScaleError::NotFound(_))));
+    assert_eq!(world.told_to_stop, [ids[2].clone()], "nobody was sent to the one that never answered");
+    assert_eq!(world.draining(), ids[..2]);
+    assert!(matches!(world.scale(0, 3, &[]), Err(ScaleError::Refused(_))));
+    world.scale(0, 0, &ids[..1]).unwrap();
+    assert_eq!(world.told_to_stop, [ids[2].clone(), ids[0].clone()], "only who is named");
+    world.wait(GRACE + LET_GO_GRACE);
+    assert_eq!(world.told_to_stop.len(), 3, "not for ever, if nobody says anything");
     world.end_all_told();
     assert!(world.supervisor.groups.is_empty());
+    assert!(matches!(world.scale(0, 1, &[]), Err(ScaleError::NotFound(_))));
 }
 
 #[test]
 fn a_revision_that_comes_back_while_it_stops_runs_again() {
     let mut world = World::with(workload("app"), 1);
-    world.supervisor.delete(&app());
+    world.see_all_ready();
+    world.supervisor.set_drain_timeout(&app(), GRACE);
+    world.supervisor.remove(&app());
     world.turn();
     world.supervisor.apply(Arc::new(workload("app")), Replicas::ONE);
     world.turn();
     assert_eq!(world.alive.len(), 2);
+    world.let_go();
     world.end_all_told();
     assert_eq!(world.alive.len(), 1);
     assert_eq!(world.alive[0].slot, 1, "the slot was not free yet");
@@ -482,7 +500,9 @@ impl World {
         let (index, seen) = match step {
             Step::Scale(to) => {
                 if let Some(from) = self.supervisor.requested(&app()) {
-                    self.scale(from.get(), *to, &self.ids()).unwrap();
+                    let removed = self.supervisor.groups[&app()].removed;
+                    let done = self.scale(from.get(), *to, &self.ids());
+                    assert_eq!(done.is_ok(), !removed || *to == 0, "{done:?}");
                 }
                 return;
             }
@@ -493,7 +513,7 @@ impl World {
                 return;
             }
             Step::Delete => {
-                self.supervisor.delete(&app());
+                self.supervisor.remove(&app());
                 self.turn();
                 return;
             }

@@ -165,8 +165,16 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn ready_ids(&self) -> Vec<EndpointId> {
-        let ready = self.endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Ready);
-        ready.map(|endpoint| endpoint.id.clone()).collect()
+        self.ids_in(EndpointState::Ready)
+    }
+
+    pub(crate) fn draining_ids(&self) -> Vec<EndpointId> {
+        self.ids_in(EndpointState::Draining)
+    }
+
+    fn ids_in(&self, state: EndpointState) -> Vec<EndpointId> {
+        let found = self.endpoints.iter().filter(|endpoint| endpoint.state == state);
+        found.map(|endpoint| endpoint.id.clone()).collect()
     }
 }
 
