@@ -12,6 +12,7 @@ pub use upload::{Kept, REPLAY_BYTES_MAX, RequestBody, Upload};
 
 use crate::error::RequestError;
 use crate::request::Peer;
+use crate::upstream::head::Unreadable;
 use std::sync::Arc;
 
 /// Why a body broke off.
@@ -20,9 +21,26 @@ pub enum BodyError {
     /// The connection it came from broke.
     #[error(transparent)]
     Connection(#[from] hyper::Error),
+    /// The replica's connection broke.
+    #[error(transparent)]
+    Replica(std::io::Error),
+    /// It is not framed as its head says.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// A clock ran out.
     #[error(transparent)]
     Clock(RequestError),
+}
+
+impl BodyError {
+    /// What a client is told whose request body broke off.
+    #[must_use]
+    pub fn of_client(&self) -> RequestError {
+        match self {
+            Self::Clock(error) => error.clone(),
+            Self::Connection(_) | Self::Replica(_) | Self::Unreadable(_) => RequestError::ClientGone,
+        }
+    }
 }
 
 /// Marks a request as open on its client's connection until dropped.

@@ -10,10 +10,9 @@ use crate::request::Until;
 use crate::upstream::exchange::Exchange;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use runtime::net::Socket;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,9 +34,8 @@ enum Content<S: Socket> {
 /// A replica's answer.
 #[derive(Debug)]
 struct Stream<S: Socket> {
-    incoming: Option<Incoming>,
-    /// Taken out of `incoming` already.
-    ahead: Option<hyper::Result<Frame<Bytes>>>,
+    /// Taken out of the exchange already.
+    ahead: Option<Result<Frame<Bytes>, BodyError>>,
     exchange: Option<Exchange<S>>,
     silence: Option<Duration>,
     until: Option<Until>,
@@ -56,33 +54,25 @@ impl<S: Socket> ResponseBody<S> {
         Self { content: Content::Empty, open: None }
     }
 
-    /// A replica's answer: `incoming` on the connection of `exchange`; `silence` is allowed between frames, and all must
-    /// be over at `until`. An answer without content, or whose content came with its head, ends the exchange at once.
-    pub fn upstream(
-        mut incoming: Incoming,
-        exchange: Exchange<S>,
-        silence: Option<Duration>,
-        until: Option<Until>,
-    ) -> Self {
-        // No waker is left: whoever sends the answer asks again, with its own.
-        let first = if incoming.is_end_stream() {
-            Poll::Ready(None)
-        } else {
-            Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
-        };
-        let ahead = match first {
-            Poll::Ready(None) => {
-                exchange.complete();
-                return Self::empty();
-            }
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() && incoming.is_end_stream() => {
+    /// A replica's answer, on the connection of `exchange`; `silence` is allowed between frames, and all must be over at
+    /// `until`. An answer without content, or whose content came with its head, ends the exchange at once.
+    pub fn upstream(mut exchange: Exchange<S>, silence: Option<Duration>, until: Option<Until>) -> Self {
+        if exchange.is_over() {
+            exchange.complete();
+            return Self::empty();
+        }
+        let ahead = match exchange.body_at_hand() {
+            Some(Ok(frame)) if frame.is_data() && exchange.is_over() => {
                 exchange.complete();
                 return Self::full(frame.into_data().unwrap_or_default());
             }
-            Poll::Ready(first @ Some(_)) => first,
-            Poll::Pending => None,
+            None if exchange.is_over() => {
+                exchange.complete();
+                return Self::empty();
+            }
+            ahead => ahead,
         };
-        let stream = Stream::new(incoming, ahead, exchange, silence, until);
+        let stream = Stream::new(ahead, exchange, silence, until);
         Self { content: Content::Upstream(Box::new(stream)), open: None }
     }
 
@@ -96,20 +86,12 @@ impl<S: Socket> ResponseBody<S> {
 
 impl<S: Socket> Stream<S> {
     fn new(
-        incoming: Incoming,
-        ahead: Option<hyper::Result<Frame<Bytes>>>,
+        ahead: Option<Result<Frame<Bytes>, BodyError>>,
         exchange: Exchange<S>,
         silence: Option<Duration>,
         until: Option<Until>,
     ) -> Self {
-        let mut stream = Self {
-            incoming: Some(incoming),
-            ahead,
-            exchange: Some(exchange),
-            silence,
-            until,
-            deadline: Deadline::never(),
-        };
+        let mut stream = Self { ahead, exchange: Some(exchange), silence, until, deadline: Deadline::never() };
         stream.deadline.set(stream.next_due());
         stream
     }
@@ -124,16 +106,14 @@ impl<S: Socket> Stream<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let (Some(incoming), Some(exchange)) = (&mut self.incoming, &mut self.exchange) else {
-            return Poll::Ready(None);
-        };
+        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         let frame = match self.ahead.take() {
             Some(frame) => Poll::Ready(Some(frame)),
-            None => exchange.poll_body(incoming, cx),
+            None => exchange.poll_body(cx),
         };
         match frame {
             Poll::Ready(Some(Ok(frame))) => {
-                if incoming.is_end_stream() {
+                if exchange.is_over() {
                     self.finish();
                 } else if self.silence.is_some() {
                     self.deadline.set(self.next_due());
@@ -141,9 +121,8 @@ impl<S: Socket> Stream<S> {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.incoming = None;
                 self.exchange = None;
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
                 self.finish();
@@ -155,7 +134,6 @@ impl<S: Socket> Stream<S> {
                         Some(until) if Instant::now() >= until.at => RequestError::Timeout(until.total),
                         Some(_) | None => RequestError::Timeout(self.silence.unwrap_or_default()),
                     };
-                    self.incoming = None;
                     self.exchange = None;
                     return Poll::Ready(Some(Err(BodyError::Clock(error))));
                 }
@@ -165,11 +143,11 @@ impl<S: Socket> Stream<S> {
     }
 
     fn is_over(&self) -> bool {
-        self.ahead.is_none() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.ahead.is_none() && self.exchange.as_ref().is_none_or(Exchange::is_over)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = self.exchange.as_ref().map_or_else(|| SizeHint::with_exact(0), Exchange::size_hint);
         if let Some(Ok(frame)) = &self.ahead
             && let Some(data) = frame.data_ref()
         {
@@ -185,7 +163,6 @@ impl<S: Socket> Stream<S> {
 
     /// The answer has ended: the connection may go back, the permit and the count fall.
     fn finish(&mut self) {
-        self.incoming = None;
         if let Some(exchange) = self.exchange.take() {
             exchange.complete();
         }
@@ -194,8 +171,8 @@ impl<S: Socket> Stream<S> {
 
 impl<S: Socket> Drop for Stream<S> {
     fn drop(&mut self) {
-        if let (Some(incoming), Some(exchange)) = (self.incoming.take(), self.exchange.take()) {
-            exchange.abandon(Some(incoming));
+        if let Some(exchange) = self.exchange.take() {
+            exchange.abandon();
         }
     }
 }

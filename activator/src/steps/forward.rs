@@ -12,9 +12,8 @@ use crate::request::{Admitted, Counted, Request, Routed, Until, Wait};
 use crate::upstream::tunnel;
 use crate::worker::Worker;
 use domain::Protocol;
-use http::header::{HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HeaderName, HeaderValue};
 use http::{StatusCode, Version};
-use hyper::body::Body;
 use runtime::net::Connect;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +39,8 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
         trip.until_answered(&mut outgoing, permit).await?;
 
         let wait = trip.wait();
-        let (response, mut exchange) = trip.into_answer().ok_or(RequestError::Internal)?;
-        let (mut head, incoming) = response.into_parts();
+        let (answer, mut exchange) = trip.into_answer().ok_or(RequestError::Internal)?;
+        let (mut head, ()) = answer.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(RequestError::Broken);
         }
@@ -55,7 +54,7 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
             exchange.set_idle_max(idle_max);
         }
         exchange.carry(in_flight);
-        let body = ResponseBody::upstream(incoming, exchange, *limits.idle_timeout, until);
+        let body = ResponseBody::upstream(exchange, *limits.idle_timeout, until);
         Ok(http::Response::from_parts(head, body.with_open(open)))
     }
 }
@@ -69,13 +68,8 @@ fn translate(
     waited: Duration,
 ) -> (http::Request<RequestBody>, Open, Option<Until>) {
     let Request { mut head, asked, body, open, until } = request;
-    let down = head.version == Version::HTTP_2 && next == Next::Http1;
     headers::forward_request(&mut head, asked, open.peer(), next, waited);
     let body = RequestBody::from_client(body, silence);
-    if down && !body.is_none() && body.size_hint().exact().is_none() {
-        // hyper sends no body of unknown length with GET, HEAD or CONNECT unless it is told to.
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     (http::Request::from_parts(head, body), open, until)
 }
 

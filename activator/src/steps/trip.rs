@@ -4,23 +4,21 @@
 
 use super::await_capacity::{Held, acquire};
 use super::spare::Spare;
-use crate::body::{BodyError, RequestBody};
+use crate::body::RequestBody;
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::gate::Entry;
 use crate::headers::Next;
 use crate::local::{Local, Permit};
 use crate::request::Wait;
-use crate::upstream::exchange::{Detached, Exchange};
-use crate::upstream::pool::{Connection, TRUSTED_IDLE};
+use crate::upstream::connection::Connection;
+use crate::upstream::exchange::{Detached, Exchange, SendError};
+use crate::upstream::pool::TRUSTED_IDLE;
 use crate::worker::Worker;
 use domain::{Limits, OnDisconnect, Timestamp};
 use http::Request;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use runtime::Tasks;
 use runtime::net::{Connect, Socket};
 use runtime::watched::Watch;
-use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,8 +33,7 @@ const COLD_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The request of a dispatch while it waits to be sent; one place for all tries, because it is large.
 type Outgoing = Option<Request<RequestBody>>;
-type SendError = Box<TrySendError<Request<RequestBody>>>;
-type Answer = Option<http::Response<Incoming>>;
+type Answer = Option<http::Response<()>>;
 type Sent = Result<(), SendError>;
 
 /// A request on its way to some replica.
@@ -100,7 +97,7 @@ impl<'a, C: Connect> Trip<'a, C> {
 
     /// The answer, and the exchange it came on.
     #[must_use]
-    pub fn into_answer(self) -> Option<(http::Response<Incoming>, Exchange<C::Stream>)> {
+    pub fn into_answer(self) -> Option<(http::Response<()>, Exchange<C::Stream>)> {
         self.answer.zip(self.exchange)
     }
 
@@ -193,19 +190,20 @@ impl<'a, C: Connect> Trip<'a, C> {
                 Err(_) => return Err(Setback::Final(RequestError::ResponseStartTimeout(limit))),
             },
         };
-        let mut error = match sent {
+        let failed = match sent {
             Some(Ok(())) => return Ok(()),
             Some(Err(error)) => error,
             None => return Err(Setback::Final(RequestError::Internal)),
         };
-        let returned = error.take_message();
-        if let Some(client) = client_fault(error.error()) {
-            return Err(Setback::Final(client));
-        }
+        let (returned, refused, answer_begun) = match failed {
+            SendError::NotSent(request) => (Some(*request), false, false),
+            SendError::Refused => (None, true, false),
+            SendError::Broken { answer_begun } => (None, false, answer_begun),
+            SendError::Client(error) => return Err(Setback::Final(error)),
+        };
         let permit = self.exchange.take().and_then(Exchange::failed);
-        let refused = self.next == Next::Http2 && was_refused(error.error());
         let again = spare.and_then(|spare| spare.again(refused));
-        match retry_class(returned.is_some() || refused, reused, error.error().is_parse(), again.is_some()) {
+        match retry_class(returned.is_some() || refused, reused, answer_begun, again.is_some()) {
             RetryClass::NotSent => *outgoing = returned.or(again),
             RetryClass::Replay if self.local.counters.may_replay() => {
                 *replayed = true;
@@ -248,10 +246,7 @@ impl<'a, C: Connect> Trip<'a, C> {
         let on_disconnect = *self.limits.on_disconnect;
         let Some(socket) = self.connect(&permit).await else { return Err(permit) };
         let exchange = match self.next {
-            Next::Http1 => match Connection::open(socket).await {
-                Ok(connection) => Exchange::http1(connection, permit, on_disconnect),
-                Err(_) => return Err(permit),
-            },
+            Next::Http1 => Exchange::http1(Connection::new(socket), permit, on_disconnect),
             Next::Http2 => match permit.seat.pool.h2.open(socket, &self.worker.base).await {
                 Ok(stream) => Exchange::http2(stream, permit, on_disconnect),
                 Err(_) => return Err(permit),
@@ -294,34 +289,10 @@ async fn to_the_end<S: Socket>(
     let work = async move {
         let mut answer = None;
         let sent = exchange.send(&mut outgoing, &mut answer).await;
-        if let Err((_, Some(response), exchange)) = tell.send((sent, answer, exchange)) {
-            exchange.abandon(Some(response.into_body()));
+        if let Err((_, _, exchange)) = tell.send((sent, answer, exchange)) {
+            exchange.abandon();
         }
     };
     Detached::new(work, tasks).await;
     told.try_recv().ok()
-}
-
-/// Whether an exchange failed because of its client.
-fn client_fault(error: &hyper::Error) -> Option<RequestError> {
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(inner) = cause {
-        if let Some(body) = inner.downcast_ref::<BodyError>() {
-            return Some(match body {
-                BodyError::Clock(error) => error.clone(),
-                BodyError::Connection(_) => RequestError::ClientGone,
-            });
-        }
-        cause = inner.source();
-    }
-    None
-}
-
-/// Whether the peer says that it has not looked at the request (RFC 9113 sections 6.8 and 8.7).
-fn was_refused(error: &hyper::Error) -> bool {
-    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    h2.is_some_and(|error| {
-        error.reason() == Some(h2::Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
-    })
 }

@@ -3,19 +3,21 @@
 //! Invariant: whatever happens to the future that drives it, the slot at the replica falls exactly once, and not before
 //! the replica is done with it where the revision asks for that (`kpa.dev/on-disconnect`).
 
-use super::pool::Connection;
-use crate::body::RequestBody;
+use super::connection::{Connection, Failure};
+use super::h2::StreamGuard;
+use crate::body::{BodyError, RequestBody};
+use crate::error::RequestError;
 use crate::local::{Local, Permit};
+use bytes::Bytes;
 use domain::{OnDisconnect, Timestamp};
 use http::{Request, Response};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use runtime::net::Socket;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -67,15 +69,41 @@ impl<S: Socket> Drop for InFlight<S> {
     }
 }
 
-/// The connection an exchange runs on.
+/// What an exchange runs on.
 #[derive(Debug)]
 enum Line<S: Socket> {
     /// HTTP/1.1, driven by whoever polls the exchange.
     Own(Box<Connection<S>>),
-    /// HTTP/2: a stream of a connection that its own task drives.
-    Shared(super::h2::StreamGuard),
-    /// HTTP/1.1 on a connection that its own task drives, because it was asked to become a tunnel and did not.
+    /// A connection that its own task drives: a stream of HTTP/2, or HTTP/1.1 that was asked to become a tunnel and
+    /// answered as if it had not been.
+    Driven { stream: Option<StreamGuard>, incoming: Option<Incoming> },
+}
+
+/// Why a request got no answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// Not a byte of it was written: here it is again.
+    NotSent(Box<Request<RequestBody>>),
+    /// The peer says that it has not looked at it.
     Refused,
+    /// Its client is the reason.
+    Client(RequestError),
+    /// The replica broke off.
+    Broken {
+        /// Some of an answer had come.
+        answer_begun: bool,
+    },
+}
+
+impl From<Failure> for SendError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Closed(Some(request)) => Self::NotSent(request),
+            Failure::Closed(None) => Self::Broken { answer_begun: false },
+            Failure::Unreadable(_) => Self::Broken { answer_begun: true },
+            Failure::Upload(error) => Self::Client(error.of_client()),
+        }
+    }
 }
 
 /// One request on one connection.
@@ -85,22 +113,36 @@ pub struct Exchange<S: Socket> {
     permit: Option<Permit<S>>,
     in_flight: InFlight<S>,
     on_disconnect: OnDisconnect,
+    /// The head of the answer has come.
+    answered: bool,
 }
 
 impl<S: Socket> Exchange<S> {
+    const fn on(line: Line<S>, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
+        Self {
+            line: Some(line),
+            permit: Some(permit),
+            in_flight: InFlight::none(),
+            on_disconnect,
+            answered: false,
+        }
+    }
+
     /// On an HTTP/1.1 connection of our own.
     pub const fn http1(connection: Box<Connection<S>>, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
-        Self { line: Some(Line::Own(connection)), permit: Some(permit), in_flight: InFlight::none(), on_disconnect }
+        Self::on(Line::Own(connection), permit, on_disconnect)
     }
 
     /// On a stream of a shared HTTP/2 connection.
-    pub const fn http2(stream: super::h2::StreamGuard, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
-        Self { line: Some(Line::Shared(stream)), permit: Some(permit), in_flight: InFlight::none(), on_disconnect }
+    pub const fn http2(stream: StreamGuard, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
+        Self::on(Line::Driven { stream: Some(stream), incoming: None }, permit, on_disconnect)
     }
 
-    /// On a connection that was asked to become a tunnel and answered as if it had not been.
-    pub const fn refused_tunnel(permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
-        Self { line: Some(Line::Refused), permit: Some(permit), in_flight: InFlight::none(), on_disconnect }
+    /// On a connection that was asked to become a tunnel and answered with a body instead.
+    pub const fn refused_tunnel(incoming: Incoming, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
+        let mut exchange = Self::on(Line::Driven { stream: None, incoming: Some(incoming) }, permit, on_disconnect);
+        exchange.answered = true;
+        exchange
     }
 
     /// The server said how long it keeps an idle connection.
@@ -122,41 +164,33 @@ impl<S: Socket> Exchange<S> {
         matches!(&self.line, Some(Line::Own(connection)) if connection.used)
     }
 
-    /// Takes the request out of `outgoing`, sends it, waits for the response head and puts the response into `answer`:
-    /// both are large, and a result would be moved by everybody who passes it on.
+    /// Takes the request out of `outgoing`, sends it, waits for the head of the answer and puts it into `answer`: both are
+    /// large, and a result would be moved by everybody who passes it on.
     ///
     /// # Errors
-    /// What hyper says, with the request where none of it was sent.
+    /// There is no answer.
     pub async fn send(
         &mut self,
         outgoing: &mut Option<Request<RequestBody>>,
-        answer: &mut Option<Response<Incoming>>,
-    ) -> Result<(), Box<TrySendError<Request<RequestBody>>>> {
+        answer: &mut Option<Response<()>>,
+    ) -> Result<(), SendError> {
         let Some(request) = outgoing.take() else { unreachable!("an exchange sends one request") };
         match &mut self.line {
             Some(Line::Own(connection)) => {
-                let mut response = pin!(connection.sender.try_send_request(request));
-                poll_fn(|cx| {
-                    connection.drive(cx);
-                    // Only the drive above can complete it, so no waker is left with it: waking ourselves would cost a
-                    // poll of the whole connection.
-                    match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                        Poll::Ready(Ok(response)) => {
-                            *answer = Some(response);
-                            Poll::Ready(Ok(()))
-                        }
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(Box::new(error))),
-                        Poll::Pending => Poll::Pending,
-                    }
-                })
-                .await
+                connection.start(request);
+                *answer = Some(poll_fn(|cx| connection.poll_answer(cx)).await?);
             }
-            Some(Line::Shared(stream)) => {
-                *answer = Some(Box::pin(stream.send(request)).await.map_err(Box::new)?);
-                Ok(())
+            Some(Line::Driven { stream: Some(stream), incoming }) => {
+                let (head, body) = Box::pin(stream.send(request)).await?.into_parts();
+                *answer = Some(Response::from_parts(head, ()));
+                *incoming = Some(body);
             }
-            Some(Line::Refused) | None => unreachable!("an exchange sends on a line that has not ended"),
+            Some(Line::Driven { stream: None, .. }) | None => {
+                unreachable!("an exchange sends on a line that has not ended")
+            }
         }
+        self.answered = true;
+        Ok(())
     }
 
     /// From now on the in-flight count falls with this exchange.
@@ -164,22 +198,47 @@ impl<S: Socket> Exchange<S> {
         self.in_flight = in_flight;
     }
 
-    /// The next part of the response body.
-    pub fn poll_body(
-        &mut self,
-        incoming: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<bytes::Bytes>>>> {
-        let Some(Line::Own(connection)) = &mut self.line else { return Pin::new(incoming).poll_frame(cx) };
-        let mut quiet = Context::from_waker(Waker::noop());
-        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(&mut quiet) {
-            return Poll::Ready(frame);
+    /// The next part of the answer's body.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.line {
+            Some(Line::Own(connection)) => connection.poll_body(cx),
+            Some(Line::Driven { incoming: Some(incoming), .. }) => {
+                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::Connection)))
+            }
+            Some(Line::Driven { incoming: None, .. }) | None => Poll::Ready(None),
         }
-        connection.drive(cx);
-        Pin::new(incoming).poll_frame(&mut quiet)
     }
 
-    /// The response body has ended: the connection goes back, slot and count fall.
+    /// The next part of the answer's body if it is here already. No waker is left: whoever sends the answer asks again,
+    /// with its own.
+    pub fn body_at_hand(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        match &mut self.line {
+            Some(Line::Own(connection)) => connection.body_at_hand(),
+            Some(Line::Driven { .. }) | None => None,
+        }
+    }
+
+    /// Whether the answer's body is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match &self.line {
+            Some(Line::Own(connection)) => connection.is_answered(),
+            Some(Line::Driven { incoming: Some(incoming), .. }) => incoming.is_end_stream(),
+            Some(Line::Driven { incoming: None, .. }) | None => true,
+        }
+    }
+
+    /// What is known of the rest of the answer's body.
+    #[must_use]
+    pub fn size_hint(&self) -> SizeHint {
+        match &self.line {
+            Some(Line::Own(connection)) => connection.size_hint(),
+            Some(Line::Driven { incoming: Some(incoming), .. }) => incoming.size_hint(),
+            Some(Line::Driven { incoming: None, .. }) | None => SizeHint::with_exact(0),
+        }
+    }
+
+    /// The answer's body has ended: the connection goes back, slot and count fall.
     pub fn complete(mut self) {
         let Some(permit) = self.permit.take() else { return };
         let now = permit.base().clock.now();
@@ -199,48 +258,40 @@ impl<S: Socket> Exchange<S> {
     }
 
     /// The client has left. Its load falls now; the slot when the replica is done, if concurrency is limited.
-    pub fn abandon(mut self, incoming: Option<Incoming>) {
+    pub fn abandon(mut self) {
         self.in_flight = InFlight::none();
-        let (Some(line), Some(permit)) = (self.line.take(), self.permit.take()) else { return };
+        let Some(permit) = &self.permit else { return };
         if !permit.is_limited() {
+            self.line = None;
             return;
         }
         let tasks = permit.base().tasks.clone();
-        match (self.on_disconnect, incoming) {
-            (OnDisconnect::Finish, Some(mut incoming)) => {
-                let mut rest = Self {
-                    line: Some(line),
-                    permit: Some(permit),
-                    in_flight: InFlight::none(),
-                    on_disconnect: self.on_disconnect,
-                };
-                tasks.spawn("finish an abandoned answer", async move {
-                    loop {
-                        match poll_fn(|cx| rest.poll_body(&mut incoming, cx)).await {
-                            Some(Ok(_)) => {}
-                            Some(Err(_)) => return drop(rest.failed()),
-                            None => return rest.complete(),
-                        }
+        if self.on_disconnect == OnDisconnect::Finish && self.answered {
+            tasks.spawn("finish an abandoned answer", async move {
+                loop {
+                    match poll_fn(|cx| self.poll_body(cx)).await {
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) => return drop(self.failed()),
+                        None => return self.complete(),
                     }
-                });
-            }
-            (OnDisconnect::Finish | OnDisconnect::Cancel, incoming) => {
-                drop(incoming);
-                let Line::Own(connection) = line else { return };
-                let Some(mut socket) = connection.into_socket() else { return };
-                tasks.spawn("close an abandoned exchange", async move {
-                    let closed = async {
-                        // The replica's close says that it is done; what it still sends is dropped.
-                        let mut sink = [0_u8; 1024];
-                        if socket.shutdown().await.is_ok() {
-                            while matches!(socket.read(&mut sink).await, Ok(1..)) {}
-                        }
-                    };
-                    drop(tokio::time::timeout(ABORT_GRACE, closed).await);
-                    drop(permit);
-                });
-            }
+                }
+            });
+            return;
         }
+        let (line, permit) = (self.line.take(), self.permit.take());
+        let Some(Line::Own(connection)) = line else { return };
+        let mut socket = connection.into_socket();
+        tasks.spawn("close an abandoned exchange", async move {
+            let closed = async {
+                // The replica's close says that it is done; what it still sends is dropped.
+                let mut sink = [0_u8; 1024];
+                if socket.shutdown().await.is_ok() {
+                    while matches!(socket.read(&mut sink).await, Ok(1..)) {}
+                }
+            };
+            drop(tokio::time::timeout(ABORT_GRACE, closed).await);
+            drop(permit);
+        });
     }
 }
 
@@ -252,8 +303,10 @@ impl<S: Socket> Drop for Exchange<S> {
                 permit: self.permit.take(),
                 in_flight: std::mem::replace(&mut self.in_flight, InFlight::none()),
                 on_disconnect: self.on_disconnect,
+                // Nobody has begun to read it: it is given up.
+                answered: false,
             };
-            rest.abandon(None);
+            rest.abandon();
         }
     }
 }

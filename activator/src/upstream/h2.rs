@@ -3,7 +3,8 @@
 //! Invariant: a connection gets no more streams than [`STREAMS_MAX`]; a new one is opened instead of queueing behind the
 //! peer's limit.
 
-use crate::body::RequestBody;
+use super::exchange::SendError;
+use crate::body::{BodyError, RequestBody};
 use crate::local::Base;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -11,6 +12,7 @@ use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use runtime::net::Socket;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -40,13 +42,38 @@ impl StreamGuard {
     /// Sends `request` and waits for the response head.
     ///
     /// # Errors
-    /// What hyper says, with the request where none of it was sent.
-    pub async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        self.0.sender.try_send_request(request).await
+    /// There is no answer.
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        self.0.sender.try_send_request(request).await.map_err(reason)
     }
+}
+
+/// Why hyper got no answer.
+fn reason(mut failed: TrySendError<Request<RequestBody>>) -> SendError {
+    let request = failed.take_message();
+    let mut cause = failed.error().source();
+    while let Some(inner) = cause {
+        if let Some(body) = inner.downcast_ref::<BodyError>() {
+            return SendError::Client(body.of_client());
+        }
+        if let Some(h2) = inner.downcast_ref::<h2::Error>()
+            && was_refused(h2)
+            && request.is_none()
+        {
+            return SendError::Refused;
+        }
+        cause = inner.source();
+    }
+    match request {
+        Some(request) => SendError::NotSent(Box::new(request)),
+        None => SendError::Broken { answer_begun: failed.error().is_parse() },
+    }
+}
+
+/// Whether the peer says that it has not looked at the request (RFC 9113 sections 6.8 and 8.7).
+fn was_refused(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 impl Drop for StreamGuard {

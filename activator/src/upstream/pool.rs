@@ -1,82 +1,18 @@
 //! One worker's HTTP/1.1 connections to one replica.
 //!
-//! Nobody polls a connection but the request that uses it: its future sits beside the sender and is driven inline, which
-//! saves two task switches a request. So an idle connection notices its peer's close when it is next taken out, and no
-//! task outlives the pool.
-//!
 //! Invariant: what lies in the pool has finished an exchange completely; a connection goes back when the response body
 //! has ended, never before.
 
-use super::turn::{ByTurns, Turn};
-use crate::body::RequestBody;
+use super::connection::Connection;
 use domain::Timestamp;
-use hyper::client::conn::http1;
 use parking_lot::Mutex;
 use runtime::net::Socket;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 /// Idle connections kept for one replica by one worker.
 pub const IDLE_MAX: usize = 256;
 /// One that was idle for longer is looked at before it is used, and its request is kept for a replay.
 pub const TRUSTED_IDLE: Duration = Duration::from_millis(100);
-
-/// One connection with the future that moves its bytes.
-#[derive(Debug)]
-pub struct Connection<S: Socket> {
-    /// Where requests go in.
-    pub sender: http1::SendRequest<RequestBody>,
-    /// `None` once it has ended. It has to go then: it holds the other end of the request that was queued last, and only
-    /// its drop tells the sender that nobody will take it.
-    driver: Option<http1::Connection<ByTurns<S>, RequestBody>>,
-    turn: Turn,
-    /// It has carried a request before.
-    pub used: bool,
-    /// When the last exchange ended.
-    pub idle_since: Timestamp,
-    /// How long it may be idle: the server's own word, where it gave one.
-    pub idle_max: Option<Duration>,
-}
-
-impl<S: Socket> Connection<S> {
-    /// Speaks HTTP/1.1 on `socket`.
-    ///
-    /// # Errors
-    /// What hyper says of the handshake; it sends nothing, so hardly ever.
-    pub async fn open(socket: S) -> hyper::Result<Box<Self>> {
-        let turn = Turn::default();
-        let (sender, driver) = http1::Builder::new()
-            // One write of a copied head and chunk is cheaper than gathering them.
-            .writev(false)
-            .max_headers(crate::HEADERS_MAX)
-            .max_buf_size(crate::HEAD_BYTES_MAX)
-            .handshake(ByTurns::new(socket, turn.clone()))
-            .await?;
-        let idle_since = Timestamp::ZERO;
-        Ok(Box::new(Self { sender, driver: Some(driver), turn, used: false, idle_since, idle_max: None }))
-    }
-
-    /// Moves bytes both ways as far as they go now. False once the connection is finished.
-    pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        self.turn.begin();
-        if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
-            self.driver = None;
-        }
-        self.driver.is_some()
-    }
-
-    /// Whether another request can be sent on it.
-    pub fn is_reusable(&mut self) -> bool {
-        self.sender.is_ready() || (self.drive(&mut Context::from_waker(Waker::noop())) && self.sender.is_ready())
-    }
-
-    /// The socket, when the exchange is given up and the connection has not ended yet.
-    pub fn into_socket(self) -> Option<S> {
-        Some(self.driver?.into_parts().io.into_socket())
-    }
-}
 
 /// Idle connections, the most recently used on top.
 #[derive(Debug)]
@@ -99,7 +35,7 @@ impl<S: Socket> Pool<S> {
             let mut connection = self.idle.lock().pop()?;
             let idle = now.since(connection.idle_since);
             let fresh = idle < connection.idle_max.unwrap_or(idle_timeout);
-            if fresh && (idle < TRUSTED_IDLE || connection.drive(&mut Context::from_waker(Waker::noop()))) {
+            if fresh && (idle < TRUSTED_IDLE || connection.is_open()) {
                 return Some(connection);
             }
         }
@@ -107,7 +43,7 @@ impl<S: Socket> Pool<S> {
 
     /// Takes back a connection whose exchange is complete.
     pub fn put(&self, mut connection: Box<Connection<S>>, now: Timestamp) {
-        if connection.is_reusable() {
+        if connection.finish() {
             connection.used = true;
             connection.idle_since = now;
             let mut idle = self.idle.lock();
@@ -137,32 +73,5 @@ impl<S: Socket> Pool<S> {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.lock().len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::future::poll_fn;
-    use tokio::net::{TcpListener, TcpStream};
-
-    /// The peer closed before hyper looked at the request: it comes back, and nobody waits for ever.
-    #[tokio::test]
-    async fn a_request_on_a_connection_that_has_ended_comes_back() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let client = client.unwrap();
-        drop(accepted);
-        client.readable().await.unwrap();
-        let mut connection = Connection::open(client).await.unwrap();
-        let request = http::Request::get("/").header("host", "a").body(RequestBody::None).unwrap();
-        let mut response = std::pin::pin!(connection.sender.try_send_request(request));
-        let answer = poll_fn(|cx| {
-            connection.drive(cx);
-            response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        });
-        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await.expect("it is answered");
-        assert!(answer.unwrap_err().take_message().is_some(), "none of it was sent");
-        assert!(connection.into_socket().is_none());
     }
 }

@@ -64,9 +64,9 @@ pub async fn open<C: Connect>(
         let (mut head, incoming) = response.into_parts();
         headers::forward_response(&mut head);
         head.version = Version::HTTP_11;
-        let mut exchange = Exchange::refused_tunnel(permit, *limits.on_disconnect);
+        let mut exchange = Exchange::refused_tunnel(incoming, permit, *limits.on_disconnect);
         exchange.carry(in_flight);
-        let body = ResponseBody::upstream(incoming, exchange, *limits.idle_timeout, until);
+        let body = ResponseBody::upstream(exchange, *limits.idle_timeout, until);
         return Ok(http::Response::from_parts(head, body.with_open(open)));
     }
     let agreed = response.headers().get(UPGRADE).cloned();

@@ -1,0 +1,335 @@
+//! One HTTP/1.1 connection to a replica, written and read by whoever polls the exchange on it.
+//!
+//! Nobody polls it but the request that uses it: there is no task, no channel and no wake-up between the two, which is
+//! what a connection driven elsewhere costs a request. So an idle connection notices its peer's close when it is next
+//! taken out.
+//!
+//! Invariant: one exchange at a time; a request comes back only while not a byte of it was written; the connection can be
+//! used again only when request and answer are both over and nothing else was said.
+
+use super::framing::{Decoder, Encoder};
+use super::head::{self, Unreadable};
+use crate::body::{BodyError, RequestBody};
+use bytes::{Buf as _, Bytes, BytesMut};
+use domain::Timestamp;
+use http::{Method, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use runtime::net::Socket;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio_util::io::poll_read_buf;
+
+/// With less room than this the read buffer gets more.
+const READ_ROOM_MIN: usize = 2 * 1024;
+/// Room for one read; it doubles up to [`READ_BYTES_MAX`] while reads fill it.
+const READ_BYTES: usize = 8 * 1024;
+/// Most bytes read at once.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Content up to this size is copied behind what is written before it; larger parts are written from where they are.
+const COPY_BYTES_MAX: usize = 8 * 1024;
+
+/// Why a request got no answer on a connection.
+#[derive(Debug)]
+pub enum Failure {
+    /// The replica closed, or the connection broke; with the request if not a byte of it was written.
+    Closed(Option<Box<Request<RequestBody>>>),
+    /// What came is no answer.
+    Unreadable(Unreadable),
+    /// The client's body broke off or stalled.
+    Upload(BodyError),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection<S: Socket> {
+    socket: S,
+    read: BytesMut,
+    read_bytes: usize,
+    /// To be written before `chunk`, from `written` on.
+    out: Vec<u8>,
+    written: usize,
+    /// Content too large to be copied, and what stands behind it.
+    chunk: Bytes,
+    behind: &'static [u8],
+    /// The request that is being sent or answered.
+    request: Option<Request<RequestBody>>,
+    encoder: Encoder,
+    /// Some of the request's body was taken, and would be missing in a second sending.
+    touched: bool,
+    /// Some byte of the request is out.
+    begun: bool,
+    /// Writing failed: the answer may have come before.
+    mute: bool,
+    decoder: Decoder,
+    keeps_alive: bool,
+    /// It has carried a request before.
+    pub used: bool,
+    /// When the last exchange ended.
+    pub idle_since: Timestamp,
+    /// How long it may be idle: the server's own word, where it gave one.
+    pub idle_max: Option<Duration>,
+}
+
+impl<S: Socket> Connection<S> {
+    /// On a fresh `socket`.
+    pub fn new(socket: S) -> Box<Self> {
+        Box::new(Self {
+            socket,
+            read: BytesMut::new(),
+            read_bytes: READ_BYTES,
+            out: Vec::new(),
+            written: 0,
+            chunk: Bytes::new(),
+            behind: b"",
+            request: None,
+            encoder: Encoder::Done,
+            touched: false,
+            begun: false,
+            mute: false,
+            decoder: Decoder::Done,
+            keeps_alive: true,
+            used: false,
+            idle_since: Timestamp::ZERO,
+            idle_max: None,
+        })
+    }
+
+    /// Begins an exchange; [`Self::poll_answer`] carries it out.
+    pub fn start(&mut self, request: Request<RequestBody>) {
+        self.encoder = head::write_request(&mut self.out, &request);
+        self.request = Some(request);
+        (self.touched, self.begun) = (false, false);
+    }
+
+    /// Nobody has seen the request: it comes back if it is still whole.
+    fn unseen(&mut self) -> Failure {
+        Failure::Closed(self.request.take().filter(|_| !self.touched).map(Box::new))
+    }
+
+    /// The head of the answer.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Failure>> {
+        loop {
+            // Before the first byte is out, whatever the replica says or does is no answer to it.
+            let read = self.poll_read(cx);
+            if !self.begun && read.is_ready() {
+                return Poll::Ready(Err(self.unseen()));
+            }
+            match read {
+                Poll::Ready(Ok(1..)) => {
+                    let method = self.request.as_ref().map_or(&Method::GET, |request| request.method());
+                    match head::read_answer(&mut self.read, method) {
+                        Ok(None) => {}
+                        Ok(Some(answer)) => {
+                            (self.decoder, self.keeps_alive) = (answer.body, answer.keeps_alive);
+                            return Poll::Ready(Ok(answer.head));
+                        }
+                        Err(unreadable) => return Poll::Ready(Err(Failure::Unreadable(unreadable))),
+                    }
+                }
+                Poll::Ready(Ok(0) | Err(_)) if self.read.is_empty() => return Poll::Ready(Err(Failure::Closed(None))),
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    return Poll::Ready(Err(Failure::Unreadable(Unreadable("an answer's head broke off"))));
+                }
+                Poll::Pending => {
+                    ready!(self.poll_send(cx))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// The next part of the answer's body; what is left of the request goes on being sent meanwhile.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            match self.decoder.next(&mut self.read) {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if self.decoder.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(unreadable) => return self.break_off(BodyError::Unreadable(unreadable)),
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) if self.decoder.close() => {
+                    self.keeps_alive = false;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0)) => return self.break_off(BodyError::Replica(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(Err(error)) => return self.break_off(BodyError::Replica(error)),
+                Poll::Pending => {
+                    return match self.poll_send(cx) {
+                        Poll::Ready(Err(Failure::Upload(error))) => self.break_off(error),
+                        _ => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        (self.decoder, self.keeps_alive) = (Decoder::Done, false);
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// A part of the body that is here already.
+    pub fn body_at_hand(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        match self.decoder.next(&mut self.read) {
+            Ok(frame) => frame.map(Ok),
+            Err(unreadable) => {
+                (self.decoder, self.keeps_alive) = (Decoder::Done, false);
+                Some(Err(BodyError::Unreadable(unreadable)))
+            }
+        }
+    }
+
+    /// Whether the answer's body is over.
+    #[must_use]
+    pub const fn is_answered(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// What is known of the rest of the answer's body.
+    #[must_use]
+    pub fn size_hint(&self) -> SizeHint {
+        self.decoder.size_hint()
+    }
+
+    /// Ends the exchange. Whether another request can be sent on it.
+    pub fn finish(&mut self) -> bool {
+        let sent = self.encoder.is_done() && self.written == self.out.len() && self.chunk.is_empty();
+        let reusable = self.keeps_alive && !self.mute && sent && self.decoder.is_done() && self.read.is_empty();
+        self.request = None;
+        self.out.clear();
+        self.written = 0;
+        reusable
+    }
+
+    /// Whether an idle connection is still open, as far as is known.
+    pub fn is_open(&mut self) -> bool {
+        self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// The socket, when the exchange is given up.
+    pub fn into_socket(self) -> S {
+        self.socket
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < READ_ROOM_MIN {
+            self.read.reserve(self.read_bytes);
+        }
+        let room = self.read.capacity() - self.read.len();
+        let count = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.read))?;
+        if count == room {
+            self.read_bytes = (2 * self.read_bytes).min(READ_BYTES_MAX);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Writes as much of the request as is there and goes out now; ready with an error only.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            let wants_more = self.gather(cx)?;
+            if self.mute || self.poll_write(cx)?.is_pending() || !wants_more {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes what the client has sent, up to a write's worth: a head and a short body go out together. Whether there may
+    /// be more at once.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
+        while !self.encoder.is_done() {
+            if !self.chunk.is_empty() || self.out.len() >= COPY_BYTES_MAX {
+                return Ok(true);
+            }
+            let Some(request) = &mut self.request else { return Ok(false) };
+            match Pin::new(request.body_mut()).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.put(frame)?,
+                Poll::Ready(Some(Err(error))) => return Err(Failure::Upload(error)),
+                Poll::Ready(None) => self.end(None)?,
+                Poll::Pending => return Ok(false),
+            }
+            self.touched = true;
+        }
+        Ok(false)
+    }
+
+    /// One part of the request's body, to be written next.
+    fn put(&mut self, frame: Frame<Bytes>) -> Result<(), Failure> {
+        let content = match frame.into_data() {
+            Ok(content) if content.is_empty() => return Ok(()),
+            Ok(content) => content,
+            Err(frame) => return self.end(frame.trailers_ref()),
+        };
+        let behind = self.encoder.content(&content, &mut self.out).map_err(|error| Failure::Upload(error.into()))?;
+        if content.len() <= COPY_BYTES_MAX {
+            self.out.extend_from_slice(&content);
+            self.out.extend_from_slice(behind);
+        } else {
+            (self.chunk, self.behind) = (content, behind);
+        }
+        // One write instead of two where the end is known by now.
+        if self.request.as_ref().is_some_and(|request| request.body().is_end_stream()) {
+            if self.chunk.is_empty() {
+                return self.end(None);
+            }
+            if self.encoder == Encoder::Chunked {
+                (self.encoder, self.behind) = (Encoder::Done, b"\r\n0\r\n\r\n");
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<&http::HeaderMap>) -> Result<(), Failure> {
+        self.encoder.end(trailers, &mut self.out).map_err(|error| Failure::Upload(error.into()))
+    }
+
+    /// Writes what is to be written. Ready when all of it is out.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+        loop {
+            let next: &[u8] = if self.written < self.out.len() {
+                &self.out[self.written..]
+            } else if self.chunk.is_empty() {
+                self.out.clear();
+                self.written = 0;
+                return Ok(Poll::Ready(()));
+            } else {
+                &self.chunk
+            };
+            match Pin::new(&mut self.socket).poll_write(cx, next) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.begun = true;
+                    self.wrote(count);
+                }
+                Poll::Ready(Ok(_) | Err(_)) if !self.begun => return Err(self.unseen()),
+                Poll::Ready(Ok(_) | Err(_)) => {
+                    // The replica takes no more; what it has to say to that may be on its way.
+                    (self.mute, self.keeps_alive) = (true, false);
+                    return Ok(Poll::Pending);
+                }
+            }
+        }
+    }
+
+    fn wrote(&mut self, count: usize) {
+        if self.written < self.out.len() {
+            self.written += count;
+            return;
+        }
+        self.chunk.advance(count);
+        if self.chunk.is_empty() {
+            self.out.clear();
+            self.written = 0;
+            self.out.extend_from_slice(std::mem::take(&mut self.behind));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

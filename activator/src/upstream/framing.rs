@@ -1,0 +1,231 @@
+//! Where a body ends on an HTTP/1.1 connection (RFC 9112 sections 6 and 7).
+//!
+//! Invariant: what is read as content was framed as content; a size, a line end or a trailer that is not exactly as the
+//! RFC writes it ends the connection, never the body.
+
+use super::head::{self, Unreadable};
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
+    HeaderName, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+};
+use http_body::{Frame, SizeHint};
+use std::io::Write as _;
+
+/// Longest line with the size of a chunk, extensions included.
+const SIZE_LINE_BYTES_MAX: usize = 1024;
+/// Fields that no trailer may be: they would change how the message is framed, routed or read (RFC 9110 section 6.5.1).
+const NO_TRAILERS: [HeaderName; 13] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    HOST,
+    MAX_FORWARDS,
+    SET_COOKIE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+];
+
+/// Takes the framing off an answer's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoder {
+    /// So many bytes are left.
+    Length(u64),
+    /// In chunks.
+    Chunked(Chunk),
+    /// Until the replica closes.
+    UntilClose,
+    /// Over.
+    Done,
+}
+
+/// Where in the chunks the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// At a size.
+    Size,
+    /// In content, with so many bytes left of this chunk.
+    Content(u64),
+    /// At the line end behind a chunk.
+    End,
+    /// In the trailers.
+    Trailers,
+}
+
+impl Decoder {
+    /// Of `length` bytes.
+    pub(super) const fn of_length(length: u64) -> Self {
+        if length == 0 { Self::Done } else { Self::Length(length) }
+    }
+
+    /// Whether the body is over.
+    pub(super) const fn is_done(self) -> bool {
+        matches!(self, Self::Done)
+    }
+
+    /// What is known of what is left.
+    pub(super) fn size_hint(self) -> SizeHint {
+        match self {
+            Self::Length(left) => SizeHint::with_exact(left),
+            Self::Done => SizeHint::with_exact(0),
+            Self::Chunked(_) | Self::UntilClose => SizeHint::default(),
+        }
+    }
+
+    /// The next part of the body in `read`; nothing when more has to be read, or when it is over.
+    ///
+    /// # Errors
+    /// The framing is broken.
+    pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Unreadable> {
+        loop {
+            match self {
+                Self::Done => return Ok(None),
+                Self::Length(left) => {
+                    let content = take(read, left);
+                    if *left == 0 {
+                        *self = Self::Done;
+                    }
+                    return Ok(content.map(Frame::data));
+                }
+                Self::UntilClose => {
+                    return Ok((!read.is_empty()).then(|| Frame::data(read.split().freeze())));
+                }
+                Self::Chunked(chunk) => match chunk {
+                    Chunk::Size => {
+                        let Some(size) = size(read)? else { return Ok(None) };
+                        *chunk = if size == 0 { Chunk::Trailers } else { Chunk::Content(size) };
+                    }
+                    Chunk::Content(left) => {
+                        let Some(content) = take(read, left) else { return Ok(None) };
+                        if *left == 0 {
+                            *chunk = Chunk::End;
+                            // A short answer is all there: whoever has the content should know that nothing follows.
+                            if read.starts_with(b"\r\n0\r\n\r\n") {
+                                read.advance(7);
+                                *self = Self::Done;
+                            }
+                        }
+                        return Ok(Some(Frame::data(content)));
+                    }
+                    Chunk::End => {
+                        match read.as_ref() {
+                            [b'\r', b'\n', ..] => read.advance(2),
+                            [] | [b'\r'] => return Ok(None),
+                            _ => return Err(Unreadable("a chunk is longer than its size")),
+                        }
+                        *chunk = Chunk::Size;
+                    }
+                    Chunk::Trailers => {
+                        if read.starts_with(b"\r\n") {
+                            read.advance(2);
+                            *self = Self::Done;
+                            return Ok(None);
+                        }
+                        let Some(mut trailers) = head::trailers(read)? else { return Ok(None) };
+                        *self = Self::Done;
+                        NO_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
+                        return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
+                    }
+                },
+            }
+        }
+    }
+
+    /// The replica closed. Whether the body is whole by that.
+    pub(super) const fn close(&mut self) -> bool {
+        let whole = matches!(self, Self::UntilClose | Self::Done);
+        *self = Self::Done;
+        whole
+    }
+}
+
+/// Content from the front of `read`, at most `left`.
+fn take(read: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
+    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
+    *left -= length as u64;
+    (length > 0).then(|| read.split_to(length).freeze())
+}
+
+/// The size of the chunk that begins `read`, when its whole line is there.
+fn size(read: &mut BytesMut) -> Result<Option<u64>, Unreadable> {
+    let Some(end) = memchr::memchr(b'\n', read) else {
+        return if read.len() > SIZE_LINE_BYTES_MAX { Err(Unreadable("a chunk's size is too long")) } else { Ok(None) };
+    };
+    let line = read.get(..end).and_then(|line| line.strip_suffix(b"\r"));
+    let line = line.filter(|line| line.len() <= SIZE_LINE_BYTES_MAX).ok_or(Unreadable("a chunk has no proper size"))?;
+    let written = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    let digits = std::str::from_utf8(written).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let size = digits.and_then(|text| u64::from_str_radix(text, 16).ok());
+    let size = size.ok_or(Unreadable("a chunk has no proper size"))?;
+    read.advance(end + 1);
+    Ok(Some(size))
+}
+
+/// Puts the framing on a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoder {
+    /// Exactly so many bytes more.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// All was said.
+    Done,
+}
+
+impl Encoder {
+    /// Whether nothing more is to be sent.
+    pub(super) const fn is_done(self) -> bool {
+        matches!(self, Self::Done)
+    }
+
+    /// What stands before `content` on the wire, into `out`; gives what stands behind it.
+    ///
+    /// # Errors
+    /// It is more than was announced.
+    pub(super) fn content(&mut self, content: &Bytes, out: &mut Vec<u8>) -> Result<&'static [u8], Unreadable> {
+        let length = content.len() as u64;
+        match self {
+            Self::Length(left) => {
+                *left = left.checked_sub(length).ok_or(Unreadable("a body is longer than its Content-Length"))?;
+                if *left == 0 {
+                    *self = Self::Done;
+                }
+                Ok(b"")
+            }
+            Self::Chunked => {
+                // Writing into a vector cannot fail.
+                let _ = write!(out, "{length:x}\r\n");
+                Ok(b"\r\n")
+            }
+            Self::Done => Err(Unreadable("a body goes on behind its end")),
+        }
+    }
+
+    /// The end of the body, with its trailers.
+    ///
+    /// # Errors
+    /// It is less than was announced.
+    pub(super) fn end(&mut self, trailers: Option<&HeaderMap>, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        match self {
+            Self::Length(1..) => return Err(Unreadable("a body is shorter than its Content-Length")),
+            Self::Chunked => {
+                out.extend_from_slice(b"0\r\n");
+                let allowed = trailers.into_iter().flatten().filter(|(name, _)| !NO_TRAILERS.contains(name));
+                allowed.for_each(|(name, value)| head::write_field(out, name, value));
+                out.extend_from_slice(b"\r\n");
+            }
+            Self::Length(0) | Self::Done => {}
+        }
+        *self = Self::Done;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
