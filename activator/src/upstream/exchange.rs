@@ -119,13 +119,7 @@ pub struct Exchange<S: Socket> {
 
 impl<S: Socket> Exchange<S> {
     const fn on(line: Line<S>, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
-        Self {
-            line: Some(line),
-            permit: Some(permit),
-            in_flight: InFlight::none(),
-            on_disconnect,
-            answered: false,
-        }
+        Self { line: Some(line), permit: Some(permit), in_flight: InFlight::none(), on_disconnect, answered: false }
     }
 
     /// On an HTTP/1.1 connection of our own.

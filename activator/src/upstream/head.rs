@@ -167,6 +167,12 @@ fn framing(answer: &mut Response<()>, method: &Method) -> Result<(Decoder, bool)
     let keeps_alive = !headers.contains_key(CONNECTION) && version == Version::HTTP_11
         || !named(headers, "close") && (version == Version::HTTP_11 || named(headers, "keep-alive"));
     let length = content_length(headers)?;
+    if let Some((length, repeated)) = length
+        && repeated
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let length = length.map(|(length, _)| length);
     let codings = headers.get_all(TRANSFER_ENCODING).iter().next_back();
     let chunked = codings.map(|codings| {
         let last = codings.to_str().unwrap_or_default().rsplit(',').next().unwrap_or_default();
@@ -188,17 +194,17 @@ fn framing(answer: &mut Response<()>, method: &Method) -> Result<(Decoder, bool)
     })
 }
 
-/// The one length that all fields agree on.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unreadable> {
+/// The one length that all fields and all their items agree on, and whether it is said more than once.
+fn content_length(headers: &HeaderMap) -> Result<Option<(u64, bool)>, Unreadable> {
     let mut agreed = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         for item in value.to_str().unwrap_or("?").split(',') {
             let digits = item.trim();
             let length: Option<u64> =
                 digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
-            match (length, agreed) {
-                (Some(length), None) => agreed = Some(length),
-                (Some(length), Some(before)) if length == before => {}
+            agreed = match (length, agreed) {
+                (Some(length), None) => Some((length, false)),
+                (Some(length), Some((before, _))) if length == before => Some((length, true)),
                 _ => return Err(Unreadable("an answer has no one Content-Length")),
             }
         }
