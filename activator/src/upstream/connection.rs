@@ -163,7 +163,10 @@ impl<S: Socket> Connection<S> {
                 Poll::Pending => {
                     return match self.poll_send(cx) {
                         Poll::Ready(Err(Failure::Upload(error))) => self.break_off(error),
-                        _ => Poll::Pending,
+                        // Nothing else can go wrong that the next read does not say.
+                        Poll::Ready(Err(Failure::Closed(_) | Failure::Unreadable(_)) | Ok(())) | Poll::Pending => {
+                            Poll::Pending
+                        }
                     };
                 }
             }
