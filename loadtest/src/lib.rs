@@ -3,6 +3,7 @@
 //! Invariant: everything here ends: runs are bounded in time or count, and processes that a benchmark starts end with it.
 
 pub mod cold_start;
+pub mod fleet;
 pub mod model_server;
 pub mod net;
 pub mod output;

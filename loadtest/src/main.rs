@@ -1,7 +1,7 @@
 //! The `loadtest` command.
 
 use clap::{Parser, Subcommand};
-use loadtest::{cold_start, model_server, output, peers, run};
+use loadtest::{cold_start, fleet, model_server, output, peers, run};
 use std::process::ExitCode;
 
 /// Load tests and benchmarks for kpa, and the sample model server they are run against.
@@ -18,6 +18,8 @@ enum Command {
     ModelServer(model_server::Args),
     /// Sends requests: exactly N in flight, at a fixed rate, or N at the same instant.
     Run(run::Args),
+    /// Load on many revisions at once that comes and goes, single answers and streams mixed.
+    Fleet(fleet::Args),
     /// Compares the activator with nginx and HAProxy on the same machine, one core each.
     Peers(peers::Args),
     /// Measures the machinery of cold starts against a running kpa.
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::ModelServer(args) => model_server::main(args),
         Command::Run(args) => run::main(args),
+        Command::Fleet(args) => fleet::main(args),
         Command::Peers(args) => peers::main(args),
         Command::ColdStart(args) => cold_start::main(args),
     };
