@@ -17,6 +17,7 @@ mod patch;
 mod ports;
 mod probe;
 mod report;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod unhonoured;

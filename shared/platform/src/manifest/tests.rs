@@ -163,8 +163,8 @@ fn a_broken_document_hides_none_beside_it() {
     assert_eq!(manifests.problems.len(), 2, "{:#?}", manifests.problems);
     let lines: Vec<&str> = text.lines().collect();
     for (problem, what) in manifests.problems.iter().zip(["[unclosed", "many"]) {
-        let (line, _) = problem.place["apps/app.yaml:".len()..].split_once(' ').unwrap_or((&problem.place[14..], ""));
-        let line: usize = line.parse().unwrap();
+        let place = &problem.place["apps/app.yaml:".len()..];
+        let line: usize = place.split(' ').next().unwrap().parse().unwrap();
         let near = lines[line - 1..(line + 1).min(lines.len())].join("\n") + lines[line.saturating_sub(2)];
         assert!(near.contains(what), "{problem} points to {near:?}");
     }
@@ -357,6 +357,7 @@ fn what_one_machine_does_not_do_is_named_with_its_path() {
         );
     }
     assert_eq!(about(&manifests, "spec.securityContext"), "", "an empty one asks for nothing");
+    assert!(about(&manifests, ".comand").contains("expected command (did you mean that?)"));
     assert_eq!(only(&manifests).revision.mode, Mode::Act);
 }
 

@@ -79,7 +79,7 @@ fn a_problem_stands_where_its_value_is_written() {
     }
     let no_command = load(&[source("a.yaml", &app("a", &[MIN], "")), patch("p.yaml", &bad)], &Options::default(), None);
     let at = places(&no_command);
-    assert!(at.iter().any(|at| at.starts_with("a.yaml:12 Deployment default/a (patched by p.yaml) |")), "{at:#?}");
+    assert!(at.iter().any(|at| at.starts_with("a.yaml:13 Deployment default/a (patched by p.yaml) |")), "{at:#?}");
 }
 
 #[test]
