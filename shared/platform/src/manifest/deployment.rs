@@ -219,7 +219,10 @@ fn command_of(
     let given = resolution
         .local_command
         .as_ref()
-        .map(|command| (LOCAL_COMMAND.to_owned(), command.value.as_str()))
+        .map(|command| {
+            let level = if command.origin == Origin::TemplateAnnotation { "spec.template." } else { "" };
+            (format!("{level}metadata.annotations[{LOCAL_COMMAND:?}]"), command.value.as_str())
+        })
         .or_else(|| options.command_for(image).map(|command| (format!("--image {image}"), command)));
     let refused = |problem: &Problem| problem.severity == Severity::Error && problem.key.contains(LOCAL_COMMAND);
     if resolution.problems.iter().any(refused) {
@@ -230,7 +233,8 @@ fn command_of(
         return match command::argv(text) {
             Ok(argv) => Some(argv),
             Err(why) => {
-                report.error(&key, format!("{text:?} {why}"), "a command line", "the last command stays in force");
+                let consequence = "it is not run by it; a command that was in force stays";
+                report.error(&key, format!("{text:?} {why}"), "a command line", consequence);
                 None
             }
         };

@@ -117,9 +117,13 @@ impl Document {
             let own = self.made.then(|| Lines::of(&self.text));
             let at = own.as_ref().unwrap_or_else(|| self.written.lines()).path_at(error.line, error.column);
             let position = self.position(&at);
+            let written = value_at(&self.value, &at);
             let secret = self.text_at("/kind") == "Secret";
-            let written = if secret { None } else { value_at(&self.value, &at) };
-            let fault = Fault::of_type(error.what, &path(&at), written);
+            let in_data = at.len() == 2 && at.first() == Some(&Step::Field("data".into()));
+            let fault = match written {
+                Some(Value::String(_)) if secret && in_data => Fault::of_secret(&path(&at)),
+                _ => Fault::of_type(error.what, &path(&at), written.filter(|_| !secret)),
+            };
             Box::new((position.path, Fault { line: position.line, object: self.object(namespace), ..fault }))
         })
     }

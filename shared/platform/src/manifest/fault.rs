@@ -93,6 +93,12 @@ impl Fault {
         let key = if key.is_empty() { "document" } else { key };
         Self { key: key.into(), what, expected, ..Self::default() }
     }
+
+    /// A value among a Secret's data, which is not shown.
+    pub(super) fn of_secret(key: &str) -> Self {
+        let expected = "text in base64; plain text stands under stringData".to_owned();
+        Self { key: key.into(), what: "is not base64".into(), expected, ..Self::default() }
+    }
 }
 
 /// What would be right where the parser says `what`.
@@ -102,6 +108,7 @@ fn right_syntax(what: &str) -> &'static str {
         ("duplicate", "each key once"),
         ("mapping values are not allowed", "one `key: value` a line, and quotes around a value that holds `: `"),
         ("expected key", "the fields of one level in one column"),
+        ("'-' indicator", "the fields of one level in one column, and a - before each item of a list"),
         ("invalid indentation", "the quotes closed on the line where they open, or the text indented"),
         ("unclosed", "a bracket for every bracket that opens"),
         ("illegal placement", "a bracket for every bracket that opens"),
