@@ -210,7 +210,7 @@ fn where_the_command_comes_from() {
     let manifests = load(&[source("a.yaml", &app("a", &[MIN], ""))], &any, None);
     assert_eq!(only(&manifests).workload.command, ["stand-in"]);
     let bad = read(&app("a", &[("kpa.dev/local-command", "a 'b")], RUN));
-    assert!(bad.entries.is_empty() && about(&bad, "local-command").contains("not closed"));
+    assert!(bad.entries.is_empty() && about(&bad, "local-command\"]").contains("not closed"));
 }
 
 #[test]
