@@ -44,12 +44,12 @@ fn a_manifest_that_knows_nothing_of_kpa_runs_as_it_stands() {
         assert!(head.contains(" 200 ") && body.contains("replicas : 2"), "{host}: {head}\n{}", kpa.log());
     }
     let log = kpa.log();
-    for (level, told) in [
-        ("", "metadata.annotations: carries no autoscaling.knative.dev/* or kpa.dev/* annotation"),
-        ("", "it runs at spec.replicas, routed and not scaled"),
-        ("WARN: ", "there is no Secret default/wandb; expected a Secret document beside it, or a file wandb.env"),
+    for (is_warning, told) in [
+        (false, "metadata.annotations: carries no autoscaling.knative.dev/* or kpa.dev/* annotation"),
+        (false, "it runs at spec.replicas, routed and not scaled"),
+        (true, "there is no Secret default/wandb; expected a Secret document beside it, or a file wandb.env"),
     ] {
-        let found = log.lines().any(|line| line.contains(told) && line.contains("WARN: ") == !level.is_empty());
+        let found = log.lines().any(|line| line.contains(told) && line.contains("WARN: ") == is_warning);
         assert!(found, "{told:?} is missing:\n{log}");
     }
     assert_eq!(kpa.shown("app-fastapi")["replicas"], 2, "it is not scaled");

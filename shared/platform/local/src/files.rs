@@ -45,9 +45,18 @@ pub fn standard_input() -> Result<Source, StartError> {
 }
 
 fn given(input: impl Read) -> Result<Source, StartError> {
-    let failed = |error| StartError::Manifest { path: STANDARD_INPUT.into(), error };
-    let path = std::path::absolute(STANDARD_INPUT).map_err(failed)?;
-    Ok(Source { path, text: text(input).map_err(failed)?, role: Role::Manifest })
+    here(STANDARD_INPUT, input).map_err(|error| StartError::Manifest { path: STANDARD_INPUT.into(), error })
+}
+
+/// What a pipe holds.
+fn read_once(path: &Path) -> io::Result<Source> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    here(&format!("<{name}>"), std::fs::File::open(path)?)
+}
+
+/// A text that is in no file, as if it were in the current folder.
+fn here(name: &str, input: impl Read) -> io::Result<Source> {
+    Ok(Source { path: std::path::absolute(name)?, text: text(input)?, role: Role::Manifest })
 }
 
 /// The files and folders that hold manifests and patches.
@@ -56,6 +65,7 @@ pub(crate) struct Files {
     paths: Vec<(PathBuf, Role)>,
     /// Files that are patches, and no manifests although they may lie among them.
     patches: BTreeSet<PathBuf>,
+    /// What is not followed.
     given: Vec<Source>,
     /// What named files last said.
     last: BTreeMap<PathBuf, String>,
@@ -75,12 +85,17 @@ impl Files {
         };
         let manifests = inputs.manifests.iter().map(|path| (path, Role::Manifest));
         let patches = inputs.patches.iter().map(|path| (path, Role::Patch));
-        let paths: Vec<(PathBuf, Role)> = manifests.chain(patches).map(absolute).collect::<Result<_, _>>()?;
+        let mut paths: Vec<(PathBuf, Role)> = manifests.chain(patches).map(absolute).collect::<Result<_, _>>()?;
+        let mut given = inputs.given.clone();
+        for (path, role) in paths.extract_if(.., |(path, _)| is_read_once(path)) {
+            let read = read_once(&path).map_err(|error| StartError::Manifest { path, error })?;
+            given.push(Source { role, ..read });
+        }
         let is_patch = |(path, role): &(PathBuf, Role)| (*role == Role::Patch).then(|| real(path));
         let mut files = Self {
             patches: paths.iter().filter_map(is_patch).collect(),
             paths,
-            given: inputs.given.clone(),
+            given,
             last: BTreeMap::new(),
             passed_over: BTreeSet::new(),
         };
@@ -95,10 +110,7 @@ impl Files {
     pub(crate) fn read(&mut self) -> Vec<Source> {
         let mut sources = self.given.clone();
         for (path, role) in self.paths.clone() {
-            let last = self.last.get(&path).filter(|_| is_read_once(&path));
-            if let Some(text) = last {
-                sources.push(Source { text: text.clone(), path, role });
-            } else if let Err(error) = self.read_path(&path, role, &mut sources) {
+            if let Err(error) = self.read_path(&path, role, &mut sources) {
                 tracing::debug!(path = %path.display(), %error, "cannot be read now");
                 if let Some(last) = self.last.get(&path) {
                     sources.push(Source { text: last.clone(), path, role });
@@ -283,6 +295,7 @@ mod tests {
         writer.join().unwrap();
         let texts: Vec<&str> = sources.iter().map(|source| source.text.as_str()).collect();
         assert_eq!(texts, ["kind: List", "piped"]);
+        assert_eq!(sources[1].path, std::path::absolute("<pipe>").unwrap(), "its folder is the current one");
         assert_eq!(files.read(), sources);
     }
 

@@ -16,7 +16,7 @@ pub const SOURCE_BYTES_MAX: usize = 8 << 20;
 const LIST_DEPTH_MAX: usize = 4;
 
 /// One document of a file, or one item of a `List`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Document {
     /// The file.
     pub(super) path: PathBuf,
@@ -36,7 +36,6 @@ pub(super) struct Document {
 }
 
 /// The part of a file in which a document stands.
-#[derive(Debug)]
 struct Written {
     text: String,
     lines_before: usize,
@@ -59,6 +58,13 @@ pub(super) struct Position {
     pub(super) line: usize,
     /// The field itself, not only what it is missing in.
     pub(super) found: bool,
+}
+
+/// By its place: it may be a Secret.
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.place())
+    }
 }
 
 /// The same text in the same place; where its fields stand follows from it.

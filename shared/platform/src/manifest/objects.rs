@@ -87,8 +87,7 @@ impl Objects {
         let mut read = Vec::new();
         for source in manifests() {
             if source.path.extension().is_some_and(|extension| extension == "env") {
-                let stem = source.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-                self.refs.env_files.insert(stem.unwrap_or_default(), env_file(&source.text));
+                self.env_file(source);
                 continue;
             }
             if foreign.takes(&source.path, charts.contains(&source.path.parent())) {
@@ -117,6 +116,21 @@ impl Objects {
         }
         self.problems.extend(foreign.into_notices());
         read
+    }
+
+    fn env_file(&mut self, source: &Source) {
+        let (data, wrong) = env_file(&source.text);
+        let stem = source.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        self.refs.env_files.insert(stem.unwrap_or_default(), data);
+        // Their text may be secret.
+        self.problems.extend(wrong.into_iter().map(|line| Problem {
+            severity: Severity::Warning,
+            place: format!("{}:{line}", source.path.display()),
+            key: "line".into(),
+            what: "is no variable".into(),
+            expected: "NAME=VALUE, or # and a remark".into(),
+            consequence: "it is left out".into(),
+        }));
     }
 
     fn sort(&mut self, document: Document, options: &Options) {

@@ -240,9 +240,12 @@ env:
 ";
     let sources = [
         source("a.yaml", &format!("{refs}{}", app("a", &[MIN], container))),
-        source("wandb.env", "# keys\nexport A='b c'\n\nB=2\n"),
+        source("wandb.env", "# keys\nexport A='b c'\n\nB=2\nhunter2\n=3\n"),
     ];
     let manifests = load(&sources, &Options::default(), None);
+    let wrong: Vec<&str> = manifests.problems.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(wrong, ["wandb.env:5", "wandb.env:6"]);
+    assert!(!format!("{manifests:?}").contains("hunter2"));
     let entry = only(&manifests);
     let shown: Vec<String> = entry.workload.env.iter().map(|var| format!("{var:?}")).collect();
     assert_eq!(
