@@ -159,10 +159,12 @@ impl Document {
         self.own_position(at).line
     }
 
-    /// Whether it is a Deployment in part only: nothing that could run, but something to patch one with.
+    /// Whether it is a Deployment in part only: without containers or the selector that Kubernetes demands, but something
+    /// to patch one with.
     pub(super) fn is_part(&self) -> bool {
         let containers = self.value.pointer("/spec/template/spec/containers").and_then(Value::as_array);
-        self.text_at("/kind") == "Deployment" && containers.is_none_or(Vec::is_empty)
+        let selects = self.value.pointer("/spec/selector").is_some();
+        self.text_at("/kind") == "Deployment" && (containers.is_none_or(Vec::is_empty) || !selects)
     }
 
     /// Where the field at a path stands: in the last patch that has it, else in the file, else where it is missing.

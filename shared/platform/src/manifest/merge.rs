@@ -136,21 +136,27 @@ fn merge_fields(base: &mut Map<String, Value>, patch: &Map<String, Value>) {
     }
 }
 
-/// Items that are new go to the end.
+/// What the patch names comes first and in its order, as kustomize has it; `$(VAR)` and the choice among containers depend
+/// on the order.
 fn merge_items(field: &str, base: &mut Vec<Value>, patch: &[Value]) {
     if patch.iter().any(|item| directive(item) == Some("replace") && identity(field, item).is_none()) {
         base.clear();
     }
+    let mut merged: Vec<Value> = Vec::new();
     for item in patch.iter().filter(|item| identity(field, item).is_some()) {
-        match (same_item(field, base, item), directive(item)) {
-            (Some(at), Some("delete")) => {
-                base.remove(at);
+        let known = same_item(field, base, item).map(|at| base.remove(at));
+        match (known, same_item(field, &merged, item)) {
+            _ if directive(item) == Some("delete") => {}
+            (Some(mut known), _) => {
+                merge_field("", &mut known, item);
+                merged.push(known);
             }
-            (None, Some("delete")) => {}
-            (Some(at), _) => merge_field("", &mut base[at], item),
-            (None, _) => base.push(plain(item)),
+            (None, Some(twice)) => merge_field("", &mut merged[twice], item),
+            (None, None) => merged.push(plain(item)),
         }
     }
+    merged.append(base);
+    *base = merged;
 }
 
 /// A value of a patch as it stands alone: without what it only removes, and without directives.
@@ -198,36 +204,49 @@ mod tests {
         merged(json!({"args": ["a", "b"]}), &json!({"args": ["c"]}), &json!({"args": ["c"]}));
     }
 
+    /// What `kubectl kustomize` (5.5.0) makes of the same two objects.
     #[test]
-    fn lists_merge_by_the_keys_of_kubernetes() {
+    fn lists_merge_by_the_keys_of_kubernetes_in_the_order_of_kustomize() {
         merged(
-            json!({"containers": [
-                {"name": "side", "image": "s"},
-                {"name": "main", "image": "a", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
-                 "ports": [{"containerPort": 80, "name": "web"}], "command": ["x", "y"]},
-            ]}),
-            &json!({"containers": [
-                {"name": "main", "image": "b", "env": [{"name": "B", "value": "3"}, {"name": "C", "value": "4"}],
-                 "ports": [{"containerPort": 80, "name": "http"}, {"containerPort": 81}], "command": ["z"]},
-                {"name": "new"},
-            ]}),
-            &json!({"containers": [
-                {"name": "side", "image": "s"},
-                {"name": "main", "image": "b",
-                 "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "3"}, {"name": "C", "value": "4"}],
-                 "ports": [{"containerPort": 80, "name": "http"}, {"containerPort": 81}], "command": ["z"]},
-                {"name": "new"},
-            ]}),
-        );
-        merged(
-            json!({"volumes": [{"name": "v", "emptyDir": {}}]}),
-            &json!({"volumes": [{"name": "v", "emptyDir": null, "hostPath": {"path": "/x"}}]}),
-            &json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}),
-        );
-        merged(
-            json!({"ports": [{"port": 80, "targetPort": 1}]}),
-            &json!({"ports": [{"port": 80, "targetPort": 2}]}),
-            &json!({"ports": [{"port": 80, "targetPort": 2}]}),
+            json!({
+                "containers": [{
+                    "name": "main", "image": "x", "args": ["a", "b"],
+                    "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+                    "ports": [{"containerPort": 80, "name": "web"}, {"containerPort": 81}],
+                }],
+                "volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "emptyDir": {}}],
+                "tolerations": [{"key": "a"}],
+                "ports": [{"port": 80, "targetPort": 1}, {"port": 90, "targetPort": 2}],
+            }),
+            &json!({
+                "containers": [
+                    {"name": "new1", "image": "n1"},
+                    {"name": "main", "args": ["c"],
+                     "env": [{"name": "N1", "value": "n1"}, {"name": "B", "value": "3"}, {"name": "N2", "value": "n2"}],
+                     "ports": [{"containerPort": 82}, {"containerPort": 80, "name": "http"}]},
+                    {"name": "new2", "image": "n2"},
+                ],
+                "volumes": [
+                    {"name": "w", "emptyDir": null, "hostPath": {"path": "/x"}},
+                    {"name": "v", "$patch": "delete"},
+                    {"name": "z", "emptyDir": {}},
+                ],
+                "tolerations": [{"key": "b"}],
+                "ports": [{"port": 90, "targetPort": 3}, {"port": 100}],
+            }),
+            &json!({
+                "containers": [
+                    {"name": "new1", "image": "n1"},
+                    {"name": "main", "image": "x", "args": ["c"],
+                     "env": [{"name": "N1", "value": "n1"}, {"name": "B", "value": "3"}, {"name": "N2", "value": "n2"},
+                             {"name": "A", "value": "1"}],
+                     "ports": [{"containerPort": 82}, {"containerPort": 80, "name": "http"}, {"containerPort": 81}]},
+                    {"name": "new2", "image": "n2"},
+                ],
+                "volumes": [{"name": "w", "hostPath": {"path": "/x"}}, {"name": "z", "emptyDir": {}}],
+                "tolerations": [{"key": "b"}],
+                "ports": [{"port": 90, "targetPort": 3}, {"port": 100}, {"port": 80, "targetPort": 1}],
+            }),
         );
     }
 
@@ -264,6 +283,15 @@ mod tests {
         let wrong = check(&json!({"spec": {"$setElementOrder/containers": []}})).unwrap_err();
         assert!(wrong.what.contains("$setElementOrder"), "{wrong:?}");
         assert!(check(&json!({"spec": {"$patch": "remove"}})).is_err());
+    }
+
+    #[test]
+    fn an_item_that_a_patch_names_twice_is_one() {
+        merged(
+            json!({"env": []}),
+            &json!({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),
+            &json!({"env": [{"name": "A", "value": "2"}]}),
+        );
     }
 
     #[test]

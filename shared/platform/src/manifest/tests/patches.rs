@@ -219,6 +219,9 @@ fn a_patch_among_the_manifests_is_no_second_declaration() {
     let manifests = load(&sources, &Options::default(), None);
     assert_eq!(min_scale(&manifests, "a"), (Replicas::ZERO, Mode::Act));
     assert!(manifests.problems.is_empty() && manifests.ignored[0].reason.contains("--patch"), "{manifests:#?}");
+    let with_container = head("a") + "spec: {template: {spec: {containers: [{name: main, args: [x]}]}}}\n";
+    let manifests = load(&[source("b.yaml", &with_container), sources[1].clone()], &Options::default(), None);
+    assert!(only(&manifests).workload.command == ["run", "it"] && manifests.problems.is_empty(), "{manifests:#?}");
     // Without the whole it is what it was: a Deployment that cannot be run.
     let alone = load(&sources[..1], &Options::default(), None);
     assert!(about(&alone, "containers").contains("there is none"));
