@@ -13,7 +13,7 @@ use std::process::ExitCode;
 /// Settings of `kpa config`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files or folders of YAML that may hold a ConfigMap config-autoscaler. Without any: the built-in defaults.
+    /// Files or folders of YAML, or - for standard input, that may hold a ConfigMap config-autoscaler. Without any: the built-in defaults.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// A ConfigMap of all keys (yaml) instead of a table.
@@ -27,7 +27,7 @@ enum Format {
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
-    let sources = platform_local::sources(&args.paths)?;
+    let sources = platform_local::sources(&crate::input::inputs(&args.paths)?)?;
     let manifests = manifest::load(&sources, &manifest::Options::default(), None);
     let lost = manifests.config_problems();
     if !lost.is_empty() {

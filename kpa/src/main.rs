@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod exec;
 mod get;
+mod input;
 mod json;
 mod output;
 mod replay;

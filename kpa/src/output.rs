@@ -30,5 +30,9 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 
 /// A path as it is shown: relative to `folder` where it lies in it.
 pub(crate) fn relative(path: &Path, folder: &Path) -> String {
-    path.strip_prefix(folder).unwrap_or(path).display().to_string()
+    match path.strip_prefix(folder) {
+        Ok(here) if here.as_os_str().is_empty() => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }

@@ -84,7 +84,7 @@ fn from_annotations(annotations: &[(String, String)]) -> anyhow::Result<ScalingS
 }
 
 fn from_manifest(path: &Path, name: Option<&str>) -> anyhow::Result<ScalingSpec> {
-    let sources = platform_local::sources(&[path.to_owned()])?;
+    let sources = platform_local::sources(&crate::input::inputs(&[path.to_owned()])?)?;
     // Nothing is run, so an image without a command here is as good as any.
     let options = manifest::Options { any_image: Some("true".into()), ..manifest::Options::default() };
     let manifests = manifest::load(&sources, &options, None);

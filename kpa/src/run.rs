@@ -3,6 +3,7 @@
 //! Invariant: activator and autoscaler share no call: frames and answers go over loopback HTTP as they do on a cluster.
 //! They share the process's clock and the log of wakes, so that a cold start's stages are stamped on one clock.
 
+use crate::input::Manifests;
 use activator::reporter::ReporterSettings;
 use activator::threads::Threads;
 use activator::{Activator, Settings, Setup};
@@ -10,11 +11,10 @@ use anyhow::Context;
 use autoscaler::{Autoscaler, BrainSettings, Token};
 use domain::{Peer, ReporterId, RevisionId};
 use platform::Platform;
-use platform_local::{LocalPlatform, Options, Output, Shutdown};
+use platform_local::{Inputs, LocalPlatform, Options, Output, Shutdown};
 use rand::RngExt;
 use runtime::net::Tcp;
 use runtime::{Admin, Clock, Metrics, Phase, PhaseSender, Stop, Tasks, WakeLog, telemetry};
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,9 +24,8 @@ use telemetry::LogFormat;
 /// Settings of `kpa run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files or folders of Kubernetes YAML; edits are followed.
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: Manifests,
     /// Where clients connect.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
@@ -36,9 +35,6 @@ pub(crate) struct Args {
     /// Where counts, records and logs of replicas are kept.
     #[arg(long, default_value = ".kpa", value_name = "FOLDER")]
     state_dir: PathBuf,
-    /// What to run instead of an image. May be repeated.
-    #[arg(long = "image", value_name = "IMAGE=COMMAND", value_parser = image)]
-    images: Vec<(String, String)>,
     /// Ports for replicas.
     #[arg(long, default_value = "20000-29999", value_name = "FIRST-LAST", value_parser = ports)]
     ports: (u16, u16),
@@ -56,12 +52,6 @@ pub(crate) struct Args {
     log_format: LogFormat,
 }
 
-/// `IMAGE=COMMAND`.
-pub(crate) fn image(text: &str) -> Result<(String, String), &'static str> {
-    let (image, command) = text.split_once('=').ok_or("expected IMAGE=COMMAND")?;
-    Ok((image.to_owned(), command.to_owned()))
-}
-
 fn ports(text: &str) -> Result<(u16, u16), &'static str> {
     let usage = "expected FIRST-LAST, such as 20000-29999";
     let (first, last) = text.split_once('-').ok_or(usage)?;
@@ -71,17 +61,19 @@ fn ports(text: &str) -> Result<(u16, u16), &'static str> {
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::logs(args.log_format, &args.log)?;
+    // Before signals are taken: while somebody types, Ctrl-C ends the program as ever.
+    let inputs = args.manifests.inputs()?;
     let files = runtime::rlimit::raise_open_files()?;
     tracing::debug!(?files, "open files");
     let clock_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = Tasks::new();
-    let outcome = clock_runtime.block_on(run(args, &tasks));
+    let outcome = clock_runtime.block_on(run(args, inputs, &tasks));
     // Also after an error: tasks that go with the runtime have not died.
     tasks.stop();
     outcome
 }
 
-async fn run(args: Args, tasks: &Tasks) -> anyhow::Result<ExitCode> {
+async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCode> {
     let stop = Stop::on_signals(tasks)?;
     let (clock, wakes, seed) = (Clock::start(), Arc::new(WakeLog::new()), rand_seed());
     let metrics = Metrics::install()?;
@@ -96,9 +88,10 @@ async fn run(args: Args, tasks: &Tasks) -> anyhow::Result<ExitCode> {
 
     let (activator_id, autoscaler_id) = (ReporterId::new("activator"), ReporterId::new("autoscaler"));
     let stamps = (clock, Arc::clone(&wakes));
-    let platform = local_platform(&args, tasks, stamps, admin_address, &activator_id, &autoscaler_id).await?;
-    for problem in platform.problems() {
-        tracing::warn!("{problem}");
+    let platform = local_platform(&args, inputs, tasks, stamps, admin_address, (&activator_id, &autoscaler_id)).await?;
+    platform.problems().iter().for_each(platform_local::tell);
+    for ignored in platform.ignored() {
+        tracing::info!("{} {} {}: not used: {}", ignored.place, ignored.kind, ignored.name, ignored.reason);
     }
 
     let token = format!("{:032x}", seed_wide());
@@ -168,19 +161,18 @@ fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 async fn local_platform(
     args: &Args,
+    inputs: Inputs,
     tasks: &Tasks,
     (clock, wakes): (Clock, Arc<WakeLog>),
     autoscaler: SocketAddr,
-    activator_id: &ReporterId,
-    autoscaler_id: &ReporterId,
+    (activator_id, autoscaler_id): (&ReporterId, &ReporterId),
 ) -> anyhow::Result<LocalPlatform> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let images: BTreeMap<String, String> = args.images.iter().cloned().collect();
     let spawner = tasks.clone();
     let options = Options {
-        paths: args.paths.clone(),
+        inputs,
         state_dir: args.state_dir.clone(),
-        images,
+        images: args.manifests.images(),
         shim: vec![own.into(), "__exec".into()],
         ports: args.ports.0..=args.ports.1,
         output: if args.quiet_replicas { Output::None } else { Output::Prefixed },

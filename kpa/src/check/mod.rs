@@ -4,25 +4,20 @@
 
 mod report;
 
-use crate::output;
+use crate::{input, output};
 use domain::host::{Domains, RouteTable};
 use domain::{Problem, Revision};
 use platform::manifest::{self, Manifests};
 use report::Report;
 use runtime::telemetry::{self, LogFormat};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Settings of `kpa check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files or folders of Kubernetes YAML.
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
-    /// What to run instead of an image, as `kpa run` is told. May be repeated.
-    #[arg(long = "image", value_name = "IMAGE=COMMAND", value_parser = crate::run::image)]
-    images: Vec<(String, String)>,
+    #[command(flatten)]
+    manifests: input::Manifests,
     /// Show what each service comes to as well: its host, its command, every setting with its origin.
     #[arg(short, long)]
     verbose: bool,
@@ -40,8 +35,8 @@ enum Format {
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     // A file of a folder that cannot be read is passed over with a line in the log.
     telemetry::logs(LogFormat::Human, "warn")?;
-    let sources = platform_local::sources(&args.paths)?;
-    let options = manifest::Options { images: args.images.iter().cloned().collect(), ..manifest::Options::default() };
+    let sources = platform_local::sources(&args.manifests.inputs()?)?;
+    let options = manifest::Options { images: args.manifests.images(), ..manifest::Options::default() };
     let manifests = manifest::load(&sources, &options, None);
     let folder = std::env::current_dir().unwrap_or_default();
     let report = Report::new(&sources, &manifests, &problems(&manifests), &folder);

@@ -28,6 +28,8 @@ pub(super) struct Report {
 struct Service {
     id: String,
     file: String,
+    /// The files that patch it, in their order.
+    patches: Vec<String>,
     hosts: Vec<String>,
     mode: String,
     command: Vec<String>,
@@ -168,6 +170,7 @@ impl Service {
         Self {
             id: revision.id.to_string(),
             file: relative(&entry.path, folder),
+            patches: entry.patches.iter().map(|path| relative(path, folder)).collect(),
             hosts: std::iter::once(own).chain(revision.route.hosts.iter().cloned()).collect(),
             mode: mode(&revision.mode),
             command: entry.workload.command.clone(),
@@ -194,7 +197,9 @@ impl Service {
                 .iter()
                 .map(|setting| [setting.key.to_owned(), setting.value.clone(), format!("({})", setting.origin)]),
         );
-        let _ = writeln!(out, "{} ({})", self.id, self.file);
+        let patches =
+            if self.patches.is_empty() { String::new() } else { format!(", patched by {}", self.patches.join(", ")) };
+        let _ = writeln!(out, "{} ({}{patches})", self.id, self.file);
         for [name, value, origin] in rows {
             let line = format!("  {name:38} {value} {origin}");
             let _ = writeln!(out, "{}", line.trim_end());

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
 
+mod broken;
 mod check;
 mod config;
 mod get;
+mod inputs;
 mod replay;
 mod start;
 #[path = "../support/mod.rs"]

@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -48,6 +48,60 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
         }
         assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(LOOK);
+    }
+}
+
+/// `kpa run` on addresses of its own, ended with this value.
+pub(crate) struct Kpa {
+    running: Running,
+    folder: PathBuf,
+    /// Where clients connect.
+    pub(crate) proxy: SocketAddr,
+    /// Where the API is.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Kpa {
+    /// Starts it in `folder`, which gets its state and its log, and waits until it is ready. `input` is what it reads from
+    /// standard input.
+    #[track_caller]
+    pub(crate) fn start(folder: &Path, args: &[&str], input: &str) -> Self {
+        let (proxy, admin) = (free_address(), free_address());
+        let (listen, admin_text) = (proxy.to_string(), admin.to_string());
+        let addresses = ["--listen", &listen, "--admin", &admin_text, "--state-dir", "state"];
+        let mut child = kpa(folder, &[&["run"], args, &addresses].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(std::fs::File::create(folder.join("log")).unwrap()))
+            .spawn()
+            .unwrap();
+        // Who does not read it has closed it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let mut kpa = Self { running: Running(child), folder: folder.to_owned(), proxy, admin };
+        wait_for("ready", || {
+            assert!(kpa.running.0.try_wait().unwrap().is_none(), "{}", kpa.log());
+            http_get(admin, "admin", "/ready").filter(|(head, _)| head.starts_with("HTTP/1.1 200"))
+        });
+        kpa
+    }
+
+    /// Everything it has said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// `kpa get` with further words.
+    pub(crate) fn get(&self, args: &[&str]) -> String {
+        run(&self.folder, &[&["get", "--admin", &self.admin.to_string()], args].concat()).1
+    }
+
+    /// What `kpa get` shows of one service.
+    #[track_caller]
+    pub(crate) fn shown(&self, name: &str) -> serde_json::Value {
+        wait_for("the service in kpa get", || {
+            let list: serde_json::Value = serde_json::from_str(&self.get(&[name, "-o", "json"])).ok()?;
+            list.get(0).cloned()
+        })
     }
 }
 

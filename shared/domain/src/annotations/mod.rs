@@ -220,8 +220,9 @@ fn not_annotated(place: &str) -> Problem {
     }
 }
 
-/// The known name nearest to `key`, as a question; `None` when none is near.
-pub(crate) fn did_you_mean<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
+/// The known name nearest to `key`, as a question; `None` when none is near. What stands before a slash is not compared.
+#[must_use]
+pub fn did_you_mean<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
     const LEN_MAX: usize = 200;
     const LIKENESS_MIN: f64 = 0.7;
     if key.len() > LEN_MAX {

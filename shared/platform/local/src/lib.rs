@@ -28,15 +28,15 @@ mod runner;
 mod state;
 mod supervisor;
 
-pub use local::LocalPlatform;
+pub use files::{Inputs, standard_input};
+pub use local::{LocalPlatform, tell};
 pub use options::{OnReady, Options, Output, Shutdown, Spawn, StartError};
 pub use ports::{DEFAULT_PORTS, QUARANTINE};
 
-/// The files that a [`LocalPlatform`] given these files and folders would read, with what they say. Paths become
-/// absolute.
+/// The files that a [`LocalPlatform`] with these inputs would read, with what they say. Paths become absolute.
 ///
 /// # Errors
 /// A path that cannot be read at all.
-pub fn sources(paths: &[std::path::PathBuf]) -> Result<Vec<platform::manifest::Source>, StartError> {
-    files::Files::open(paths).map(|(_, sources)| sources)
+pub fn sources(inputs: &Inputs) -> Result<Vec<platform::manifest::Source>, StartError> {
+    files::Files::open(inputs).map(|(_, sources)| sources)
 }

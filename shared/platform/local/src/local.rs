@@ -12,13 +12,14 @@ use crate::replica::Context;
 use crate::runner::{Request, Runner};
 use crate::state::{Memory, StateDir};
 use crate::supervisor::Supervisor;
-use domain::{Change, EndpointId, Peer, Problem, Replicas, ReporterId, ScaleTargetRef};
+use domain::{Change, EndpointId, Peer, Problem, Replicas, ReporterId, ScaleTargetRef, Severity};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use platform::manifest::{self, Ignored, Manifests, Source};
 use platform::{Leadership, Platform, ScaleError};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -58,7 +59,7 @@ impl LocalPlatform {
             shim => return Err(StartError::Shim(shim.cloned().unwrap_or_default())),
         }
         let (state, memory) = StateDir::open(&options.state_dir)?;
-        let (files, sources) = Files::open(&options.paths)?;
+        let (files, sources) = Files::open(&options.inputs)?;
         if let Err(error) = reaper::adopt() {
             tracing::warn!(%error, "cannot adopt replicas' orphans; they may stay as zombies");
         }
@@ -173,6 +174,35 @@ impl Platform for LocalPlatform {
     }
 }
 
+/// Says a problem in the log, as loud as it is.
+pub fn tell(problem: &Problem) {
+    match problem.severity {
+        Severity::Error => tracing::error!("{problem}"),
+        Severity::Warning => tracing::warn!("{problem}"),
+        Severity::Notice => tracing::info!("{problem}"),
+    }
+}
+
+/// Says what an edit made worse or better.
+fn tell_news(before: &Manifests, now: &Manifests) {
+    fn key(problem: &Problem) -> (&str, &str, &str) {
+        // Without the line: an edit above a problem moves it.
+        let object = problem.place.find(' ').unwrap_or(0);
+        (problem.key.as_str(), problem.what.as_str(), &problem.place[object..])
+    }
+    fn seen(manifests: &Manifests) -> BTreeMap<(&str, &str, &str), &Problem> {
+        manifests.all_problems().map(|problem| (key(problem), problem)).collect()
+    }
+    let (before, now) = (seen(before), seen(now));
+    for (_, problem) in now.iter().filter(|(key, _)| !before.contains_key(*key)) {
+        tell(problem);
+    }
+    let mended = before.iter().filter(|(key, problem)| problem.severity == Severity::Error && !now.contains_key(*key));
+    for (_, problem) in mended {
+        tracing::info!("{}: {}: no longer wrong", problem.place, problem.key);
+    }
+}
+
 /// Follows the manifests' files.
 async fn follow(
     files: Files,
@@ -184,6 +214,7 @@ async fn follow(
     let changed = |sources: Vec<Source>| {
         let previous = Arc::clone(&current.lock());
         let declared = Arc::new(manifest::load(&sources, &reading, Some(&previous)));
+        tell_news(&previous, &declared);
         *current.lock() = Arc::clone(&declared);
         let requests = requests.upgrade();
         async move {

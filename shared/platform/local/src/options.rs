@@ -1,5 +1,6 @@
 //! What the local platform is given, and why it may not start.
 
+use crate::files::Inputs;
 use domain::{Peer, ReporterId, RevisionId};
 use futures_core::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -28,8 +29,8 @@ pub enum Output {
 /// Settings of a [`crate::LocalPlatform`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Files or folders of YAML or JSON; edits are followed.
-    pub paths: Vec<PathBuf>,
+    /// Where manifests are read from.
+    pub inputs: Inputs,
     /// Where locks, counts, records and logs are kept. Created if missing.
     pub state_dir: PathBuf,
     /// What to run instead of an image, by image name.

@@ -53,8 +53,8 @@ const SIDECARS: &[&str] = &[
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) defaults: &'a Defaults,
-    /// What is wrong with `config-autoscaler` while no good one is known.
-    pub(super) config_problems: &'a [Problem],
+    /// What is wrong with `config-autoscaler` or with patches while no good ones are known.
+    pub(super) unknown: &'a [Problem],
     pub(super) refs: &'a References,
     pub(super) services: &'a [(String, Service)],
     pub(super) options: &'a Options,
@@ -81,7 +81,7 @@ pub(super) fn entry(
     age_rank: u64,
 ) -> Result<Entry, Unusable> {
     let (namespace, name) = identity(&deployment.metadata, context.options);
-    let mut report = Report::new(format!("{} Deployment {namespace}/{name}", document.place()));
+    let mut report = Report::new(document.object(&context.options.namespace));
     check_names(&namespace, &name, &mut report);
     if !report.problems.is_empty() {
         return Err(Unusable { problems: report.problems, reason: "its name cannot be part of a host name".into() });
@@ -149,10 +149,10 @@ pub(super) fn entry(
         termination_grace: termination_grace(pod, &mut report),
         gpus: gpus(container, &path, &mut report),
     };
-    let mode = mode(&deployment.metadata, &mut resolution, context.config_problems, &mut report);
+    let mode = mode(&deployment.metadata, &mut resolution, context.unknown, &mut report);
     resolution.route.age_rank = age_rank;
     resolution.problems.extend(report.problems);
-    resolution.problems.extend(context.config_problems.iter().cloned());
+    resolution.problems.extend(context.unknown.iter().cloned());
     let revision = Arc::new(Revision {
         target: ScaleTargetRef::deployment(&namespace, &name),
         id,
@@ -162,7 +162,8 @@ pub(super) fn entry(
         scaling: resolution.scaling,
         problems: resolution.problems,
     });
-    Ok(Entry { revision, workload, path: document.path.clone() })
+    let patches = document.patches().map(Path::to_owned).collect();
+    Ok(Entry { revision, workload, path: document.path.clone(), patches })
 }
 
 /// The last state with the new problems, else nothing.
@@ -218,7 +219,10 @@ fn command_of(
     let given = resolution
         .local_command
         .as_ref()
-        .map(|command| (LOCAL_COMMAND.to_owned(), command.value.as_str()))
+        .map(|command| {
+            let level = if command.origin == Origin::TemplateAnnotation { "spec.template." } else { "" };
+            (format!("{level}metadata.annotations[{LOCAL_COMMAND:?}]"), command.value.as_str())
+        })
         .or_else(|| options.command_for(image).map(|command| (format!("--image {image}"), command)));
     let refused = |problem: &Problem| problem.severity == Severity::Error && problem.key.contains(LOCAL_COMMAND);
     if resolution.problems.iter().any(refused) {
@@ -229,7 +233,8 @@ fn command_of(
         return match command::argv(text) {
             Ok(argv) => Some(argv),
             Err(why) => {
-                report.error(&key, format!("{text:?} {why}"), "a command line", "the last command stays in force");
+                let consequence = "it is not run by it; a command that was in force stays";
+                report.error(&key, format!("{text:?} {why}"), "a command line", consequence);
                 None
             }
         };
@@ -301,8 +306,8 @@ fn gpus(container: &Container, path: &str, report: &mut Report) -> u32 {
     })
 }
 
-/// How far we may go, ownership and the cluster's defaults considered (kpa-behaviour 1.2 and 1.6).
-fn mode(metadata: &ObjectMeta, resolution: &mut Resolution, config: &[Problem], report: &mut Report) -> Mode {
+/// How far we may go, with ownership and what could not be read considered (kpa-behaviour 1.2 and 1.6).
+fn mode(metadata: &ObjectMeta, resolution: &mut Resolution, unknown: &[Problem], report: &mut Report) -> Mode {
     let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     if let Some(owner) = owner.filter(|_| !resolution.manage && resolution.annotated) {
         let owner = format!("{} {}", owner.kind, owner.name);
@@ -317,9 +322,9 @@ fn mode(metadata: &ObjectMeta, resolution: &mut Resolution, config: &[Problem], 
         return Mode::Refused(Refusal::AnotherAutoscaler(owner));
     }
     match std::mem::take(&mut resolution.mode) {
-        Mode::Act if !config.is_empty() => Mode::Invalid(config.to_vec()),
+        Mode::Act if !unknown.is_empty() => Mode::Invalid(unknown.to_vec()),
         Mode::Invalid(mut problems) => {
-            problems.extend(config.iter().cloned());
+            problems.extend(unknown.iter().cloned());
             Mode::Invalid(problems)
         }
         settled @ (Mode::Act | Mode::Shadow | Mode::Paused | Mode::Refused(_) | Mode::Removed) => settled,

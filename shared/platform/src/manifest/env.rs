@@ -111,7 +111,9 @@ fn env_from(
     };
     let prefix = from.prefix.as_deref().unwrap_or_default();
     for (name, value) in data {
-        if name.contains('=') || value.contains('\0') {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            let what = format!("{name:?} cannot be a variable: its name holds = or its value NUL");
+            report.warning(key, what, "a name without = and a text", "it is left out");
             continue;
         }
         vars.push(EnvVar { name: format!("{prefix}{name}"), value: value.clone(), secret });
@@ -188,16 +190,23 @@ fn pod_field(path: &str, pod: PodFields<'_>) -> Option<String> {
     }
 }
 
-/// A `.env` file: `KEY=VALUE` lines, `#` comments, an optional `export`, optional quotation marks around the value.
-pub(super) fn env_file(text: &str) -> Data {
-    let pair = |line: &str| {
+/// A `.env` file: `KEY=VALUE` lines, `#` comments, an optional `export`, optional quotation marks around the value. Also
+/// the numbers of the lines that are nothing of this, from 1.
+pub(super) fn env_file(text: &str) -> (Data, Vec<usize>) {
+    let (mut data, mut wrong) = (Data::new(), Vec::new());
+    for (index, line) in text.lines().enumerate() {
         let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
         let line = line.strip_prefix("export ").unwrap_or(line);
-        let (name, value) = line.split_once('=')?;
-        let value = value.trim();
-        let bare = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(value);
-        let name = name.trim();
-        (!name.is_empty() && !name.starts_with('#')).then(|| (name.to_owned(), bare.to_owned()))
-    };
-    text.lines().filter_map(pair).collect()
+        match line.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
+            Some((name, value)) if !name.is_empty() => {
+                let bare = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(value);
+                data.insert(name.to_owned(), bare.to_owned());
+            }
+            _ => wrong.push(index + 1),
+        }
+    }
+    (data, wrong)
 }

@@ -8,20 +8,27 @@ mod deployment;
 mod document;
 mod env;
 mod expand;
+mod fault;
+mod foreign;
+mod lines;
+mod merge;
 mod objects;
+mod patch;
 mod ports;
 mod probe;
 mod report;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod unhonoured;
 pub mod workload;
 
+pub use document::SOURCE_BYTES_MAX;
 pub use expand::expand;
 pub use workload::{EnvVar, PreStop, Workload};
 
 use domain::defaults::Defaults;
-use domain::{Problem, Revision, RevisionId};
+use domain::{Mode, Problem, Revision, RevisionId};
 use objects::Objects;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,8 +42,21 @@ const GPU: &str = "nvidia.com/gpu";
 pub struct Source {
     /// Where it is; its folder is the working directory of what it declares.
     pub path: PathBuf,
-    /// What it holds.
+    /// What it holds, at most [`SOURCE_BYTES_MAX`] bytes.
     pub text: String,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// It declares objects.
+    #[default]
+    Manifest,
+    /// It holds parts of objects, which are merged into those of the manifests as kustomize does it: mappings merge,
+    /// `null` removes, the rest replaces, and lists merge by the keys that Kubernetes names for them.
+    Patch,
 }
 
 /// How manifests are read.
@@ -79,13 +99,15 @@ pub struct Entry {
     pub workload: Workload,
     /// The file that declares it.
     pub path: PathBuf,
+    /// The files that patch it, in their order.
+    pub patches: Vec<PathBuf>,
 }
 
 impl Entry {
     /// The same settings with other problems: what is kept while its new state cannot be read.
     fn with_problems(&self, problems: Vec<Problem>) -> Self {
         let revision = Revision { problems, ..(*self.revision).clone() };
-        Self { revision: Arc::new(revision), workload: self.workload.clone(), path: self.path.clone() }
+        Self { revision: Arc::new(revision), ..self.clone() }
     }
 }
 
@@ -118,6 +140,8 @@ pub struct Manifests {
     pub ignored: Vec<Ignored>,
     /// What is wrong with `config-autoscaler` while no good one is known: every entry is invalid meanwhile.
     config_lost: Vec<Problem>,
+    /// The patches in force.
+    patches: patch::Known,
     /// The next rank among claimants of a host.
     next_rank: u64,
 }
@@ -146,12 +170,14 @@ impl Manifests {
 /// `Mode::Invalid`.
 #[must_use]
 pub fn load(sources: &[Source], options: &Options, previous: Option<&Manifests>) -> Manifests {
-    let mut objects = Objects::collect(sources, options);
+    let mut objects = Objects::collect(sources, options, previous);
     let mut out = Manifests { next_rank: previous.map_or(0, |previous| previous.next_rank), ..Manifests::default() };
     objects.defaults(previous, &mut out);
+    out.patches = std::mem::take(&mut objects.patches);
+    let unknown: Vec<Problem> = out.config_lost.iter().chain(&objects.patches_lost).cloned().collect();
     let context = deployment::Context {
         defaults: &out.defaults.clone(),
-        config_problems: &out.config_lost.clone(),
+        unknown: &unknown,
         refs: &objects.refs,
         services: &objects.services,
         options,
@@ -163,11 +189,13 @@ pub fn load(sources: &[Source], options: &Options, previous: Option<&Manifests>)
         let before = previous.and_then(|previous| previous.entry(&id));
         let rank = before.map_or(out.next_rank, |before| before.revision.route.age_rank);
         match deployment::entry(document, deployment, context, before, rank) {
-            Ok(entry) => {
+            Ok(mut entry) => {
+                locate_all(document, Arc::make_mut(&mut entry.revision), options);
                 out.next_rank = out.next_rank.max(rank + 1);
                 entries.insert(id, entry);
             }
-            Err(unusable) => {
+            Err(mut unusable) => {
+                locate(document, &mut unusable.problems, options);
                 objects.problems.extend(unusable.problems);
                 objects.ignored.push(Ignored {
                     place: document.place(),
@@ -194,4 +222,19 @@ pub fn load(sources: &[Source], options: &Options, previous: Option<&Manifests>)
     out.problems.extend(objects.problems);
     out.ignored = objects.ignored;
     out
+}
+
+/// Says of every problem of a Deployment in which file and line its key stands.
+fn locate(document: &document::Document, problems: &mut [Problem], options: &Options) {
+    let object = document.object(&options.namespace);
+    for problem in problems.iter_mut().filter(|problem| problem.place == object) {
+        problem.place = document.place_of(&problem.key, &object);
+    }
+}
+
+fn locate_all(document: &document::Document, revision: &mut Revision, options: &Options) {
+    locate(document, &mut revision.problems, options);
+    if let Mode::Invalid(problems) = &mut revision.mode {
+        locate(document, problems, options);
+    }
 }

@@ -3,19 +3,19 @@
 //! Invariant: every object ends in one of the lists, in `ignored` with a reason, or in `problems`.
 
 use super::deployment::identity;
-use super::document::{Document, Fault, documents};
+use super::document::{Document, documents};
 use super::env::{References, env_file};
-use super::{Entry, Ignored, Manifests, Options, Source};
+use super::fault::Fault;
+use super::foreign::{Foreign, is_template};
+use super::patch;
+use super::{Entry, Ignored, Manifests, Options, Role, Source};
 use domain::defaults::{CONFIG_MAP, Defaults};
-use domain::{Problem, Severity};
+use domain::{Problem, RevisionId, Severity};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-
-/// How deep a `List` may hold lists.
-const LIST_DEPTH_MAX: usize = 4;
 
 /// The data of `config-autoscaler`, or why its document cannot be read.
 type ConfigData = Result<BTreeMap<String, String>, Problem>;
@@ -29,10 +29,15 @@ pub(super) struct Objects {
     pub(super) refs: References,
     pub(super) problems: Vec<Problem>,
     pub(super) ignored: Vec<Ignored>,
-    /// Where the first `config-autoscaler` stands, and its data or what is wrong with it.
-    config: Option<(String, ConfigData)>,
+    /// The first `config-autoscaler`, and its data or what is wrong with it.
+    config: Option<(Document, ConfigData)>,
     /// A document that cannot be read, in a file that speaks of `config-autoscaler`: it may be the one.
     config_suspect: Option<Problem>,
+    /// What patches are in force, and what is wrong with those that could never be read.
+    pub(super) patches: patch::Known,
+    pub(super) patches_lost: Vec<Problem>,
+    /// The namespace of objects that name none.
+    namespace: String,
     /// Files that hold a document that could not be read, with the problem.
     broken: BTreeMap<PathBuf, Problem>,
     /// Where each named object was first seen.
@@ -40,46 +45,101 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// Sorts the documents of all files.
-    pub(super) fn collect(sources: &[Source], options: &Options) -> Self {
-        let mut objects = Self::default();
-        for source in sources {
-            if source.path.extension().is_some_and(|extension| extension == "env") {
-                let stem = source.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-                objects.refs.env_files.insert(stem.unwrap_or_default(), env_file(&source.text));
-                continue;
-            }
-            for document in documents(&source.path, &source.text) {
-                match document {
-                    Ok(document) => objects.sort(document, options, 0),
-                    Err(fault) => {
-                        let problem = objects.break_file(&source.path, fault);
-                        if source.text.contains(CONFIG_MAP) {
-                            objects.config_suspect.get_or_insert(problem);
-                        }
-                    }
-                }
+    /// Sorts the documents of all files, patched.
+    pub(super) fn collect(sources: &[Source], options: &Options, previous: Option<&Manifests>) -> Self {
+        let mut objects = Self { namespace: options.namespace.clone(), ..Self::default() };
+        let mut read = objects.read(sources);
+        let is_kept = |patch: &Document| {
+            let named = |pointer, default| match patch.text_at(pointer) {
+                "" => default,
+                text => text,
+            };
+            let id = RevisionId::new(named("/metadata/namespace", &options.namespace), named("/metadata/name", "?"));
+            let entry = previous.and_then(|previous| previous.entry(&id));
+            patch.text_at("/kind") == "Deployment" && entry.is_some_and(|entry| objects.keeps(entry).is_some())
+        };
+        let before = previous.map(|previous| &previous.patches);
+        let patched = patch::apply(sources, &mut read, &options.namespace, before, is_kept);
+        objects.problems.extend(patched.problems);
+        (objects.patches, objects.patches_lost) = (patched.known, patched.lost);
+        // A patch that lies beside what it patches is no second declaration of it.
+        let whole: BTreeSet<String> = read
+            .iter()
+            .filter(|document| !document.is_part())
+            .map(|document| document.object(&options.namespace))
+            .collect();
+        for document in read {
+            if document.is_part() && whole.contains(&document.object(&options.namespace)) {
+                objects.not_used(&document, "it is a part of a Deployment: give it with --patch to have it applied");
+            } else {
+                objects.sort(document, options);
             }
         }
         objects
     }
 
-    fn sort(&mut self, document: Document, options: &Options, depth: usize) {
+    /// The documents of all files that are no patches.
+    fn read(&mut self, sources: &[Source]) -> Vec<Document> {
+        let manifests = || sources.iter().filter(|source| source.role == Role::Manifest);
+        let charts: BTreeSet<Option<&Path>> =
+            manifests().filter(|s| s.path.ends_with("Chart.yaml")).map(|s| s.path.parent()).collect();
+        let mut foreign = Foreign::default();
+        let mut read = Vec::new();
+        for source in manifests() {
+            if source.path.extension().is_some_and(|extension| extension == "env") {
+                self.env_file(source);
+                continue;
+            }
+            if foreign.takes(&source.path, charts.contains(&source.path.parent())) {
+                continue;
+            }
+            let mut faults = Vec::new();
+            for document in documents(&source.path, &source.text, &self.namespace) {
+                match document {
+                    Ok(document) if foreign.takes_object(&source.path, document.text_at("/apiVersion")) => {}
+                    Ok(document) => read.push(document),
+                    Err(fault) => faults.push(fault),
+                }
+            }
+            if faults.iter().any(|fault| is_template(&source.text, fault.line)) {
+                foreign.template(&source.path);
+                let fault = Fault::whole(1, "is a Helm template", "what helm template makes of it");
+                self.broken.insert(source.path.clone(), self.unreadable(&source.path, fault));
+                continue;
+            }
+            for fault in faults {
+                let problem = self.break_file(&source.path, &source.path, fault);
+                if source.text.contains(CONFIG_MAP) {
+                    self.config_suspect.get_or_insert(problem);
+                }
+            }
+        }
+        self.problems.extend(foreign.into_notices());
+        read
+    }
+
+    fn env_file(&mut self, source: &Source) {
+        let (data, wrong) = env_file(&source.text);
+        let stem = source.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        self.refs.env_files.insert(stem.unwrap_or_default(), data);
+        // Their text may be secret.
+        self.problems.extend(wrong.into_iter().map(|line| Problem {
+            severity: Severity::Warning,
+            place: format!("{}:{line}", source.path.display()),
+            key: "line".into(),
+            what: "is no variable".into(),
+            expected: "NAME=VALUE, or # and a remark".into(),
+            consequence: "it is left out".into(),
+        }));
+    }
+
+    fn sort(&mut self, document: Document, options: &Options) {
         let (version, kind) = (document.text_at("/apiVersion").to_owned(), document.text_at("/kind").to_owned());
         match (version.as_str(), kind.as_str()) {
             (_, "") => {
-                let fault = Fault { line: document.line, what: "is no Kubernetes object: it has no kind".into() };
-                self.break_file(&document.path, fault);
-            }
-            (_, list) if list.ends_with("List") && document.value.get("items").is_some() => {
-                let items = document.items().filter(|_| depth < LIST_DEPTH_MAX);
-                match items {
-                    Some(items) => items.into_iter().for_each(|item| self.sort(item, options, depth + 1)),
-                    None => {
-                        let fault = Fault { line: document.line, what: "has items that are no list".into() };
-                        self.break_file(&document.path, fault);
-                    }
-                }
+                let what = "is no Kubernetes object: it has no kind";
+                let fault = Fault::whole(document.line, what, "apiVersion, kind and metadata.name");
+                self.break_file(&document.path, &document.path, Fault { key: "kind".into(), ..fault });
             }
             ("apps/v1", "Deployment") => {
                 if let Some(deployment) = self.decode::<Deployment>(&document)
@@ -96,7 +156,7 @@ impl Objects {
                     }
                 }
             }
-            ("v1", "ConfigMap") => self.config_map(&document, options),
+            ("v1", "ConfigMap") => self.config_map(document, options),
             ("v1", "Secret") => {
                 if let Some(secret) = self.decode::<Secret>(&document) {
                     let id = identity(&secret.metadata, options);
@@ -106,38 +166,32 @@ impl Objects {
                     }
                 }
             }
-            _ => self.ignore(&document, &version, kind, options),
+            _ => self.ignore(&document, &version, &kind),
         }
     }
 
-    fn config_map(&mut self, document: &Document, options: &Options) {
-        let decoded = document.decode::<ConfigMap>();
+    fn config_map(&mut self, document: Document, options: &Options) {
         let config = document.text_at("/metadata/name") == CONFIG_MAP;
-        match decoded {
+        match document.decode::<ConfigMap>(&self.namespace) {
             Ok(map) => {
                 let id = identity(&map.metadata, options);
-                if !self.first(document, "ConfigMap", &id) {
+                if !self.first(&document, "ConfigMap", &id) {
                     return;
                 }
                 let data = map.data.unwrap_or_default();
                 if config && self.config.is_none() {
-                    let place = format!("{} ConfigMap {}/{}", document.place(), id.0, id.1);
-                    self.config = Some((place, Ok(data)));
+                    self.config = Some((document, Ok(data)));
                 } else if config {
-                    self.ignored.push(Ignored {
-                        place: document.place(),
-                        kind: "ConfigMap".into(),
-                        name: format!("{}/{}", id.0, id.1),
-                        reason: "there is another config-autoscaler before it".into(),
-                    });
+                    self.not_used(&document, "there is another config-autoscaler before it");
                 } else {
                     self.refs.config_maps.insert(id, data);
                 }
             }
             Err(fault) => {
-                let problem = self.break_file(&document.path, fault);
+                let (path, fault) = *fault;
+                let problem = self.break_file(&document.path, &path, fault);
                 if config && self.config.is_none() {
-                    self.config = Some((document.place(), Err(problem)));
+                    self.config = Some((document, Err(problem)));
                 }
             }
         }
@@ -151,14 +205,17 @@ impl Objects {
                 Ok(text) => {
                     data.insert(key, text);
                 }
-                Err(_) => self.problems.push(Problem {
-                    severity: Severity::Warning,
-                    place: document.place(),
-                    key: format!("data[{key:?}]"),
-                    what: "is not text, and an environment holds only text".into(),
-                    expected: String::new(),
-                    consequence: "variables that refer to it are not set".into(),
-                }),
+                Err(_) => {
+                    let key = format!("data[{key:?}]");
+                    self.problems.push(Problem {
+                        severity: Severity::Warning,
+                        place: document.place_of(&key, &document.object(&self.namespace)),
+                        key,
+                        what: "is not text, and an environment holds only text".into(),
+                        expected: "text in base64".into(),
+                        consequence: "variables that refer to it are not set".into(),
+                    });
+                }
             }
         }
         data.extend(secret.string_data.into_iter().flatten());
@@ -167,10 +224,11 @@ impl Objects {
 
     /// The typed object, or a broken file.
     fn decode<T: DeserializeOwned>(&mut self, document: &Document) -> Option<T> {
-        match document.decode() {
+        match document.decode(&self.namespace) {
             Ok(object) => Some(object),
             Err(fault) => {
-                self.break_file(&document.path, fault);
+                let (path, fault) = *fault;
+                self.break_file(&document.path, &path, fault);
                 None
             }
         }
@@ -182,7 +240,7 @@ impl Objects {
         if let Some(first) = self.seen.get(&key) {
             self.problems.push(Problem {
                 severity: Severity::Error,
-                place: document.place(),
+                place: document.place_of("metadata.name", &document.object(&self.namespace)),
                 key: "metadata.name".into(),
                 what: format!("{kind} {namespace}/{name} is declared twice"),
                 expected: "one declaration".into(),
@@ -194,18 +252,24 @@ impl Objects {
         true
     }
 
-    fn break_file(&mut self, path: &Path, fault: Fault) -> Problem {
-        let problem = Problem {
-            severity: Severity::Error,
-            place: format!("{}:{}", path.display(), fault.line),
-            key: "document".into(),
-            what: fault.what,
-            expected: String::new(),
-            consequence: "it is left out; what it declared before stays as it was".into(),
-        };
+    /// Remembers that `path` declares something that cannot be read, which is said of `file`: the same, or a patch.
+    fn break_file(&mut self, path: &Path, file: &Path, fault: Fault) -> Problem {
+        let problem = self.unreadable(file, fault);
         self.broken.entry(path.to_owned()).or_insert_with(|| problem.clone());
         self.problems.push(problem.clone());
         problem
+    }
+
+    fn unreadable(&self, file: &Path, fault: Fault) -> Problem {
+        let place = format!("{}:{} {}", file.display(), fault.line, fault.object);
+        Problem {
+            severity: Severity::Error,
+            place: place.trim_end().to_owned(),
+            key: fault.key,
+            what: fault.what,
+            expected: fault.expected,
+            consequence: "it is left out; what it declared before stays as it was".into(),
+        }
     }
 
     /// Why `entry` stays although nothing declares it now: its file holds something that cannot be read.
@@ -219,13 +283,14 @@ impl Objects {
             (None, None) => Ok(Defaults::default()),
             // Reported with its file.
             (Some((_, Err(problem))), _) | (None, Some(problem)) => Err((vec![problem.clone()], false)),
-            (Some((place, Ok(data))), _) => Defaults::from_map(place, data).map_err(|problems| (problems, true)),
+            (Some((document, Ok(data))), _) => self.config_defaults(document, data),
         };
         match read {
             Ok(defaults) => {
                 out.problems.extend(defaults.warnings.iter().cloned());
                 out.defaults = defaults;
-                out.config = self.config.as_ref().map(|(place, _)| place.clone());
+                let place = |document: &Document| format!("{} {}", document.place(), document.object(&self.namespace));
+                out.config = self.config.as_ref().map(|(document, _)| place(document));
             }
             Err((problems, report)) => {
                 match previous.filter(|previous| previous.config_lost.is_empty()) {
@@ -245,9 +310,33 @@ impl Objects {
         }
     }
 
-    fn ignore(&mut self, document: &Document, version: &str, kind: String, options: &Options) {
+    /// The defaults of a `config-autoscaler`; otherwise its problems, which are not reported yet.
+    fn config_defaults(
+        &self,
+        document: &Document,
+        data: &BTreeMap<String, String>,
+    ) -> Result<Defaults, (Vec<Problem>, bool)> {
+        let object = document.object(&self.namespace);
+        let locate = |problems: &mut Vec<Problem>| {
+            for problem in problems {
+                problem.place = document.place_of(&problem.key, &object);
+            }
+        };
+        match Defaults::from_map(&object, data) {
+            Ok(mut defaults) => {
+                locate(&mut defaults.warnings);
+                Ok(defaults)
+            }
+            Err(mut problems) => {
+                locate(&mut problems);
+                Err((problems, true))
+            }
+        }
+    }
+
+    fn ignore(&mut self, document: &Document, version: &str, kind: &str) {
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        let reason = match (group, kind.as_str()) {
+        let reason = match (group, kind) {
             ("autoscaling", "HorizontalPodAutoscaler") => {
                 "HorizontalPodAutoscalers are served in a later release; its target is not scaled by it"
             }
@@ -260,11 +349,17 @@ impl Objects {
             }
             _ => "it has no meaning on one machine",
         };
-        let named = |pointer, default: &str| match document.text_at(pointer) {
-            "" => default.to_owned(),
-            text => text.chars().take(253).collect(),
-        };
-        let name = format!("{}/{}", named("/metadata/namespace", &options.namespace), named("/metadata/name", "?"));
-        self.ignored.push(Ignored { place: document.place(), kind, name, reason: reason.into() });
+        self.not_used(document, reason);
+    }
+
+    fn not_used(&mut self, document: &Document, reason: &str) {
+        let object = document.object(&self.namespace);
+        let (kind, name) = object.split_once(' ').unwrap_or(("?", &object));
+        self.ignored.push(Ignored {
+            place: document.place(),
+            kind: kind.into(),
+            name: name.into(),
+            reason: reason.into(),
+        });
     }
 }

@@ -1,3 +1,5 @@
+mod patches;
+
 use super::*;
 use domain::{Mode, Origin, ProbeCheck, Protocol, Refusal, Replicas, Resolved, Severity};
 use proptest::prelude::*;
@@ -51,7 +53,7 @@ spec:
 ";
 
 fn source(path: &str, text: &str) -> Source {
-    Source { path: path.into(), text: text.into() }
+    Source { path: path.into(), text: text.into(), role: Role::Manifest }
 }
 
 fn read(text: &str) -> Manifests {
@@ -106,7 +108,10 @@ fn the_seeds_deployment_runs_with_what_stands_for_its_image() {
     assert!(entry.workload.env.is_empty());
     assert!(about(&manifests, "env[0].valueFrom").contains("wandb.env"), "{:#?}", entry.revision.problems);
     assert!(about(&manifests, "resources.limits").contains("cpu"));
-    assert!(entry.revision.problems.iter().all(|p| p.place == "apps/app.yaml:2 Deployment default/app-fastapi"));
+    for (key, line) in [("metadata.annotations", 4), ("env[0].valueFrom", 21), ("resources.limits", 26)] {
+        let problem = entry.revision.problems.iter().find(|problem| problem.key.ends_with(key)).unwrap();
+        assert_eq!(problem.place, format!("apps/app.yaml:{line} Deployment default/app-fastapi"));
+    }
     assert!(manifests.problems.is_empty() && manifests.ignored.is_empty());
 }
 
@@ -158,7 +163,8 @@ fn a_broken_document_hides_none_beside_it() {
     assert_eq!(manifests.problems.len(), 2, "{:#?}", manifests.problems);
     let lines: Vec<&str> = text.lines().collect();
     for (problem, what) in manifests.problems.iter().zip(["[unclosed", "many"]) {
-        let line: usize = problem.place.rsplit(':').next().unwrap().parse().unwrap();
+        let place = &problem.place["apps/app.yaml:".len()..];
+        let line: usize = place.split(' ').next().unwrap().parse().unwrap();
         let near = lines[line - 1..(line + 1).min(lines.len())].join("\n") + lines[line.saturating_sub(2)];
         assert!(near.contains(what), "{problem} points to {near:?}");
     }
@@ -204,7 +210,7 @@ fn where_the_command_comes_from() {
     let manifests = load(&[source("a.yaml", &app("a", &[MIN], ""))], &any, None);
     assert_eq!(only(&manifests).workload.command, ["stand-in"]);
     let bad = read(&app("a", &[("kpa.dev/local-command", "a 'b")], RUN));
-    assert!(bad.entries.is_empty() && about(&bad, "local-command").contains("not closed"));
+    assert!(bad.entries.is_empty() && about(&bad, "local-command\"]").contains("not closed"));
 }
 
 #[test]
@@ -234,9 +240,12 @@ env:
 ";
     let sources = [
         source("a.yaml", &format!("{refs}{}", app("a", &[MIN], container))),
-        source("wandb.env", "# keys\nexport A='b c'\n\nB=2\n"),
+        source("wandb.env", "# keys\nexport A='b c'\n\nB=2\nhunter2\n=3\n"),
     ];
     let manifests = load(&sources, &Options::default(), None);
+    let wrong: Vec<&str> = manifests.problems.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(wrong, ["wandb.env:5", "wandb.env:6"]);
+    assert!(!format!("{manifests:?}").contains("hunter2"));
     let entry = only(&manifests);
     let shown: Vec<String> = entry.workload.env.iter().map(|var| format!("{var:?}")).collect();
     assert_eq!(
@@ -351,6 +360,7 @@ fn what_one_machine_does_not_do_is_named_with_its_path() {
         );
     }
     assert_eq!(about(&manifests, "spec.securityContext"), "", "an empty one asks for nothing");
+    assert!(about(&manifests, ".comand").contains("expected command (did you mean that?)"));
     assert_eq!(only(&manifests).revision.mode, Mode::Act);
 }
 
@@ -481,7 +491,7 @@ fn hostile_files_are_refused_in_time() {
 fn the_config_file_parses_and_equals_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/config-autoscaler.yaml");
     let text = std::fs::read_to_string(&path).unwrap();
-    let manifests = load(&[Source { path, text }], &Options::default(), None);
+    let manifests = load(&[Source { path, text, role: Role::Manifest }], &Options::default(), None);
     assert!(manifests.problems.is_empty() && manifests.ignored.is_empty(), "{:#?}", manifests.problems);
     assert_eq!(manifests.defaults.to_map(), Defaults::default().to_map());
     assert_eq!(manifests.defaults.stable_window.origin, Origin::ClusterConfig, "every key is written");

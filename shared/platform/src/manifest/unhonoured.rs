@@ -3,97 +3,160 @@
 //! Invariant: every field is honoured, known to make no difference here, or reported; none is dropped in silence.
 
 use super::report::Report;
+use super::schema::fields_at;
+use domain::annotations::did_you_mean;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Container;
 use serde_json::Value;
 
-/// What an unserved field costs.
+/// What becomes of a field on one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cost {
-    /// Nothing on one machine.
-    None,
-    /// Worth a notice: what it is.
+    /// It is read and done.
+    Served,
+    /// It makes no difference here.
+    Same,
+    /// It chooses among machines, and there is one.
     Placement,
     /// Something is missing: what happens.
     Missing(&'static str),
 }
 
-/// Fields of the Deployment's spec.
-fn of_spec(field: &str) -> Cost {
-    match field {
-        "minReadySeconds" => Cost::Missing("a replica counts as soon as it is ready"),
-        _ => Cost::None,
-    }
-}
+use Cost::{Missing, Placement, Same, Served};
 
-/// Fields of the pod's spec.
-fn of_pod(field: &str) -> Cost {
-    match field {
-        "containers"
-        | "terminationGracePeriodSeconds"
-        | "restartPolicy"
-        | "imagePullSecrets"
-        | "serviceAccount"
-        | "serviceAccountName"
-        | "automountServiceAccountToken"
-        | "dnsPolicy"
-        | "schedulerName"
-        | "enableServiceLinks"
-        | "preemptionPolicy"
-        | "priority"
-        | "priorityClassName" => Cost::None,
-        "nodeSelector"
-        | "nodeName"
-        | "affinity"
-        | "tolerations"
-        | "topologySpreadConstraints"
-        | "runtimeClassName"
-        | "hostNetwork"
-        | "overhead"
-        | "os"
-        | "schedulingGates" => Cost::Placement,
-        "initContainers" => Cost::Missing("they are not run"),
-        "volumes" => Cost::Missing("nothing is mounted; the process sees this machine's files"),
-        "securityContext" => Cost::Missing("the process runs as the user who started kpa"),
-        _ => Cost::Missing("it has no effect"),
-    }
-}
+/// Every field of a type, with what becomes of it.
+type Fields = &'static [(&'static str, Cost)];
 
-/// Fields of the container.
-fn of_container(field: &str) -> Cost {
-    match field {
-        "name"
-        | "image"
-        | "imagePullPolicy"
-        | "command"
-        | "args"
-        | "env"
-        | "envFrom"
-        | "ports"
-        | "workingDir"
-        | "readinessProbe"
-        | "livenessProbe"
-        | "startupProbe"
-        | "lifecycle"
-        | "resources"
-        | "terminationMessagePath"
-        | "terminationMessagePolicy"
-        | "resizePolicy" => Cost::None,
-        "volumeMounts" | "volumeDevices" => Cost::Missing("nothing is mounted; the process sees this machine's files"),
-        "securityContext" => Cost::Missing("the process runs as the user who started kpa"),
-        _ => Cost::Missing("it has no effect"),
-    }
-}
+const NOT_MOUNTED: Cost = Missing("nothing is mounted; the process sees this machine's files");
+const OWN_USER: Cost = Missing("the process runs as the user who started kpa");
+const OWN_NAME: Cost = Missing("the process sees this machine's name");
+const OWN_RESOLVER: Cost = Missing("names are resolved as on this machine");
+const NO_LIMIT: Cost = Missing("a replica may use more");
+const NO_INPUT: Cost = Missing("standard input is empty");
+const OWN_PORT: Cost = Missing("every replica listens on a port of its own, which kpa finds");
+
+const SPEC: Fields = &[
+    ("minReadySeconds", Missing("a replica counts as soon as it is ready")),
+    ("paused", Missing("edits are followed all the same")),
+    ("progressDeadlineSeconds", Same),
+    ("replicas", Served),
+    ("revisionHistoryLimit", Same),
+    ("selector", Same),
+    ("strategy", Served),
+    ("template", Served),
+];
+
+const POD: Fields = &[
+    ("activeDeadlineSeconds", Missing("a replica is not ended for its age")),
+    ("affinity", Placement),
+    ("automountServiceAccountToken", Same),
+    ("containers", Served),
+    ("dnsConfig", OWN_RESOLVER),
+    ("dnsPolicy", Same),
+    ("enableServiceLinks", Same),
+    ("ephemeralContainers", Missing("they are not run")),
+    ("hostAliases", OWN_RESOLVER),
+    ("hostIPC", Same),
+    ("hostNetwork", Same),
+    ("hostPID", Same),
+    ("hostUsers", Same),
+    ("hostname", OWN_NAME),
+    ("imagePullSecrets", Same),
+    ("initContainers", Missing("they are not run")),
+    ("nodeName", Placement),
+    ("nodeSelector", Placement),
+    ("os", Placement),
+    ("overhead", Placement),
+    ("preemptionPolicy", Same),
+    ("priority", Same),
+    ("priorityClassName", Same),
+    ("readinessGates", Missing("a replica is ready when its probe says so")),
+    ("resourceClaims", Missing("no device is reserved; nvidia.com/gpu among the container's limits is")),
+    ("resources", NO_LIMIT),
+    ("restartPolicy", Same),
+    ("runtimeClassName", Missing("the process runs without a sandbox")),
+    ("schedulerName", Same),
+    ("schedulingGates", Placement),
+    ("securityContext", OWN_USER),
+    ("serviceAccount", Same),
+    ("serviceAccountName", Served),
+    ("setHostnameAsFQDN", OWN_NAME),
+    ("shareProcessNamespace", Same),
+    ("subdomain", OWN_NAME),
+    ("terminationGracePeriodSeconds", Served),
+    ("tolerations", Placement),
+    ("topologySpreadConstraints", Placement),
+    ("volumes", NOT_MOUNTED),
+];
+
+const CONTAINER: Fields = &[
+    ("args", Served),
+    ("command", Served),
+    ("env", Served),
+    ("envFrom", Served),
+    ("image", Served),
+    ("imagePullPolicy", Same),
+    ("lifecycle", Served),
+    ("livenessProbe", Served),
+    ("name", Served),
+    ("ports", Served),
+    ("readinessProbe", Served),
+    ("resizePolicy", Same),
+    ("resources", Served),
+    ("restartPolicy", Missing("a replica that ends is started again")),
+    ("securityContext", OWN_USER),
+    ("startupProbe", Served),
+    ("stdin", NO_INPUT),
+    ("stdinOnce", NO_INPUT),
+    ("terminationMessagePath", Same),
+    ("terminationMessagePolicy", Same),
+    ("tty", Missing("the process has no terminal")),
+    ("volumeDevices", NOT_MOUNTED),
+    ("volumeMounts", NOT_MOUNTED),
+    ("workingDir", Served),
+];
+
+const PORT: Fields =
+    &[("containerPort", Served), ("hostIP", OWN_PORT), ("hostPort", OWN_PORT), ("name", Served), ("protocol", Served)];
+
+const PROBE: Fields = &[
+    ("exec", Served),
+    ("failureThreshold", Served),
+    ("grpc", Served),
+    ("httpGet", Served),
+    // A replica is probed from its start, and often: it is used when it answers, not later.
+    ("initialDelaySeconds", Same),
+    ("periodSeconds", Served),
+    ("successThreshold", Served),
+    ("tcpSocket", Served),
+    ("terminationGracePeriodSeconds", Missing("the pod's own grace period goes for every end")),
+    ("timeoutSeconds", Served),
+];
+
+const LIFECYCLE: Fields =
+    &[("postStart", Missing("it is not run")), ("preStop", Served), ("stopSignal", Missing("TERM is sent"))];
+
+const RESOURCES: Fields = &[("claims", Missing("no device is reserved")), ("limits", Served), ("requests", Same)];
 
 /// Reports what of `deployment`, read from `written`, is not honoured. `index` is the container that runs.
 pub(super) fn report_unhonoured(written: &Value, deployment: &Deployment, index: usize, report: &mut Report) {
-    let field = |pointer: &str| written.pointer(pointer);
-    fields(field("/spec"), "spec", of_spec, report);
-    fields(field("/spec/template/spec"), "spec.template.spec", of_pod, report);
+    let at = |pointer: &str| written.pointer(pointer);
+    fields(at("/spec"), "spec", SPEC, report);
+    if at("/spec/strategy/type").and_then(Value::as_str) == Some("Recreate") {
+        missing("spec.strategy.type", "replicas are replaced one after another, and finish what they have", report);
+    }
+    fields(at("/spec/template/spec"), "spec.template.spec", POD, report);
     let path = format!("spec.template.spec.containers[{index}]");
-    let container = field(&format!("/spec/template/spec/containers/{index}"));
-    fields(container, &path, of_container, report);
-    if container.is_some_and(|c| c.pointer("/lifecycle/postStart").is_some_and(asked)) {
-        missing(&format!("{path}.lifecycle.postStart"), "it is not run", report);
+    if let Some(container) = at(&format!("/spec/template/spec/containers/{index}")) {
+        fields(Some(container), &path, CONTAINER, report);
+        for (port, value) in container.get("ports").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            fields(Some(value), &format!("{path}.ports[{port}]"), PORT, report);
+        }
+        for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
+            fields(container.get(probe), &format!("{path}.{probe}"), PROBE, report);
+        }
+        fields(container.get("lifecycle"), &format!("{path}.lifecycle"), LIFECYCLE, report);
+        fields(container.get("resources"), &format!("{path}.resources"), RESOURCES, report);
     }
     let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let containers = pod.map_or(&[] as &[Container], |pod| &pod.containers);
@@ -110,19 +173,21 @@ pub(super) fn report_unhonoured(written: &Value, deployment: &Deployment, index:
         limits(container, &path, report);
     }
     if let Ok(known) = serde_json::to_value(deployment) {
-        unknown(written, &known, String::new(), report);
+        unknown(written, &known, "", report);
     }
     unquoted(written, index, report);
 }
 
-fn fields(object: Option<&Value>, path: &str, cost: fn(&str) -> Cost, report: &mut Report) {
+/// Reports the fields of one object; one that is in no table is [`unknown`].
+fn fields(object: Option<&Value>, path: &str, table: Fields, report: &mut Report) {
     for (field, value) in object.and_then(Value::as_object).into_iter().flatten() {
+        let Some((_, cost)) = table.iter().find(|(name, _)| name == field) else { continue };
         if !asked(value) {
             continue;
         }
-        match cost(field) {
-            Cost::None => {}
-            Cost::Placement => {
+        match cost {
+            Served | Same => {}
+            Placement => {
                 report.notice(
                     &format!("{path}.{field}"),
                     "there is one machine to run on".into(),
@@ -130,7 +195,8 @@ fn fields(object: Option<&Value>, path: &str, cost: fn(&str) -> Cost, report: &m
                     "it has no effect",
                 );
             }
-            Cost::Missing(consequence) => missing(&format!("{path}.{field}"), consequence, report),
+            Missing(_) if field == "stopSignal" && value == "SIGTERM" => {}
+            Missing(consequence) => missing(&format!("{path}.{field}"), consequence, report),
         }
     }
 }
@@ -161,15 +227,22 @@ fn asked(value: &Value) -> bool {
 }
 
 /// Reports fields that no Deployment has: what was written and did not come through the typed value.
-fn unknown(written: &Value, known: &Value, path: String, report: &mut Report) {
+fn unknown(written: &Value, known: &Value, path: &str, report: &mut Report) {
     match (written, known) {
         (Value::Object(written), Value::Object(known)) => {
             for (field, value) in written {
-                let path = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
+                let below = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
                 match known.get(field) {
-                    Some(known) => unknown(value, known, path, report),
+                    Some(known) => unknown(value, known, &below, report),
                     None if asked(value) => {
-                        report.warning(&path, "is no field of a Deployment".into(), "", "it is ignored");
+                        let names = fields_at(path);
+                        if names.contains(&field.as_str()) {
+                            // Known, and empty in a way of its own.
+                            continue;
+                        }
+                        let near = did_you_mean(field, names.iter().copied());
+                        let expected = near.unwrap_or_else(|| "a field that Kubernetes' API reference names".into());
+                        report.warning(&below, "is no field of a Deployment".into(), &expected, "it is ignored");
                     }
                     None => {}
                 }
@@ -177,7 +250,7 @@ fn unknown(written: &Value, known: &Value, path: String, report: &mut Report) {
         }
         (Value::Array(written), Value::Array(known)) => {
             for (index, (written, known)) in written.iter().zip(known).enumerate() {
-                unknown(written, known, format!("{path}[{index}]"), report);
+                unknown(written, known, &format!("{path}[{index}]"), report);
             }
         }
         _ => {}
@@ -215,5 +288,30 @@ fn bare(value: &Value, path: &str, report: &mut Report) {
     if matches!(value, Value::Number(_) | Value::Bool(_)) {
         let what = format!("{value} is not text, and Kubernetes refuses it");
         report.notice(path, what, &format!("\"{value}\""), "it is read as text here");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::fields;
+    use super::*;
+    use k8s_openapi::api::apps::v1::DeploymentSpec;
+    use k8s_openapi::api::core::v1::{ContainerPort, Lifecycle, PodSpec, Probe, ResourceRequirements};
+
+    /// A field that a newer version of Kubernetes brings fails here until somebody says what becomes of it.
+    #[test]
+    fn every_field_of_kubernetes_is_classified_and_no_other() {
+        for (of, names, table) in [
+            ("DeploymentSpec", fields::<DeploymentSpec>(), SPEC),
+            ("PodSpec", fields::<PodSpec>(), POD),
+            ("Container", fields::<Container>(), CONTAINER),
+            ("ContainerPort", fields::<ContainerPort>(), PORT),
+            ("Probe", fields::<Probe>(), PROBE),
+            ("Lifecycle", fields::<Lifecycle>(), LIFECYCLE),
+            ("ResourceRequirements", fields::<ResourceRequirements>(), RESOURCES),
+        ] {
+            let classified: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+            assert_eq!(classified, names, "{of}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use domain::{Change, Endpoint, EndpointId, EndpointState, Replicas, Revision, Re
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use platform::{Platform, ScaleError};
-use platform_local::{DEFAULT_PORTS, LocalPlatform, Options, Output, Shutdown, StartError};
+use platform_local::{DEFAULT_PORTS, Inputs, LocalPlatform, Options, Output, Shutdown, StartError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -127,7 +127,7 @@ impl Place {
 
     pub(crate) async fn start_with(&self, ports: RangeInclusive<u16>) -> Result<Local, StartError> {
         let options = Options {
-            paths: vec![self.manifests()],
+            inputs: Inputs { manifests: vec![self.manifests()], ..Inputs::default() },
             state_dir: self.state(),
             images: BTreeMap::new(),
             shim: vec![PROGRAM.into(), "__exec".into()],

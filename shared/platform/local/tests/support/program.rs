@@ -2,7 +2,7 @@
 
 use domain::{Replicas, ScaleTargetRef};
 use platform::Platform as _;
-use platform_local::{DEFAULT_PORTS, LocalPlatform, Options, Output, exec_shim};
+use platform_local::{DEFAULT_PORTS, Inputs, LocalPlatform, Options, Output, exec_shim};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 async fn supervise(program: &OsString, args: &[OsString]) -> Result<(), Box<dyn std::error::Error>> {
     let [state_dir, path, revision, count] = args else { return Err("expected four arguments".into()) };
     let options = Options {
-        paths: vec![path.into()],
+        inputs: Inputs { manifests: vec![path.into()], ..Inputs::default() },
         state_dir: state_dir.into(),
         images: BTreeMap::new(),
         shim: vec![program.clone(), "__exec".into()],
