@@ -3,6 +3,7 @@
 //! Invariant: heads are edited in place; what is not named here arrives byte for byte.
 
 mod asked;
+mod forwarded;
 
 pub use asked::{Asked, Tongue};
 
@@ -18,10 +19,6 @@ use std::time::Duration;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const KNATIVE_REVISION: HeaderName = HeaderName::from_static("knative-serving-revision");
 const KNATIVE_NAMESPACE: HeaderName = HeaderName::from_static("knative-serving-namespace");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -101,7 +98,9 @@ pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, 
         head.headers.insert(HOST, value.clone());
         host = Some(value);
     }
-    forwarding(&mut head.headers, found, host, peer);
+    // Only a trusted peer's word for it gets as far as here.
+    let secure = head.uri.scheme() == Some(&Scheme::HTTPS);
+    forwarded::tell(&mut head.headers, found, host, secure, peer);
     match next {
         Next::Http1 => {
             head.version = Version::HTTP_11;
@@ -114,36 +113,6 @@ pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, 
             }
         }
         Next::Http2 => to_http2(head),
-    }
-}
-
-fn forwarding(headers: &mut HeaderMap, found: Fields, host: Option<HeaderValue>, peer: &Peer) {
-    // The map was made for the fields that came; three more would make it grow twice.
-    headers.reserve(3);
-    let believed = |field| peer.trusted && found.have(field);
-    let chain = if believed(Fields::FORWARDED_FOR) {
-        let mut chain = Vec::with_capacity(128);
-        // The list may be spread over several fields; all of it comes first.
-        for before in headers.get_all(FORWARDED_FOR) {
-            chain.extend_from_slice(before.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-        chain.extend_from_slice(peer.forwarded_for.as_bytes());
-        HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.forwarded_for.clone())
-    } else {
-        peer.forwarded_for.clone()
-    };
-    headers.insert(FORWARDED_FOR, chain);
-    if !believed(Fields::FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if let Some(host) = host
-        && !believed(Fields::FORWARDED_HOST)
-    {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    if found.have(Fields::FORWARDED) && !peer.trusted {
-        headers.remove(FORWARDED);
     }
 }
 

@@ -6,8 +6,9 @@ use super::deployment::identity;
 use super::document::{Document, Fault, documents};
 use super::env::{References, env_file};
 use super::{Entry, Ignored, Manifests, Options, Source};
+use domain::activator_config::{CONFIG_MAP as ACTIVATOR_MAP, Wrong};
 use domain::defaults::{CONFIG_MAP, Defaults};
-use domain::{Problem, Severity};
+use domain::{ActivatorConfig, Problem, Severity};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use serde::de::DeserializeOwned;
@@ -17,11 +18,41 @@ use std::path::{Path, PathBuf};
 /// How deep a `List` may hold lists.
 const LIST_DEPTH_MAX: usize = 4;
 
-/// The data of `config-autoscaler`, or why its document cannot be read.
-type ConfigData = Result<BTreeMap<String, String>, Problem>;
+/// What a ConfigMap holds.
+type Data = BTreeMap<String, String>;
+
+/// What was found of a ConfigMap of ours.
+#[derive(Debug)]
+struct Config {
+    name: &'static str,
+    /// Where the first one stands, and its data or what is wrong with it.
+    first: Option<(String, Result<Data, Problem>)>,
+    /// A document that cannot be read, in a file that speaks of it: it may be the one.
+    suspect: Option<Problem>,
+}
+
+impl Config {
+    const fn new(name: &'static str) -> Self {
+        Self { name, first: None, suspect: None }
+    }
+
+    /// Where it stands.
+    fn place(&self) -> Option<String> {
+        self.first.as_ref().map(|(place, _)| place.clone())
+    }
+
+    /// Place and data; nothing when there is none. A document that cannot be read has been reported with its file.
+    fn data(&self) -> Result<Option<(&str, &Data)>, &Problem> {
+        match (&self.first, &self.suspect) {
+            (None, None) => Ok(None),
+            (Some((_, Err(problem))), _) | (None, Some(problem)) => Err(problem),
+            (Some((place, Ok(data))), _) => Ok(Some((place, data))),
+        }
+    }
+}
 
 /// Objects by kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Objects {
     pub(super) deployments: Vec<(Document, Deployment)>,
     /// With their namespaces.
@@ -29,14 +60,30 @@ pub(super) struct Objects {
     pub(super) refs: References,
     pub(super) problems: Vec<Problem>,
     pub(super) ignored: Vec<Ignored>,
-    /// Where the first `config-autoscaler` stands, and its data or what is wrong with it.
-    config: Option<(String, ConfigData)>,
-    /// A document that cannot be read, in a file that speaks of `config-autoscaler`: it may be the one.
-    config_suspect: Option<Problem>,
+    /// `config-autoscaler`.
+    autoscaler: Config,
+    /// `config-activator`.
+    activator: Config,
     /// Files that hold a document that could not be read, with the problem.
     broken: BTreeMap<PathBuf, Problem>,
     /// Where each named object was first seen.
     seen: BTreeMap<(String, String, String), String>,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self {
+            deployments: Vec::new(),
+            services: Vec::new(),
+            refs: References::default(),
+            problems: Vec::new(),
+            ignored: Vec::new(),
+            autoscaler: Config::new(CONFIG_MAP),
+            activator: Config::new(ACTIVATOR_MAP),
+            broken: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        }
+    }
 }
 
 impl Objects {
@@ -54,8 +101,10 @@ impl Objects {
                     Ok(document) => objects.sort(document, options, 0),
                     Err(fault) => {
                         let problem = objects.break_file(&source.path, fault);
-                        if source.text.contains(CONFIG_MAP) {
-                            objects.config_suspect.get_or_insert(problem);
+                        for config in [&mut objects.autoscaler, &mut objects.activator] {
+                            if source.text.contains(config.name) {
+                                config.suspect.get_or_insert_with(|| problem.clone());
+                            }
                         }
                     }
                 }
@@ -112,7 +161,7 @@ impl Objects {
 
     fn config_map(&mut self, document: &Document, options: &Options) {
         let decoded = document.decode::<ConfigMap>();
-        let config = document.text_at("/metadata/name") == CONFIG_MAP;
+        let name = document.text_at("/metadata/name").to_owned();
         match decoded {
             Ok(map) => {
                 let id = identity(&map.metadata, options);
@@ -120,27 +169,33 @@ impl Objects {
                     return;
                 }
                 let data = map.data.unwrap_or_default();
-                if config && self.config.is_none() {
-                    let place = format!("{} ConfigMap {}/{}", document.place(), id.0, id.1);
-                    self.config = Some((place, Ok(data)));
-                } else if config {
-                    self.ignored.push(Ignored {
-                        place: document.place(),
-                        kind: "ConfigMap".into(),
-                        name: format!("{}/{}", id.0, id.1),
-                        reason: "there is another config-autoscaler before it".into(),
-                    });
-                } else {
-                    self.refs.config_maps.insert(id, data);
+                let place = format!("{} ConfigMap {}/{}", document.place(), id.0, id.1);
+                match self.config(&name) {
+                    None => {
+                        self.refs.config_maps.insert(id, data);
+                    }
+                    Some(config) if config.first.is_none() => config.first = Some((place, Ok(data))),
+                    Some(config) => {
+                        let reason = format!("there is another {} before it", config.name);
+                        let (place, name) = (document.place(), format!("{}/{}", id.0, id.1));
+                        self.ignored.push(Ignored { place, kind: "ConfigMap".into(), name, reason });
+                    }
                 }
             }
             Err(fault) => {
                 let problem = self.break_file(&document.path, fault);
-                if config && self.config.is_none() {
-                    self.config = Some((document.place(), Err(problem)));
+                if let Some(config) = self.config(&name)
+                    && config.first.is_none()
+                {
+                    config.first = Some((document.place(), Err(problem)));
                 }
             }
         }
+    }
+
+    /// The ConfigMap of ours that is called `name`.
+    fn config(&mut self, name: &str) -> Option<&mut Config> {
+        [&mut self.autoscaler, &mut self.activator].into_iter().find(|config| config.name == name)
     }
 
     /// `data` in base64 and `stringData`, which wins.
@@ -215,17 +270,16 @@ impl Objects {
 
     /// Sets the defaults in force, those of `config-autoscaler` or the last good ones.
     pub(super) fn defaults(&self, previous: Option<&Manifests>, out: &mut Manifests) {
-        let read = match (&self.config, &self.config_suspect) {
-            (None, None) => Ok(Defaults::default()),
-            // Reported with its file.
-            (Some((_, Err(problem))), _) | (None, Some(problem)) => Err((vec![problem.clone()], false)),
-            (Some((place, Ok(data))), _) => Defaults::from_map(place, data).map_err(|problems| (problems, true)),
+        let read = match self.autoscaler.data() {
+            Ok(None) => Ok(Defaults::default()),
+            Ok(Some((place, data))) => Defaults::from_map(place, data).map_err(|problems| (problems, true)),
+            Err(problem) => Err((vec![problem.clone()], false)),
         };
         match read {
             Ok(defaults) => {
                 out.problems.extend(defaults.warnings.iter().cloned());
                 out.defaults = defaults;
-                out.config = self.config.as_ref().map(|(place, _)| place.clone());
+                out.config = self.autoscaler.place();
             }
             Err((problems, report)) => {
                 match previous.filter(|previous| previous.config_lost.is_empty()) {
@@ -242,6 +296,33 @@ impl Objects {
                     out.problems.extend(problems);
                 }
             }
+        }
+    }
+
+    /// Sets the activator's configuration in force, that of `config-activator` or the last good one.
+    pub(super) fn activator(&self, previous: Option<&Manifests>, out: &mut Manifests) {
+        let wrong = match self.activator.data() {
+            Ok(None) => return,
+            Ok(Some((place, data))) => match ActivatorConfig::from_map(place, data) {
+                Ok(config) => {
+                    out.problems.extend(config.warnings.iter().cloned());
+                    (out.activator, out.activator_place) = (config, self.activator.place());
+                    return;
+                }
+                Err(wrong) => {
+                    out.problems.extend(wrong.problems.iter().cloned());
+                    *wrong
+                }
+            },
+            Err(problem) => Wrong { problems: vec![problem.clone()], meanwhile: ActivatorConfig::cautious() },
+        };
+        if let Some(previous) = previous.filter(|previous| previous.activator_lost.is_empty()) {
+            out.activator = previous.activator.clone();
+            out.activator_place.clone_from(&previous.activator_place);
+        } else {
+            (out.activator, out.activator_place) = (wrong.meanwhile, self.activator.place());
+            out.activator_lost = wrong.problems;
+            out.activator_lost.retain(|problem| problem.severity == Severity::Error);
         }
     }
 
