@@ -31,7 +31,7 @@ pub enum RequestError {
     #[error("no service is called {0:?}")]
     UnknownRevision(Box<str>),
     /// The target's scheme cannot be served on this connection.
-    #[error("https was asked for on a connection without TLS, by a peer that is not in trusted-proxies")]
+    #[error("this connection has no TLS: http is served on it, and https only for peers in trusted-proxies")]
     Misdirected,
     /// The request is malformed or contradicts itself.
     #[error("{0}")]

@@ -147,8 +147,8 @@ keys! {
     PATH_PREFIX = "kpa.dev/path-prefix", Kind::Text("a path that begins with /, as it is on the wire"),
         default "none",
         "Of kpa.dev/hosts, only requests of this path and below it, by whole segments and byte for byte; the longest \
-         wins, and other services may claim the same hosts with other prefixes. The path is forwarded as it came. The \
-         service's own names keep every path.";
+         wins, and other services may claim the same hosts with other prefixes, 64 in all. The path is forwarded as it \
+         came. The service's own names keep every path.";
     DEFAULT_ROUTE = "kpa.dev/default-route", Kind::Flag,
         default "false",
         "Takes requests whose Host is localhost or an IP address.";
