@@ -108,8 +108,7 @@ pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, 
                 join_cookies(&mut head.headers);
             }
             if head.uri.authority().is_some() {
-                let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-                head.uri = Uri::from(path);
+                head.uri = Uri::from(origin_form(head.uri.path_and_query().cloned()));
             }
         }
         Next::Http2 => to_http2(head),
@@ -127,6 +126,16 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// What is left of a target in absolute form: an empty path is `/`, before a query too (RFC 9112 section 3.2.1).
+fn origin_form(path: Option<PathAndQuery>) -> PathAndQuery {
+    let slash = PathAndQuery::from_static("/");
+    match path {
+        Some(path) if path.as_str().starts_with('?') => format!("/{}", path.as_str()).parse().unwrap_or(slash),
+        Some(path) => path,
+        None => slash,
+    }
+}
+
 /// The authority moves from Host into the target.
 fn to_http2(head: &mut Parts) {
     head.version = Version::HTTP_2;
@@ -136,7 +145,7 @@ fn to_http2(head: &mut Parts) {
         target.authority = Some(authority);
     }
     target.scheme = target.authority.is_some().then_some(Scheme::HTTP);
-    target.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    target.path_and_query = Some(origin_form(target.path_and_query));
     head.uri = Uri::from_parts(target).unwrap_or_default();
 }
 

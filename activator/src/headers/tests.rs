@@ -198,9 +198,13 @@ fn servers_say_how_long_they_keep_a_connection() {
 
 #[test]
 fn targets_become_what_the_next_hop_reads() {
-    for (target, path) in
-        [("http://a.b/x?y", "/x?y"), ("http://a.b", "/"), ("/v1/m:predict", "/v1/m:predict"), ("//x//%2F", "//x//%2F")]
-    {
+    for (target, path) in [
+        ("http://a.b/x?y", "/x?y"),
+        ("http://a.b", "/"),
+        ("http://a.b?y", "/?y"),
+        ("/v1/m:predict", "/v1/m:predict"),
+        ("//x//%2F", "//x//%2F"),
+    ] {
         let fields = [("host", "a.b")];
         let one = forwarded(head(Version::HTTP_11, target, &fields), Next::Http1);
         assert_eq!((one.uri.to_string().as_str(), &one.headers[HOST]), (path, &HeaderValue::from_static("a.b")));
