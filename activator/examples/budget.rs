@@ -4,16 +4,18 @@
 //! Each figure is the median of many batches on one core, less what an empty batch costs. They say where a change lands,
 //! not what a request costs: in place, caches are colder.
 
+use activator::Settings;
 use activator::error::Outcome;
 use activator::headers::{self, Asked, Next};
 use activator::local::{Local, Permit};
-use activator::request::Peer;
+use activator::request::{Door, Peer};
 use activator::revisions::Revisions;
+use activator::settings::Live;
 use activator::upstream::exchange::InFlight;
 use activator::worker::{Shared, Worker};
-use domain::host::{Domains, RouteTable};
+use domain::host::{AllowedHosts, Domains, RouteTable};
 use domain::{Endpoint, EndpointId, EndpointState, RevisionId};
-use http::HeaderValue;
+use http::Uri;
 use runtime::net::Tcp;
 use runtime::{Clock, WakeLog};
 use std::hint::black_box;
@@ -53,10 +55,11 @@ fn worker(clock: Clock) -> Arc<Worker<Tcp>> {
         early_probe: None,
     };
     handle.gate.set_endpoints(clock.now(), 1, &[endpoint(0), endpoint(1), endpoint(2)]);
-    revisions.set_routes(RouteTable::build(&[revision], &Domains::default()).0);
+    revisions.set_routes(RouteTable::build(&[revision], &Domains::default(), &AllowedHosts::default()).0);
     revisions.set_synced();
     let (suspects, _) = mpsc::channel(1);
-    let shared = Shared { revisions, settings: Arc::default(), wakes: Arc::new(WakeLog::new()), suspects, clock };
+    let settings = Arc::new(Live::from_pointee(Settings::default()));
+    let shared = Shared { revisions, settings, wakes: Arc::new(WakeLog::new()), suspects, clock };
     Worker::new(Tcp, &shared, 1)
 }
 
@@ -76,19 +79,16 @@ fn head() -> http::request::Parts {
 fn main() {
     let clock = Clock::start();
     let worker = worker(clock);
-    let Ok(local) = worker.route(HOST.as_bytes()) else { unreachable!("the host is known") };
+    let target = Uri::from_static("/v1/models/custom-model:predict");
+    let Ok(local) = worker.route(HOST.as_bytes(), &target) else { unreachable!("the host is known") };
     let local: Arc<Local<TcpStream>> = local;
-    let peer = Peer {
-        address: ([127, 0, 0, 1], 1).into(),
-        forwarded_for: HeaderValue::from_static("127.0.0.1"),
-        trusted: true,
-        watch: Arc::default(),
-    };
-    let exempt = &worker.settings.exempt_agents;
+    let settings = worker.settings.load_full();
+    let peer = Peer::new(([127, 0, 0, 1], 1).into(), Door::Public, Arc::clone(&settings), Arc::default());
+    let exempt = &settings.exempt_agents;
     let copied = time(head);
     let arrived = clock.now();
     let rows = [
-        ("route", time(|| worker.route(HOST.as_bytes()).is_ok())),
+        ("route", time(|| worker.route(HOST.as_bytes(), &target).is_ok())),
         (
             "headers",
             time(|| {

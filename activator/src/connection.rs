@@ -6,12 +6,12 @@
 
 use crate::body::Open;
 use crate::headers::Asked;
-use crate::request::{Peer, Request};
+use crate::request::{Door, Peer, Request};
+use crate::settings::Settings;
 use crate::stack::Stack;
 use crate::steps::Response;
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -46,18 +46,17 @@ const LOOK: Duration = Duration::from_secs(10);
 const FIRST_BYTE_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
-pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker: Arc<Worker<C>>, stack: Arc<Stack>) {
+pub async fn serve<C: Connect, S: Socket>(
+    socket: S,
+    (address, door): (SocketAddr, Door),
+    worker: Arc<Worker<C>>,
+    stack: Arc<Stack>,
+) {
     worker.connections.fetch_add(1, Relaxed);
     let _count = Counted(&worker);
     let watch = Arc::<Watch>::default();
-    let peer = Arc::new(Peer {
-        address,
-        forwarded_for: HeaderValue::from_str(&address.ip().to_canonical().to_string())
-            .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-        trusted: worker.settings.trusted.trusts(address.ip()),
-        watch: Arc::clone(&watch),
-    });
-    let Some((socket, first, version)) = sniff(socket, &worker).await else { return };
+    let peer = Arc::new(Peer::new(address, door, worker.settings.load_full(), Arc::clone(&watch)));
+    let Some((socket, first, version)) = sniff(socket, &worker, &peer.settings).await else { return };
     let io = Watched::new(socket, first, Arc::clone(&watch));
     match version {
         Http::One => {
@@ -71,7 +70,7 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
                 .max_buf_size(crate::HEAD_BYTES_MAX)
                 .serve_connection(io, service)
                 .with_upgrades();
-            watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch, version).await;
+            watch_over(connection, |c| c.graceful_shutdown(), &worker, peer, version).await;
         }
         Http::Two => {
             // Its streams are tasks of their own.
@@ -88,7 +87,7 @@ pub async fn serve<C: Connect, S: Socket>(socket: S, address: SocketAddr, worker
                 .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
                 .serve_connection(io, service);
             // Boxed, so that HTTP/1.1 connections have no room for it.
-            Box::pin(watch_over(connection, |c| c.graceful_shutdown(), &worker, &watch, version)).await;
+            Box::pin(watch_over(connection, |c| c.graceful_shutdown(), &worker, &peer, version)).await;
         }
     }
 }
@@ -102,7 +101,7 @@ fn answer<'a, C: Connect>(
 ) -> impl Future<Output = Result<Response<C>, Infallible>> + Send + use<'a, C> {
     let open = Open::new(Arc::clone(peer));
     let (head, body) = request.into_parts();
-    let asked = Asked::of(&head.headers, &worker.settings.exempt_agents);
+    let asked = Asked::of(&head.headers, &peer.settings.exempt_agents);
     stack.answer(worker, Box::new(Request { head, asked, body, open, until: None }))
 }
 
@@ -121,10 +120,14 @@ enum Http {
 }
 
 /// Reads until the first bytes say which HTTP it is. `None`: the client said nothing in time or left.
-async fn sniff<C: Connect, S: Socket>(mut socket: S, worker: &Worker<C>) -> Option<(S, Bytes, Http)> {
+async fn sniff<C: Connect, S: Socket>(
+    mut socket: S,
+    worker: &Worker<C>,
+    settings: &Settings,
+) -> Option<(S, Bytes, Http)> {
     let mut first = [0_u8; PREFACE.len()];
     let mut count = 0;
-    let mut deadline = pin!(sleep(worker.settings.keep_alive));
+    let mut deadline = pin!(sleep(settings.keep_alive));
     let mut told = false;
     while count < PREFACE.len() {
         let read = tokio::select! {
@@ -144,7 +147,7 @@ async fn sniff<C: Connect, S: Socket>(mut socket: S, worker: &Worker<C>) -> Opti
             return None;
         }
         if count == 0 {
-            deadline.as_mut().reset(Instant::now() + worker.settings.head_timeout);
+            deadline.as_mut().reset(Instant::now() + settings.head_timeout);
         }
         count += read;
         if first[..count] != PREFACE[..count] {
@@ -158,18 +161,13 @@ async fn sniff<C: Connect, S: Socket>(mut socket: S, worker: &Worker<C>) -> Opti
 ///
 /// The clock's timer and the drain's notification are polled only when they may have something to say: the waker that
 /// they were given is the connection's task, which does not change.
-async fn watch_over<C, F, E>(
-    connection: F,
-    shut_down: fn(Pin<&mut F>),
-    worker: &Worker<C>,
-    watch: &Watch,
-    version: Http,
-) where
+async fn watch_over<C, F, E>(connection: F, shut_down: fn(Pin<&mut F>), worker: &Worker<C>, peer: &Peer, version: Http)
+where
     C: Connect,
     F: Future<Output = Result<(), E>>,
 {
     let mut connection = pin!(connection);
-    let mut clock = Clock::new(worker, watch, version);
+    let mut clock = Clock::new(peer, version);
     let mut drain = pin!(worker.drain().cancelled());
     let mut told = false;
     let mut drain_asked = false;
@@ -228,18 +226,19 @@ enum Quiet {
 }
 
 impl<'a> Clock<'a> {
-    fn new<C: Connect>(worker: &Worker<C>, watch: &'a Watch, version: Http) -> Self {
-        let look = LOOK.min(worker.settings.keep_alive).min(worker.settings.head_timeout);
+    fn new(peer: &'a Peer, version: Http) -> Self {
+        let Settings { keep_alive, head_timeout, .. } = *peer.settings;
+        let look = LOOK.min(keep_alive).min(head_timeout);
         Self {
-            watch,
+            watch: &peer.watch,
             version,
             look,
             sleep: Box::pin(sleep(look)),
             asked: false,
             quiet_since: Instant::now(),
             was: Quiet::Idle,
-            keep_alive: worker.settings.keep_alive,
-            head_timeout: worker.settings.head_timeout,
+            keep_alive,
+            head_timeout,
         }
     }
 

@@ -19,6 +19,20 @@ pub enum RequestError {
         /// What could have been meant.
         similar: Box<[String]>,
     },
+    /// The host is known, and nobody has this path of it.
+    #[error("no service at {host:?} takes this path{}", its_paths(.prefixes))]
+    UnknownPath {
+        /// What the client asked for, shortened.
+        host: Box<str>,
+        /// Prefixes that somebody has.
+        prefixes: Box<[String]>,
+    },
+    /// A program of ours named a revision that does not exist.
+    #[error("no service is called {0:?}")]
+    UnknownRevision(Box<str>),
+    /// The target's scheme cannot be served on this connection.
+    #[error("this connection has no TLS: http is served on it, and https only for peers in trusted-proxies")]
+    Misdirected,
     /// The request is malformed or contradicts itself.
     #[error("{0}")]
     BadRequest(&'static str),
@@ -69,6 +83,10 @@ fn did_you_mean(similar: &[String]) -> String {
     if similar.is_empty() { String::new() } else { format!("; did you mean {}?", similar.join(" or ")) }
 }
 
+fn its_paths(prefixes: &[String]) -> String {
+    if prefixes.is_empty() { String::new() } else { format!("; it is divided by path: {}", prefixes.join(", ")) }
+}
+
 /// What an error answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
@@ -92,6 +110,9 @@ impl RequestError {
         match self {
             Self::NotSynced => reply(503, "starting", UNAVAILABLE, Some(1)),
             Self::UnknownHost { .. } => reply(404, "unknown_host", 12, None),
+            Self::UnknownPath { .. } => reply(404, "unknown_path", 12, None),
+            Self::UnknownRevision(_) => reply(404, "unknown_revision", 12, None),
+            Self::Misdirected => reply(421, "misdirected", 3, None),
             Self::BadRequest(_) => reply(400, "bad_request", 3, None),
             Self::MethodRefused => reply(405, "method_refused", 12, None),
             Self::QueueFull(_) => reply(503, "queue_full", UNAVAILABLE, Some(1)),
@@ -115,7 +136,12 @@ impl RequestError {
     pub const fn outcome(&self) -> Outcome {
         match self {
             Self::NotSynced | Self::NoCapacity => Outcome::NoCapacity,
-            Self::UnknownHost { .. } | Self::BadRequest(_) | Self::MethodRefused => Outcome::BadRequest,
+            Self::UnknownHost { .. }
+            | Self::UnknownPath { .. }
+            | Self::UnknownRevision(_)
+            | Self::Misdirected
+            | Self::BadRequest(_)
+            | Self::MethodRefused => Outcome::BadRequest,
             Self::QueueFull(_) => Outcome::QueueFull,
             Self::QueueTimeout(_) => Outcome::QueueTimeout,
             Self::StartFailed { .. } => Outcome::StartFailed,

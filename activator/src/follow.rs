@@ -5,9 +5,9 @@
 use crate::gate::StartFailure;
 use crate::prober::ColdList;
 use crate::revisions::{REMOVED, Revisions};
-use crate::settings::Settings;
+use crate::settings::{Live, Settings};
 use domain::host::RouteTable;
-use domain::{Change, Mode, Peer, Revision};
+use domain::{Change, Mode, Peer, Problem, Revision};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use runtime::{Clock, Phase, PhaseSender};
@@ -19,12 +19,14 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Follow {
     revisions: Arc<Revisions>,
-    settings: Arc<Settings>,
+    settings: Arc<Live>,
     clock: Clock,
     phase: PhaseSender,
     autoscalers: watch::Sender<Vec<Peer>>,
     cold: Arc<ColdList>,
     known: BTreeMap<domain::RevisionId, Arc<Revision>>,
+    /// Claims that were not granted, as last told.
+    told: Vec<Problem>,
 }
 
 impl Follow {
@@ -33,13 +35,13 @@ impl Follow {
     #[must_use]
     pub fn new(
         revisions: Arc<Revisions>,
-        settings: Arc<Settings>,
+        settings: Arc<Live>,
         clock: Clock,
         phase: PhaseSender,
         autoscalers: watch::Sender<Vec<Peer>>,
         cold: Arc<ColdList>,
     ) -> Self {
-        Self { revisions, settings, clock, phase, autoscalers, cold, known: BTreeMap::new() }
+        Self { revisions, settings, clock, phase, autoscalers, cold, known: BTreeMap::new(), told: Vec::new() }
     }
 
     /// Applies changes until the platform's stream ends, which it never should.
@@ -94,17 +96,25 @@ impl Follow {
             Change::Autoscalers(peers) => {
                 self.autoscalers.send_replace(peers);
             }
+            Change::ActivatorConfig(config) => {
+                self.settings.store(Arc::new(Settings::from(&*config)));
+                if self.revisions.is_synced() {
+                    self.publish_routes();
+                }
+            }
             Change::Activators(_) => {}
         }
     }
 
-    fn publish_routes(&self) {
+    fn publish_routes(&mut self) {
         let revisions: Vec<_> =
             self.known.values().filter(|revision| revision.mode != Mode::Removed).cloned().collect();
-        let (routes, problems) = RouteTable::build(&revisions, &self.settings.domains);
-        for problem in problems {
+        let settings = self.settings.load();
+        let (routes, problems) = RouteTable::build(&revisions, &settings.domains, &settings.allowed_hosts);
+        for problem in problems.iter().filter(|problem| !self.told.contains(problem)) {
             tracing::warn!("{problem}");
         }
+        self.told = problems;
         self.revisions.set_routes(routes);
     }
 }

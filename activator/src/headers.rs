@@ -3,6 +3,7 @@
 //! Invariant: heads are edited in place; what is not named here arrives byte for byte.
 
 mod asked;
+mod forwarded;
 
 pub use asked::{Asked, Tongue};
 
@@ -18,10 +19,6 @@ use std::time::Duration;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const KNATIVE_REVISION: HeaderName = HeaderName::from_static("knative-serving-revision");
 const KNATIVE_NAMESPACE: HeaderName = HeaderName::from_static("knative-serving-namespace");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -101,7 +98,9 @@ pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, 
         head.headers.insert(HOST, value.clone());
         host = Some(value);
     }
-    forwarding(&mut head.headers, found, host, peer);
+    // Only a trusted peer's word for it gets as far as here.
+    let secure = head.uri.scheme() == Some(&Scheme::HTTPS);
+    forwarded::tell(&mut head.headers, found, host, secure, peer);
     match next {
         Next::Http1 => {
             head.version = Version::HTTP_11;
@@ -109,41 +108,10 @@ pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, 
                 join_cookies(&mut head.headers);
             }
             if head.uri.authority().is_some() {
-                let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-                head.uri = Uri::from(path);
+                head.uri = Uri::from(origin_form(head.uri.path_and_query().cloned()));
             }
         }
         Next::Http2 => to_http2(head),
-    }
-}
-
-fn forwarding(headers: &mut HeaderMap, found: Fields, host: Option<HeaderValue>, peer: &Peer) {
-    // The map was made for the fields that came; three more would make it grow twice.
-    headers.reserve(3);
-    let believed = |field| peer.trusted && found.have(field);
-    let chain = if believed(Fields::FORWARDED_FOR) {
-        let mut chain = Vec::with_capacity(128);
-        // The list may be spread over several fields; all of it comes first.
-        for before in headers.get_all(FORWARDED_FOR) {
-            chain.extend_from_slice(before.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-        chain.extend_from_slice(peer.forwarded_for.as_bytes());
-        HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.forwarded_for.clone())
-    } else {
-        peer.forwarded_for.clone()
-    };
-    headers.insert(FORWARDED_FOR, chain);
-    if !believed(Fields::FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if let Some(host) = host
-        && !believed(Fields::FORWARDED_HOST)
-    {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    if found.have(Fields::FORWARDED) && !peer.trusted {
-        headers.remove(FORWARDED);
     }
 }
 
@@ -158,6 +126,16 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// What is left of a target in absolute form: an empty path is `/`, before a query too (RFC 9112 section 3.2.1).
+fn origin_form(path: Option<PathAndQuery>) -> PathAndQuery {
+    let slash = PathAndQuery::from_static("/");
+    match path {
+        Some(path) if path.as_str().starts_with('?') => format!("/{}", path.as_str()).parse().unwrap_or(slash),
+        Some(path) => path,
+        None => slash,
+    }
+}
+
 /// The authority moves from Host into the target.
 fn to_http2(head: &mut Parts) {
     head.version = Version::HTTP_2;
@@ -167,7 +145,7 @@ fn to_http2(head: &mut Parts) {
         target.authority = Some(authority);
     }
     target.scheme = target.authority.is_some().then_some(Scheme::HTTP);
-    target.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    target.path_and_query = Some(origin_form(target.path_and_query));
     head.uri = Uri::from_parts(target).unwrap_or_default();
 }
 

@@ -75,7 +75,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         workers,
         &tasks,
     );
-    let threads = Threads::start(runs, listeners)?;
+    let threads = Threads::start(runs, listeners, Vec::new())?;
     let revisions = Arc::clone(activator.revisions());
     metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
     let admin_stop = tasks.stopping();

@@ -4,17 +4,27 @@
 use crate::body::Open;
 use crate::headers::Asked;
 use crate::local::{Local, Permit};
+use crate::settings::Settings;
 use crate::upstream::exchange::InFlight;
-use domain::{Limits, Timestamp};
+use domain::{Forwarding, Limits, Timestamp};
 use http::HeaderValue;
 use http::request::Parts;
 use hyper::body::Incoming;
 use runtime::net::Socket;
 use runtime::watched::Watch;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// What kind of listener a connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Anybody's.
+    Public,
+    /// Only our own programs'; `Knative-Serving-*` fields name the revision here (kpa-behaviour 3.3).
+    Internal,
+}
 
 /// The client's side of a connection. Values that depend on it are made once.
 #[derive(Debug)]
@@ -23,10 +33,43 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Its address as X-Forwarded-For shows it.
     pub forwarded_for: HeaderValue,
+    /// Its address as Forwarded shows it: `for=` and a node name (RFC 7239 section 6).
+    pub forwarded_element: Box<str>,
+    /// Which forwarding fields replicas get.
+    pub forwarding: Forwarding,
     /// Whether its own forwarding headers are believed.
     pub trusted: bool,
+    /// Where it came in.
+    pub door: Door,
+    /// The settings when it began.
+    pub settings: Arc<Settings>,
     /// Shared with the connection.
     pub watch: Arc<Watch>,
+}
+
+impl Peer {
+    /// The peer at `address` of a connection that begins now.
+    #[must_use]
+    pub fn new(address: SocketAddr, door: Door, settings: Arc<Settings>, watch: Arc<Watch>) -> Self {
+        let ip = address.ip().to_canonical();
+        let forwarded_for =
+            HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let forwarded_element = match ip {
+            IpAddr::V4(ip) => format!("for={ip}"),
+            // Colons and brackets are no token (RFC 7239 section 4).
+            IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
+        };
+        Self {
+            address,
+            forwarded_for,
+            forwarded_element: forwarded_element.into(),
+            forwarding: settings.forwarded,
+            trusted: settings.trusted.trust(ip),
+            door,
+            settings,
+            watch,
+        }
+    }
 }
 
 /// A request as it came. The steps pass it on in a box: each of their futures holds one, and hyper moves them all.

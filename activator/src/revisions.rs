@@ -8,11 +8,10 @@ use crate::local::Counters;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use dashmap::DashMap;
-use domain::host::{Match, RouteTable, normalise};
+use domain::host::RouteTable;
 use domain::{Revision, RevisionId, Timestamp};
 use parking_lot::Mutex;
 use runtime::WakeLog;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +21,9 @@ use tokio::sync::Notify;
 pub const REMOVED: &str = "the service was removed";
 /// How long the door of a removed revision refuses at once. Requests that were routed before are gone by then.
 const REMOVED_FOR: Duration = Duration::from_secs(60);
+
+/// A path prefix of a host, and whose it is.
+pub type Way = (Box<str>, Arc<Handle>);
 
 /// Who has something to tell at once: each revision at most once, however often it is raised.
 #[derive(Debug, Default)]
@@ -130,7 +132,6 @@ impl Handle {
 /// All revisions.
 #[derive(Debug)]
 pub struct Revisions {
-    by_host: DashMap<Box<str>, Arc<Handle>>,
     by_id: DashMap<RevisionId, Arc<Handle>>,
     routes: ArcSwap<RouteTable>,
     epoch: AtomicU64,
@@ -145,7 +146,6 @@ impl Revisions {
     #[must_use]
     pub fn new(seed: u64, wakes: Arc<WakeLog>) -> Arc<Self> {
         Arc::new(Self {
-            by_host: DashMap::new(),
             by_id: DashMap::new(),
             routes: ArcSwap::from_pointee(RouteTable::default()),
             epoch: AtomicU64::new(0),
@@ -192,18 +192,15 @@ impl Revisions {
         self.by_id.iter().map(|handle| Arc::clone(&handle)).collect()
     }
 
-    /// The revision that `host` means.
+    /// Who may get requests for `host`, by path prefix, in the order in which the prefixes are to be compared.
     ///
     /// # Errors
-    /// Names that could have been meant.
-    pub fn find(&self, host: &str) -> Result<Arc<Handle>, Vec<String>> {
-        if let Some(handle) = self.by_host.get(normalise(host).as_ref()) {
-            return Ok(Arc::clone(&handle));
-        }
-        match self.routes.load().lookup(host) {
-            Match::Found(id) => self.get(&id).ok_or_else(Vec::new),
-            Match::NotFound { similar } => Err(similar),
-        }
+    /// Nobody; names that could have been meant.
+    pub fn find(&self, host: &str) -> Result<Vec<Way>, Vec<String>> {
+        let routes = self.routes.load();
+        let ways: Vec<_> =
+            routes.ways(host).into_iter().filter_map(|(prefix, id)| Some((prefix.into(), self.get(id)?))).collect();
+        if ways.is_empty() { Err(routes.similar(host)) } else { Ok(ways) }
     }
 
     fn handle(&self, revision: &Arc<Revision>) -> Arc<Handle> {
@@ -231,12 +228,6 @@ impl Revisions {
 
     /// Publishes the hosts of all revisions.
     pub fn set_routes(&self, routes: RouteTable) {
-        let wanted: HashMap<&str, Arc<Handle>> =
-            routes.exact().filter_map(|(host, id)| Some((host, self.get(id)?))).collect();
-        self.by_host.retain(|host, handle| wanted.get(&**host).is_some_and(|wanted| Arc::ptr_eq(wanted, handle)));
-        for (host, handle) in wanted {
-            self.by_host.insert(host.into(), handle);
-        }
         self.routes.store(Arc::new(routes));
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }

@@ -6,8 +6,9 @@ use crate::connection;
 use crate::follow::Follow;
 use crate::prober;
 use crate::reporter::{Reporter, ReporterSettings};
+use crate::request::Door;
 use crate::revisions::Revisions;
-use crate::settings::Settings;
+use crate::settings::{Live, Settings};
 use crate::stack::{Stack, stack};
 use crate::worker::{HOUSEKEEPING, Shared, Worker};
 use platform::Platform;
@@ -24,7 +25,7 @@ pub struct Setup<C> {
     pub connector: C,
     /// What runs them.
     pub platform: Arc<dyn Platform>,
-    /// What holds for the whole activator.
+    /// What holds for the whole activator until the platform tells otherwise.
     pub settings: Settings,
     /// Who it is to the autoscalers.
     pub reporter: ReporterSettings,
@@ -43,7 +44,7 @@ pub struct Setup<C> {
 pub struct Activator<C: Connect> {
     workers: Arc<[Arc<Worker<C>>]>,
     revisions: Arc<Revisions>,
-    settings: Arc<Settings>,
+    settings: Arc<Live>,
     phase: PhaseSender,
     close: CancellationToken,
     reporter: crate::reporter::Leave,
@@ -60,7 +61,7 @@ impl<C: Connect + Clone> Activator<C> {
     /// Starts the control tasks on the current runtime and makes `workers` workers to be run by [`WorkerRun::serve`].
     pub fn start(setup: Setup<C>, workers: usize, tasks: &Tasks) -> (Self, Vec<WorkerRun<C>>) {
         let revisions = Revisions::new(setup.seed, Arc::clone(&setup.wakes));
-        let settings = Arc::new(setup.settings);
+        let settings = Arc::new(Live::from_pointee(setup.settings));
         let (suspects, suspected) = mpsc::channel(prober::SUSPECTS_MAX);
         let (autoscalers, targets) = watch::channel(Vec::new());
         let cold = Arc::<prober::ColdList>::default();
@@ -126,14 +127,16 @@ impl<C: Connect + Clone> Activator<C> {
         for worker in &*self.workers {
             worker.start_draining();
         }
-        tokio::time::sleep(self.settings.drain_delay).await;
+        // As they are when draining begins; what changes later is too late.
+        let settings = self.settings.load_full();
+        tokio::time::sleep(settings.drain_delay).await;
         self.close.cancel();
         let ended = async {
             for worker in &*self.workers {
                 worker.base.tasks.wait().await;
             }
         };
-        if tokio::time::timeout(self.settings.drain_grace, ended).await.is_err() {
+        if tokio::time::timeout(settings.drain_grace, ended).await.is_err() {
             tracing::warn!("requests were still running after the drain grace and are cut");
         }
         self.reporter.leave().await;
@@ -141,8 +144,9 @@ impl<C: Connect + Clone> Activator<C> {
 }
 
 impl<C: Connect> WorkerRun<C> {
-    /// Accepts and serves connections until told to close; then accepts what has already arrived, and ends.
-    pub async fn serve<L: Listener>(self, mut listener: L) {
+    /// Accepts and serves connections until told to close; then accepts what has already arrived, and ends. What comes by
+    /// `internal` is taken for our own programs'.
+    pub async fn serve<L: Listener>(self, mut listener: L, mut internal: Option<L>) {
         let Self { worker, stack, close } = self;
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -154,28 +158,41 @@ impl<C: Connect> WorkerRun<C> {
                 // A defect outside of any request: the worker ends, and whoever runs it ends the process.
                 () = failed.cancelled() => return,
                 _ = housekeeping.tick() => worker.tidy(),
-                accepted = listener.accept() => admit(accepted, &worker, &stack).await,
+                accepted = next(&mut internal) => admit(accepted, Door::Internal, &worker, &stack).await,
+                accepted = listener.accept() => admit(accepted, Door::Public, &worker, &stack).await,
             }
         }
         // What the kernel has completed before the close belongs to clients that believe they are connected. One turn of
         // the reactor first, so that it is known.
         tokio::task::yield_now().await;
         while let Some(accepted) = futures_util::FutureExt::now_or_never(listener.accept()) {
-            admit(accepted, &worker, &stack).await;
+            admit(accepted, Door::Public, &worker, &stack).await;
         }
-        drop(listener);
+        while let Some(accepted) = futures_util::FutureExt::now_or_never(next(&mut internal)) {
+            admit(accepted, Door::Internal, &worker, &stack).await;
+        }
+        drop((listener, internal));
         worker.base.tasks.wait().await;
+    }
+}
+
+/// The next connection of a listener that may not be there.
+async fn next<L: Listener>(listener: &mut Option<L>) -> std::io::Result<(L::Stream, std::net::SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 
 async fn admit<C: Connect, S: runtime::net::Socket>(
     accepted: std::io::Result<(S, std::net::SocketAddr)>,
+    door: Door,
     worker: &Arc<Worker<C>>,
     stack: &Arc<Stack>,
 ) {
     match accepted {
         Ok((socket, peer)) => {
-            let serving = connection::serve(socket, peer, Arc::clone(worker), Arc::clone(stack));
+            let serving = connection::serve(socket, (peer, door), Arc::clone(worker), Arc::clone(stack));
             worker.base.tasks.spawn("client connection", serving);
         }
         Err(error) => {

@@ -1,61 +1,61 @@
 //! What holds for the whole activator: kpa-behaviour 3.3, 3.4 and 4.9.
+//!
+//! Invariant: a connection keeps the settings that it began with, so that no request looks for newer ones; names, claims
+//! and draining follow at once.
 
-use std::net::IpAddr;
+use arc_swap::ArcSwap;
+use domain::ActivatorConfig;
+use domain::host::{AllowedHosts, Domains};
+use domain::{Forwarding, TrustedProxies};
 use std::time::Duration;
 
-/// Settings of the request path that are not a revision's own.
+/// The settings in force.
+pub type Live = ArcSwap<Settings>;
+
+/// Settings of the request path that are not a revision's own. Ranges and defaults are those of `config-activator`.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Domains of the host names.
-    pub domains: domain::host::Domains,
-    /// Peers whose X-Forwarded-* headers are appended to instead of replaced. Default: loopback.
-    pub trusted: Trusted,
+    pub domains: Domains,
+    /// Who may claim which hosts.
+    pub allowed_hosts: AllowedHosts,
+    /// Peers whose forwarding fields are added to instead of replaced.
+    pub trusted: TrustedProxies,
+    /// Which forwarding fields replicas get.
+    pub forwarded: Forwarding,
     /// User-Agent prefixes whose requests neither count nor wake (health checkers, scrapers).
     pub exempt_agents: Vec<String>,
     /// Paths whose requests neither count nor wake.
     pub exempt_paths: Vec<String>,
-    /// How long a new or partly read request head may take. Default 30 s.
+    /// How long a new or partly read request head may take.
     pub head_timeout: Duration,
-    /// How long a connection may be idle between requests. Default 75 s: longer than common clients' pools.
+    /// How long a connection may be idle between requests. By default longer than common clients' pools.
     pub keep_alive: Duration,
-    /// How long the listener stays open after the activator was told to stop. Default 10 s; 0 on one machine.
+    /// How long the listener stays open after the activator was told to stop.
     pub drain_delay: Duration,
-    /// How long requests and tunnels may go on after that. Default 1 h.
+    /// How long requests and tunnels may go on after that.
     pub drain_grace: Duration,
 }
 
-/// Whose forwarding headers are believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trusted {
-    /// Nobody's.
-    Nobody,
-    /// Peers on the loopback interface.
-    Loopback,
-}
-
-impl Trusted {
-    /// Whether `peer` is believed.
-    #[must_use]
-    pub const fn trusts(self, peer: IpAddr) -> bool {
-        match self {
-            Self::Nobody => false,
-            Self::Loopback => peer.is_loopback(),
+impl From<&ActivatorConfig> for Settings {
+    fn from(config: &ActivatorConfig) -> Self {
+        Self {
+            domains: config.domains(),
+            allowed_hosts: config.allowed_hosts.value.clone(),
+            trusted: config.trusted_proxies.value.clone(),
+            forwarded: *config.forwarded,
+            exempt_agents: config.exempt_user_agents.0.clone(),
+            exempt_paths: config.exempt_paths.0.clone(),
+            head_timeout: *config.head_timeout,
+            keep_alive: *config.keep_alive_timeout,
+            drain_delay: *config.drain_delay,
+            drain_grace: *config.drain_grace,
         }
     }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
-        Self {
-            domains: domain::host::Domains::default(),
-            trusted: Trusted::Loopback,
-            exempt_agents: words(&["kube-probe/", "Prometheus/", "GoogleHC/", "ELB-HealthChecker/"]),
-            exempt_paths: Vec::new(),
-            head_timeout: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(75),
-            drain_delay: Duration::ZERO,
-            drain_grace: Duration::from_secs(3600),
-        }
+        Self::from(&ActivatorConfig::default())
     }
 }

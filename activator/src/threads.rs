@@ -25,21 +25,28 @@ impl Drop for Ended {
 }
 
 impl Threads {
-    /// Starts one thread for each worker and listener.
+    /// Starts one thread for each worker and listener. `internal` are listeners for our own programs, as many or none.
     ///
     /// # Errors
     /// A thread or its runtime cannot be made.
-    pub fn start<C: Connect + Clone>(runs: Vec<WorkerRun<C>>, listeners: Vec<TcpListener>) -> io::Result<Self> {
+    pub fn start<C: Connect + Clone>(
+        runs: Vec<WorkerRun<C>>,
+        listeners: Vec<TcpListener>,
+        internal: Vec<TcpListener>,
+    ) -> io::Result<Self> {
         let ended = CancellationToken::new();
         let mut handles = Vec::with_capacity(runs.len());
+        let mut internal = internal.into_iter();
         for (index, (run, listener)) in runs.into_iter().zip(listeners).enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let ended = Ended(ended.clone());
+            let internal = internal.next();
             handles.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _ended = ended;
                 runtime.block_on(async move {
-                    match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => run.serve(listener).await,
+                    let listen = tokio::net::TcpListener::from_std;
+                    match listen(listener).and_then(|listener| Ok((listener, internal.map(listen).transpose()?))) {
+                        Ok((listener, internal)) => run.serve(listener, internal).await,
                         Err(error) => tracing::error!(%error, "a worker cannot listen"),
                     }
                 });

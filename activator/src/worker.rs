@@ -6,8 +6,10 @@
 use crate::error::RequestError;
 use crate::local::{Base, Endpoint, Local};
 use crate::revisions::{Handle, Revisions};
-use crate::settings::Settings;
-use domain::RevisionId;
+use crate::settings::Live;
+use domain::host::{is_below, is_well_formed};
+use domain::{Mode, RevisionId};
+use http::Uri;
 use parking_lot::Mutex;
 use runtime::net::Connect;
 use runtime::{Clock, Tasks, WakeLog};
@@ -21,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Hosts one worker remembers; beyond, it forgets all and learns again.
 pub const ROUTES_MAX: usize = 16_384;
+/// Prefixes of a host that an answer names.
+const PREFIXES_TOLD_MAX: usize = 3;
 /// How often a worker tidies up: idle connections, and a timer that keeps any other from being the nearest.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
@@ -30,7 +34,7 @@ pub struct Shared {
     /// All revisions.
     pub revisions: Arc<Revisions>,
     /// What holds for the whole activator.
-    pub settings: Arc<Settings>,
+    pub settings: Arc<Live>,
     /// Stamps of cold starts.
     pub wakes: Arc<WakeLog>,
     /// Replicas that could not be reached, for the prober.
@@ -58,7 +62,7 @@ pub struct Worker<C: Connect> {
     /// All revisions.
     pub revisions: Arc<Revisions>,
     /// What holds for the whole activator.
-    pub settings: Arc<Settings>,
+    pub settings: Arc<Live>,
     /// Stamps of cold starts.
     pub wakes: Arc<WakeLog>,
     /// Requests refused before a revision was known.
@@ -76,8 +80,34 @@ pub struct Worker<C: Connect> {
 struct Routes<S: runtime::net::Socket> {
     epoch: u64,
     /// Asked for every request. Only names that were found are kept, so nobody can fill it with collisions.
-    by_host: HashMap<Box<[u8]>, Arc<Local<S>>, foldhash::fast::RandomState>,
+    by_host: HashMap<Box<[u8]>, Site<S>, foldhash::fast::RandomState>,
     by_id: HashMap<RevisionId, Arc<Local<S>>>,
+}
+
+/// What one host means.
+#[derive(Debug)]
+enum Site<S: runtime::net::Socket> {
+    /// One revision, whatever the path: nobody pays for prefixes that nobody has.
+    Whole(Arc<Local<S>>),
+    /// The first whose prefix fits.
+    Divided(Box<[Way<S>]>),
+}
+
+/// A path prefix and who has it.
+type Way<S> = (Box<str>, Arc<Local<S>>);
+
+/// The first whose prefix fits.
+fn below<S: runtime::net::Socket>(ways: &[Way<S>], host: &[u8], target: &Uri) -> Result<Arc<Local<S>>, RequestError> {
+    let path = target.path();
+    ways.iter().find(|(prefix, _)| is_below(path, prefix)).map(|(_, local)| Arc::clone(local)).ok_or_else(|| {
+        let prefixes = ways.iter().take(PREFIXES_TOLD_MAX).map(|(prefix, _)| prefix.to_string()).collect();
+        RequestError::UnknownPath { host: shortened(&String::from_utf8_lossy(host)), prefixes }
+    })
+}
+
+/// What a client wrote, as far as an answer repeats it.
+fn shortened(text: &str) -> Box<str> {
+    text.chars().take(255).collect()
 }
 
 impl<C: Connect> Worker<C> {
@@ -100,35 +130,74 @@ impl<C: Connect> Worker<C> {
         })
     }
 
-    /// The revision that `host` means, as this worker keeps it: one hash when it was asked for before.
+    /// The revision that `host` and the path of `target` mean, as this worker keeps it: one hash when the host was asked for
+    /// before. Only hosts that are divided by path have their path looked at.
     ///
     /// # Errors
     /// Unknown, not known yet, or no name at all.
-    pub fn route(&self, host: &[u8]) -> Result<Arc<Local<C::Stream>>, RequestError> {
+    pub fn route(&self, host: &[u8], target: &Uri) -> Result<Arc<Local<C::Stream>>, RequestError> {
         let epoch = self.revisions.epoch();
         let mut routes = self.routes.lock();
         if routes.epoch != epoch || routes.by_host.len() > ROUTES_MAX {
             routes.forget(&self.revisions, epoch);
         }
-        if let Some(local) = routes.by_host.get(host) {
-            return Ok(Arc::clone(local));
+        match routes.by_host.get(host) {
+            Some(Site::Whole(local)) => return Ok(Arc::clone(local)),
+            Some(Site::Divided(ways)) => return below(ways, host, target),
+            None => {}
         }
-        let text = std::str::from_utf8(host).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
-        let name = text.ok_or(RequestError::BadRequest("the Host field has bytes that no host name has"))?;
-        let handle = self.revisions.find(name).map_err(|similar| {
+        let text = std::str::from_utf8(host).ok().filter(|text| is_well_formed(text));
+        let name = text.ok_or(RequestError::BadRequest("the Host field is no host name or address"))?;
+        let found = self.revisions.find(name).map_err(|similar| {
             if self.revisions.is_synced() {
-                RequestError::UnknownHost { host: name.chars().take(255).collect(), similar: similar.into() }
+                RequestError::UnknownHost { host: shortened(name), similar: similar.into() }
             } else {
                 RequestError::NotSynced
             }
         })?;
+        let mut ways: Vec<Way<C::Stream>> = Vec::with_capacity(found.len());
+        for (prefix, handle) in found {
+            ways.push((prefix, self.local(&mut routes, handle)));
+        }
+        if let [(prefix, local)] = &ways[..]
+            && prefix.is_empty()
+        {
+            let local = Arc::clone(local);
+            routes.by_host.insert(host.into(), Site::Whole(Arc::clone(&local)));
+            return Ok(local);
+        }
+        let answer = below(&ways, host, target);
+        routes.by_host.insert(host.into(), Site::Divided(ways.into()));
+        answer
+    }
+
+    /// The revision called `id`, as this worker keeps it.
+    ///
+    /// # Errors
+    /// Unknown, or not known yet.
+    pub fn named(&self, id: &RevisionId) -> Result<Arc<Local<C::Stream>>, RequestError> {
+        let known = self.revisions.get(id).filter(|handle| handle.revision().mode != Mode::Removed);
+        let handle = known.ok_or_else(|| {
+            if self.revisions.is_synced() {
+                RequestError::UnknownRevision(shortened(id.as_str()))
+            } else {
+                RequestError::NotSynced
+            }
+        })?;
+        let epoch = self.revisions.epoch();
+        let mut routes = self.routes.lock();
+        if routes.epoch != epoch {
+            routes.forget(&self.revisions, epoch);
+        }
+        Ok(self.local(&mut routes, handle))
+    }
+
+    fn local(&self, routes: &mut Routes<C::Stream>, handle: Arc<Handle>) -> Arc<Local<C::Stream>> {
         let local = routes
             .by_id
             .entry(handle.id.clone())
             .or_insert_with(|| Local::new(Arc::clone(&self.base), handle, self.seed));
-        let local = Arc::clone(local);
-        routes.by_host.insert(host.into(), Arc::clone(&local));
-        Ok(local)
+        Arc::clone(local)
     }
 
     /// A connection to a replica, or nothing within `limit`.

@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 use activator::reporter::ReporterSettings;
+use activator::request::Door;
 use activator::{Activator, Settings, Setup, connection};
 use domain::{ReporterId, RevisionId};
 use platform::fixed::FixedPlatform;
@@ -89,14 +90,15 @@ fn start(upstream: SocketAddr) -> SocketAddr {
                 let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
                 let (client, accepted) = tokio::join!(client, listener.accept());
                 let (_, (socket, peer)) = (client.unwrap(), accepted.unwrap());
-                let future = connection::serve(socket, peer, worker, Arc::new(activator::stack::stack()));
+                let future =
+                    connection::serve(socket, (peer, Door::Public), worker, Arc::new(activator::stack::stack()));
                 size_of_val(&future)
             };
             let size = probe.await;
             println!("a connection's future: {size} bytes");
             assert!(size <= FUTURE_BYTES_MAX, "a connection's future takes {size} bytes");
             let run = runs.into_iter().next().unwrap();
-            run.serve(tokio::net::TcpListener::from_std(listener).unwrap()).await;
+            run.serve(tokio::net::TcpListener::from_std(listener).unwrap(), None).await;
         });
     });
     address

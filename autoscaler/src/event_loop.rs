@@ -237,7 +237,12 @@ fn stamp_ready(wakes: &WakeLog, change: &Change, clock: Clock) {
                 wakes.ready_seen(revision, clock.now());
             }
         }
-        Change::Synced | Change::Applied(_) | Change::Deleted(_) | Change::Activators(_) | Change::Autoscalers(_) => {}
+        Change::Synced
+        | Change::Applied(_)
+        | Change::Deleted(_)
+        | Change::Activators(_)
+        | Change::Autoscalers(_)
+        | Change::ActivatorConfig(_) => {}
     }
 }
 

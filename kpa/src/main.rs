@@ -36,7 +36,7 @@ enum Command {
     Get(get::Args),
     /// Reads manifests without running them and says everything that is wrong; exit code 1 with errors.
     Check(check::Args),
-    /// Shows every key of config-autoscaler with its value and where it comes from.
+    /// Shows every key of config-autoscaler and config-activator with its value and where it comes from.
     Config(config::Args),
     /// Decides over recorded seconds and prints each tick's decision as a JSON line.
     Replay(replay::Args),

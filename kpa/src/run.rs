@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// Where clients connect.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
+    /// Where programs of your own connect that name a service by Knative-Serving-Namespace and Knative-Serving-Revision; off
+    /// by default. Whoever reaches it reaches every service.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    internal_listen: Option<SocketAddr>,
     /// Where /ready, /live, /metrics and the API that `kpa get` reads are served.
     #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDRESS:PORT")]
     admin: SocketAddr,
@@ -83,6 +87,11 @@ async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCo
     let workers = usize::from(args.workers);
     let listeners = runtime::listen::bind(args.listen, workers)
         .with_context(|| format!("cannot listen on {} (--listen chooses another address)", args.listen))?;
+    let internal = match args.internal_listen {
+        None => Vec::new(),
+        Some(address) => runtime::listen::bind(address, workers)
+            .with_context(|| format!("cannot listen on {address} (--internal-listen chooses another address)"))?,
+    };
     let admin = bind_admin(args.admin)?;
     let admin_address = admin.local_addr()?;
 
@@ -107,7 +116,8 @@ async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCo
         Setup {
             connector: Tcp,
             platform: Arc::new(platform.clone()) as Arc<dyn Platform>,
-            settings: Settings::default(),
+            // What the platform tells later is the same; this way the first connection has it too.
+            settings: Settings::from(&platform.manifests().activator),
             reporter: ReporterSettings { id: activator_id, boot: runtime::clock::unix_millis(), token: Some(token) },
             clock,
             wakes,
@@ -117,7 +127,7 @@ async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCo
         workers,
         tasks,
     );
-    let threads = Threads::start(runs, listeners)?;
+    let threads = Threads::start(runs, listeners, internal)?;
     let revisions = Arc::clone(activator.revisions());
     metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
     greet(&args, admin_address, &platform);
@@ -219,7 +229,7 @@ impl AutoscalerThread {
 
 fn greet(args: &Args, admin: SocketAddr, platform: &LocalPlatform) {
     let manifests = platform.manifests();
-    let domains = domain::host::Domains::default();
+    let domains = manifests.activator.domains();
     for entry in &manifests.entries {
         tracing::info!(
             "{}: http://{} with Host {}",
@@ -227,6 +237,9 @@ fn greet(args: &Args, admin: SocketAddr, platform: &LocalPlatform) {
             args.listen,
             domains.public_host(&entry.revision.id)
         );
+    }
+    if let Some(address) = args.internal_listen {
+        tracing::info!("http://{address} takes Knative-Serving-Namespace and Knative-Serving-Revision at their word");
     }
     let services = crate::output::count(manifests.entries.len(), "service");
     tracing::info!("{services}; kpa get shows them (API on http://{admin})");

@@ -73,10 +73,10 @@ fn a_request_wakes_a_service_and_a_signal_leaves_nothing_behind() {
     let folder = folder.path().canonicalize().unwrap();
     fs::write(folder.join("server.py"), SERVER).unwrap();
     fs::write(folder.join("smoke.yaml"), MANIFEST).unwrap();
-    let (proxy, admin) = (free_address(), free_address());
+    let (proxy, admin, internal) = (free_address(), free_address(), free_address());
     let (listen, admin_text) = (proxy.to_string(), admin.to_string());
     let child = kpa(&folder, &["run", "smoke.yaml", "--listen", &listen, "--admin", &admin_text])
-        .args(["--state-dir", "state"])
+        .args(["--state-dir", "state", "--internal-listen", &internal.to_string()])
         .stderr(Stdio::from(fs::File::create(folder.join("log")).unwrap()))
         .spawn()
         .unwrap();
@@ -98,6 +98,10 @@ fn a_request_wakes_a_service_and_a_signal_leaves_nothing_behind() {
     let (head, body) = http_get(proxy, "smoke.default.example.com", "/").unwrap();
     assert!(head.starts_with("HTTP/1.1 200") && body == "hello\n", "{head}\n{body}\n{}", log());
     assert!(head.contains("x-kpa-cold: true"), "{head}");
+    let named = "any\r\nknative-serving-namespace: default\r\nknative-serving-revision: smoke";
+    let (head, body) = http_get(internal, named, "/").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200") && body == "hello\n", "{head}\n{body}");
+    assert!(http_get(proxy, named, "/").unwrap().0.starts_with("HTTP/1.1 404"), "not by the front door");
     wait_for("one replica in kpa get", || (shown()? == (1, 1)).then_some(()));
     assert_eq!(replicas(&folder).len(), 1, "{}", log());
     let (_, wakes) = http_get(admin, "admin", "/v1/wakes").unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Invariant: every field that a proxy treats in a way of its own is named here; what is not is never looked at again.
 
+use domain::RevisionId;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Uri, Version};
@@ -135,13 +136,32 @@ impl Asked {
         }
         let (authority, field) = (uri.authority(), self.host.as_ref().map(HeaderValue::as_bytes));
         match (authority.map(|authority| authority.as_str().as_bytes()), field) {
-            (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => {
+            (Some(authority), Some(field)) if !is_same(authority, field) => {
                 Err("the Host field and the target name different hosts")
             }
             (Some(host), _) | (None, Some(host)) => Ok(host),
             (None, None) if version == Version::HTTP_10 => Ok(b""),
             (None, None) => Err("no Host field"),
         }
+    }
+
+    /// The revision that our own programs name by Knative's fields, which are honoured behind an internal door only.
+    ///
+    /// # Errors
+    /// What is wrong, for the client.
+    pub fn named_revision(&self, headers: &HeaderMap) -> Result<Option<RevisionId>, &'static str> {
+        if !self.fields.have(Fields::KNATIVE) {
+            return Ok(None);
+        }
+        let only = |name| {
+            let mut values = headers.get_all(name).iter();
+            values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
+        };
+        let id = match (only(super::KNATIVE_NAMESPACE), only(super::KNATIVE_REVISION)) {
+            (Some(namespace), Some(name)) if !namespace.contains('/') => format!("{namespace}/{name}").parse().ok(),
+            _ => None,
+        };
+        id.map(Some).ok_or("Knative-Serving-Namespace and Knative-Serving-Revision must name one revision together")
     }
 
     /// Two framings at once are how requests are smuggled (RFC 9112 section 6.1).
@@ -160,6 +180,12 @@ impl Asked {
             && head.headers.get(UPGRADE).is_some_and(|asked| !asked.as_bytes().eq_ignore_ascii_case(b"h2c"))
             && head.headers.get_all(CONNECTION).iter().any(|value| super::names(value, "upgrade"))
     }
+}
+
+/// Whether two authorities are one: case says nothing, and neither does http's own port.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let bare = |authority: &[u8]| authority.len() - if authority.ends_with(b":80") { 3 } else { 0 };
+    one[..bare(one)].eq_ignore_ascii_case(&other[..bare(other)])
 }
 
 /// Nobody who takes what comes (`*/*`) pays for a search.

@@ -1,16 +1,16 @@
+use super::forwarded::{FORWARDED_FOR, FORWARDED_HOST};
 use super::*;
+use crate::Settings;
+use crate::request::Door;
+use domain::TrustedProxies;
 use http::Request;
 use proptest::prelude::*;
-use runtime::watched::Watch;
 use std::sync::Arc;
 
 fn peer(trusted: bool) -> Peer {
-    Peer {
-        address: "10.0.0.9:4711".parse().unwrap(),
-        forwarded_for: HeaderValue::from_static("10.0.0.9"),
-        trusted,
-        watch: Arc::<Watch>::default(),
-    }
+    let trusted = if trusted { "10.0.0.0/8".parse().unwrap() } else { TrustedProxies::none() };
+    let settings = Settings { trusted, ..Settings::default() };
+    Peer::new("10.0.0.9:4711".parse().unwrap(), Door::Public, Arc::new(settings), Arc::default())
 }
 
 fn head(version: Version, target: &str, fields: &[(&str, &str)]) -> Parts {
@@ -44,6 +44,10 @@ fn the_host_comes_from_one_place() {
         (Version::HTTP_11, "http://a.b/", &["A.B"], Ok("a.b")),
         (Version::HTTP_11, "http://a.b/", &["c.d"], conflict),
         (Version::HTTP_11, "http://a.b:81/", &["a.b"], conflict),
+        (Version::HTTP_11, "http://a.b:80/", &["A.b"], Ok("a.b:80")),
+        (Version::HTTP_11, "http://a.b/", &["a.b:80"], Ok("a.b")),
+        (Version::HTTP_11, "http://a.b:8080/", &["a.b:80"], conflict),
+        (Version::HTTP_11, "http://a.b/", &[""], conflict),
         (Version::HTTP_2, "http://a.b/", &[], Ok("a.b")),
         (Version::HTTP_2, "http://a.b/", &["c.d"], conflict),
         (Version::HTTP_2, "/", &["a.b"], Ok("a.b")),
@@ -86,6 +90,25 @@ fn a_client_cannot_have_host_or_the_forwarding_fields_taken_away() {
     forward_request(&mut head, asked, &peer(true), Next::Http1, Duration::ZERO);
     let value = |name| head.headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap());
     assert_eq!((value(HOST), value(FORWARDED_HOST), value(FORWARDED_FOR)), (Some("a"), Some("a"), Some("10.0.0.9")));
+}
+
+#[test]
+fn programs_of_ours_name_one_revision_whole() {
+    let (namespace, name) = ("knative-serving-namespace", "knative-serving-revision");
+    for (fields, expected) in [
+        (&[][..], Ok(None)),
+        (&[(namespace, "ns"), (name, "svc")], Ok(Some("ns/svc"))),
+        (&[(namespace, "ns")], Err(())),
+        (&[(name, "svc")], Err(())),
+        (&[(namespace, "ns"), (name, "")], Err(())),
+        (&[(namespace, "a/b"), (name, "svc")], Err(())),
+        (&[(namespace, "ns"), (name, "b/c")], Err(())),
+        (&[(namespace, "ns"), (name, "a"), (name, "b")], Err(())),
+    ] {
+        let head = head(Version::HTTP_11, "/", fields);
+        let named = asked(&head).named_revision(&head.headers).map_err(|_| ());
+        assert_eq!(named.map(|id| id.map(|id| id.to_string())), expected.map(|id| id.map(str::to_owned)), "{fields:?}");
+    }
 }
 
 #[test]
@@ -175,9 +198,13 @@ fn servers_say_how_long_they_keep_a_connection() {
 
 #[test]
 fn targets_become_what_the_next_hop_reads() {
-    for (target, path) in
-        [("http://a.b/x?y", "/x?y"), ("http://a.b", "/"), ("/v1/m:predict", "/v1/m:predict"), ("//x//%2F", "//x//%2F")]
-    {
+    for (target, path) in [
+        ("http://a.b/x?y", "/x?y"),
+        ("http://a.b", "/"),
+        ("http://a.b?y", "/?y"),
+        ("/v1/m:predict", "/v1/m:predict"),
+        ("//x//%2F", "//x//%2F"),
+    ] {
         let fields = [("host", "a.b")];
         let one = forwarded(head(Version::HTTP_11, target, &fields), Next::Http1);
         assert_eq!((one.uri.to_string().as_str(), &one.headers[HOST]), (path, &HeaderValue::from_static("a.b")));

@@ -1,9 +1,12 @@
-//! Host to revision.
+//! Host and path to revision.
+//!
+//! Invariant: what contradicts itself or came to the wrong place goes no further (RFC 9110 section 7.4, RFC 9112 section 3.2).
 
 use super::{Response, Step};
 use crate::error::RequestError;
-use crate::request::{Request, Routed};
+use crate::request::{Door, Request, Routed};
 use crate::worker::Worker;
+use http::uri::Scheme;
 use runtime::net::Connect;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,14 +25,28 @@ impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Box<Request>> for Resolv
 }
 
 fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed<C::Stream>, RequestError> {
-    let Request { head, asked, .. } = &*request;
+    let Request { head, asked, open, .. } = &*request;
+    let peer = open.peer();
     if asked.is_ambiguous() {
         return Err(RequestError::BadRequest("both Transfer-Encoding and Content-Length"));
     }
     let host = asked.host(&head.uri, head.version).map_err(RequestError::BadRequest)?;
-    let local = worker.route(host)?;
+    if let Some(scheme) = head.uri.scheme()
+        && *scheme != Scheme::HTTP
+        && !(peer.trusted && *scheme == Scheme::HTTPS)
+    {
+        return Err(RequestError::Misdirected);
+    }
+    let named = match peer.door {
+        Door::Public => None,
+        Door::Internal => asked.named_revision(&head.headers).map_err(RequestError::BadRequest)?,
+    };
+    let local = match named {
+        None => worker.route(host, &head.uri)?,
+        Some(id) => worker.named(&id)?,
+    };
     // Health checkers and scrapers neither count nor wake.
-    let exempt = asked.exempt_agent || worker.settings.exempt_paths.iter().any(|path| path == head.uri.path());
+    let exempt = asked.exempt_agent || peer.settings.exempt_paths.iter().any(|path| path == head.uri.path());
     let limits = local.limits();
     let arrived = worker.base.clock.now();
     Ok(Routed { request, local, limits, arrived, exempt })

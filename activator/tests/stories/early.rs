@@ -71,7 +71,7 @@ impl World {
         };
         let (activator, runs) = Activator::start(setup, 1, &tasks);
         for run in runs {
-            tasks.spawn("worker", run.serve(network.listen(Self::front())));
+            tasks.spawn("worker", run.serve(network.listen(Self::front()), None));
         }
         let world = Self { began: Instant::now(), clock, network, fake, activator, tasks };
         while !world.activator.revisions().is_synced() {

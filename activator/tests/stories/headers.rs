@@ -3,8 +3,7 @@
 use crate::rig::{Backend, Rig};
 use crate::wire::{GET, ok};
 use activator::Settings;
-use activator::settings::Trusted;
-use domain::Limits;
+use domain::{Forwarding, Limits, TrustedProxies};
 
 #[tokio::test]
 async fn hop_by_hop_fields_stay_on_their_hop() {
@@ -38,22 +37,76 @@ async fn hop_by_hop_fields_stay_on_their_hop() {
 }
 
 #[tokio::test]
-async fn paths_arrive_byte_for_byte() {
+async fn targets_arrive_byte_for_byte() {
     let backend = Backend::new(|_| ok("")).await;
     let rig = Rig::new(Limits::default(), &[backend.address]).await;
     let mut client = rig.client().await;
     for target in [
         "/v1/models/m:predict",
+        "/v1/models/m:predict?",
         "/a%2Fb%2fc",
         "//double//slash/",
+        "//svc.default//",
         "/../up/./here",
         "/q?x=%20&y=a+b&&z=/?",
         "/?",
-        "/%E4%BD%A0%zz",
-        "/semi;colon=1,2",
+        "/??",
+        "/%E4%BD%A0%zz%",
+        "/semi;colon=1,2;",
+        "/~user/!$&'()*+,=:@",
     ] {
         client.ask(format!("GET {target} HTTP/1.1\r\nhost: svc.default\r\n\r\n")).await;
         assert_eq!(backend.last().target(), target);
+    }
+    client.ask("OPTIONS * HTTP/1.1\r\nhost: svc.default\r\n\r\n").await;
+    assert_eq!(backend.last().first, "OPTIONS * HTTP/1.1");
+}
+
+#[tokio::test]
+async fn values_arrive_byte_for_byte_both_ways() {
+    const VALUES: [&[u8]; 6] = [
+        b"plain",
+        b"inner  two  spaces\tand a tab",
+        b"\"quoted, \\\" string\"; a=b",
+        b"caf\xc3\xa9 \xe9 \xff\x80",
+        b"",
+        b"==;,: =",
+    ];
+    let lines = |prefix: &str| {
+        let mut lines = Vec::new();
+        for (number, value) in VALUES.iter().enumerate() {
+            lines.extend_from_slice(format!("{prefix}-{number}: ").as_bytes());
+            lines.extend_from_slice(value);
+            lines.extend_from_slice(b"\r\n");
+        }
+        lines
+    };
+    let answer = [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n".as_slice(), &lines("x-back"), b"\r\n"].concat();
+    let backend = Backend::new(move |_| answer.clone()).await;
+    let rig = Rig::new(Limits::default(), &[backend.address]).await;
+    let head = b"GET / HTTP/1.1\r\nhost: svc.default\r\nUser-Agent: \xfc\r\n".as_slice();
+    let answer = rig.client().await.ask([head, &lines("X-There"), b"\r\n"].concat()).await;
+    let seen = backend.last();
+    assert_eq!(seen.field("user-agent"), Some("\u{fc}"));
+    for (number, value) in VALUES.iter().enumerate() {
+        // The wire is read a character a byte.
+        let text: String = value.iter().copied().map(char::from).collect();
+        assert_eq!(seen.field(&format!("x-there-{number}")), Some(text.as_str()));
+        assert_eq!(answer.field(&format!("x-back-{number}")), Some(text.as_str()));
+    }
+}
+
+/// A Host goes on as it was written; only what is looked up is without case and port.
+#[tokio::test]
+async fn a_host_arrives_as_it_was_written() {
+    let backend = Backend::new(|_| ok("")).await;
+    let rig = Rig::new(Limits::default(), &[backend.address]).await;
+    let mut client = rig.client().await;
+    for host in ["svc.default", "SVC.Default.Example.COM:8080", "svc.default.", "svc.default:", "localhost", "[::1]:80"]
+    {
+        client.ask(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        let seen = backend.last();
+        assert_eq!((seen.field("host"), seen.field("x-forwarded-host")), (Some(host), Some(host)));
     }
 }
 
@@ -62,10 +115,40 @@ async fn an_absolute_target_becomes_a_path() {
     let backend = Backend::new(|_| ok("")).await;
     let rig = Rig::new(Limits::default(), &[backend.address]).await;
     let mut client = rig.client().await;
-    for (target, path) in [("http://svc.default/a//b?c", "/a//b?c"), ("http://svc.default", "/")] {
+    for (target, path) in [
+        ("http://svc.default/a//b?c", "/a//b?c"),
+        ("http://svc.default", "/"),
+        ("http://svc.default?x=1", "/?x=1"),
+        ("HTTP://SVC.default:80/m:predict", "/m:predict"),
+    ] {
         client.ask(format!("GET {target} HTTP/1.1\r\nhost: svc.default\r\n\r\n")).await;
         let seen = backend.last();
         assert_eq!((seen.target(), seen.field("host")), (path, Some("svc.default")));
+    }
+}
+
+#[tokio::test]
+async fn each_forwarding_style_reaches_the_replica() {
+    let backend = Backend::new(|_| ok("")).await;
+    let request =
+        "GET / HTTP/1.1\r\nhost: svc.default:80\r\nx-forwarded-for: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\n\r\n";
+    let element = "for=127.0.0.1;host=\"svc.default:80\";proto=http";
+    let added = format!("for=6.6.6.6, {element}");
+    for (trusted, forwarded, chain, list) in [
+        ("none", Forwarding::XForwarded, Some("127.0.0.1"), None),
+        ("none", Forwarding::Rfc7239, None, Some(element)),
+        ("none", Forwarding::Both, Some("127.0.0.1"), Some(element)),
+        ("none", Forwarding::Off, None, None),
+        ("127.0.0.0/8", Forwarding::XForwarded, Some("6.6.6.6, 127.0.0.1"), Some("for=6.6.6.6")),
+        ("127.0.0.0/8", Forwarding::Rfc7239, Some("6.6.6.6"), Some(added.as_str())),
+        ("127.0.0.0/8", Forwarding::Both, Some("6.6.6.6, 127.0.0.1"), Some(added.as_str())),
+        ("127.0.0.0/8", Forwarding::Off, Some("6.6.6.6"), Some("for=6.6.6.6")),
+    ] {
+        let settings = Settings { trusted: trusted.parse().unwrap(), forwarded, ..Settings::default() };
+        let rig = Rig::with(settings, Limits::default(), &[backend.address]).await;
+        rig.client().await.ask(request).await;
+        let seen = backend.last();
+        assert_eq!((seen.field("x-forwarded-for"), seen.field("forwarded")), (chain, list), "{trusted} {forwarded}");
     }
 }
 
@@ -114,8 +197,8 @@ async fn a_trusted_peer_is_appended_to_and_others_are_replaced() {
                    x-forwarded-proto: https\r\nx-forwarded-host: front\r\nforwarded: for=1.1.1.1\r\n\
                    knative-serving-revision: evil\r\nknative-serving-namespace: evil\r\n\r\n";
     for (trusted, chain, proto, host, forwarded) in [
-        (Trusted::Loopback, "1.1.1.1, 2.2.2.2, 127.0.0.1", "https", "front", Some("for=1.1.1.1")),
-        (Trusted::Nobody, "127.0.0.1", "http", "svc.default", None),
+        (TrustedProxies::default(), "1.1.1.1, 2.2.2.2, 127.0.0.1", "https", "front", Some("for=1.1.1.1")),
+        (TrustedProxies::none(), "127.0.0.1", "http", "svc.default", None),
     ] {
         let settings = Settings { trusted, ..Settings::default() };
         let rig = Rig::with(settings, Limits::default(), &[backend.address]).await;

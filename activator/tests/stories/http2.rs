@@ -342,6 +342,49 @@ async fn draining_says_goodbye_and_finishes_the_streams() {
     soon(drain).await.unwrap();
 }
 
+#[tokio::test]
+async fn paths_and_values_cross_from_http2_byte_for_byte() {
+    let backend = Backend::new(|_| ok("")).await;
+    let rig = Rig::new(limits(|l| l.protocol = set(Protocol::Http1)), &[backend.address]).await;
+    let (mut client, _tasks) = client(rig.addresses[0]).await;
+    for path in ["/v1/m:predict", "/a%2Fb%2f", "//double//", "/semi;colon", "/?", "/../up"] {
+        let mut get = request("GET", path, empty());
+        let value = HeaderValue::from_bytes(b"caf\xe9 \xff  two").unwrap();
+        get.headers_mut().insert("x-odd", value);
+        ask(&mut client, get).await;
+        let seen = backend.last();
+        assert_eq!((seen.target(), seen.field("x-odd")), (path, Some("caf\u{e9} \u{ff}  two")));
+    }
+    let mut options = request("OPTIONS", "/", empty());
+    let mut parts = options.uri().clone().into_parts();
+    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("*"));
+    *options.uri_mut() = http::Uri::from_parts(parts).unwrap();
+    ask(&mut client, options).await;
+    assert_eq!(backend.last().first, "OPTIONS * HTTP/1.1");
+}
+
+#[tokio::test]
+async fn an_authority_and_a_host_must_agree() {
+    let backend = Backend::new(|_| ok("")).await;
+    let settings = activator::Settings { trusted: domain::TrustedProxies::none(), ..activator::Settings::default() };
+    let rig = Rig::with(settings, limits(|l| l.protocol = set(Protocol::Http1)), &[backend.address]).await;
+    let (mut client, _tasks) = client(rig.addresses[0]).await;
+    for (target, hosts, status) in [
+        ("http://svc.default/", &[][..], 200),
+        ("http://svc.default/", &["svc.default"], 200),
+        ("http://svc.default:80/", &["SVC.default"], 200),
+        ("http://svc.default/", &["other.default"], 400),
+        ("http://svc.default/", &["svc.default", "svc.default"], 400),
+        ("https://svc.default/", &[], 421),
+    ] {
+        let mut get = Request::builder().uri(target).body(empty()).unwrap();
+        for host in hosts {
+            get.headers_mut().append("host", HeaderValue::from_static(host));
+        }
+        assert_eq!(ask(&mut client, get).await.status(), status, "{target} {hosts:?}");
+    }
+}
+
 /// A connection to a replica that many requests share is nobody's request.
 #[tokio::test]
 async fn draining_does_not_wait_for_shared_connections() {

@@ -18,5 +18,6 @@ mod panics;
 mod reports;
 mod retries;
 mod rig;
+mod routing;
 mod tunnels;
 mod wire;

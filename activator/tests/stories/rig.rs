@@ -70,6 +70,8 @@ pub(crate) struct Rig<C: Connect + Clone = Tcp> {
     pub(crate) tasks: Tasks,
     /// One a worker.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// One a worker, for programs of ours.
+    pub(crate) internal: Vec<SocketAddr>,
     changes: mpsc::Sender<Change>,
     version: AtomicU64,
 }
@@ -112,13 +114,15 @@ impl<C: Connect + Clone> Rig<C> {
             workers,
             &tasks,
         );
-        let mut addresses = Vec::new();
+        let (mut addresses, mut internal) = (Vec::new(), Vec::new());
         for run in runs {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
-            tasks.spawn("worker", run.serve(listener));
+            let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            internal.push(inner.local_addr().unwrap());
+            tasks.spawn("worker", run.serve(listener, Some(inner)));
         }
-        Self { activator, tasks, addresses, changes, version: AtomicU64::new(0) }
+        Self { activator, tasks, addresses, internal, changes, version: AtomicU64::new(0) }
     }
 
     pub(crate) async fn tell(&self, change: Change) {

@@ -102,12 +102,12 @@ impl Wire {
         self.stream.read_buf(&mut self.buffer).await.is_ok_and(|count| count > 0)
     }
 
-    /// The next line without its end; `None` at the end of the stream.
+    /// The next line without its end, a character a byte; `None` at the end of the stream.
     async fn line(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.windows(2).position(|two| two == b"\r\n") {
                 let line: Vec<u8> = self.buffer.drain(..at + 2).take(at).collect();
-                return Some(String::from_utf8(line).unwrap());
+                return Some(line.into_iter().map(char::from).collect());
             }
             if !self.fill().await {
                 return None;

@@ -117,7 +117,7 @@ impl Brain {
                 self.visit(now, &revision, Visit::Settle, commands);
             }
             Change::Activators(reporters) => self.reporters.list(now, reporters),
-            Change::Autoscalers(_) => {}
+            Change::Autoscalers(_) | Change::ActivatorConfig(_) => {}
         }
     }
 

@@ -5,7 +5,7 @@
 mod report;
 
 use crate::{input, output};
-use domain::host::{Domains, RouteTable};
+use domain::host::RouteTable;
 use domain::{Problem, Revision};
 use platform::manifest::{self, Manifests};
 use report::Report;
@@ -50,7 +50,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 /// Every problem once, those between services included.
 fn problems(manifests: &Manifests) -> Vec<Problem> {
     let revisions: Vec<Arc<Revision>> = manifests.entries.iter().map(|entry| Arc::clone(&entry.revision)).collect();
-    let (_, claims) = RouteTable::build(&revisions, &Domains::default());
+    let config = &manifests.activator;
+    let (_, claims) = RouteTable::build(&revisions, &config.domains(), &config.allowed_hosts);
     let mut once: Vec<Problem> = Vec::new();
     for problem in manifests.all_problems().chain(&claims) {
         // What is wrong with config-autoscaler is wrong with every service.

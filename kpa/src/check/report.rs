@@ -76,8 +76,9 @@ impl Report {
             let place = places.find(&format!("{} {} {}", ignored.place, ignored.kind, ignored.name));
             Ignored { place, reason: ignored.reason.clone() }
         });
+        let domains = manifests.activator.domains();
         Self {
-            services: manifests.entries.iter().map(|entry| Service::new(entry, folder)).collect(),
+            services: manifests.entries.iter().map(|entry| Service::new(entry, &domains, folder)).collect(),
             problems,
             ignored: ignored.collect(),
             files: sources.len(),
@@ -164,14 +165,16 @@ impl Finding {
 }
 
 impl Service {
-    fn new(entry: &Entry, folder: &Path) -> Self {
+    fn new(entry: &Entry, domains: &Domains, folder: &Path) -> Self {
         let revision = &entry.revision;
-        let own = Domains::default().public_host(&revision.id);
+        let own = domains.public_host(&revision.id);
+        let prefix = revision.route.path_prefix.as_deref().unwrap_or_default();
+        let claimed = revision.route.hosts.iter().map(|host| format!("{host}{prefix}"));
         Self {
             id: revision.id.to_string(),
             file: relative(&entry.path, folder),
             patches: entry.patches.iter().map(|path| relative(path, folder)).collect(),
-            hosts: std::iter::once(own).chain(revision.route.hosts.iter().cloned()).collect(),
+            hosts: std::iter::once(own).chain(claimed).collect(),
             mode: mode(&revision.mode),
             command: entry.workload.command.clone(),
             working_dir: relative(&entry.workload.working_dir, folder),

@@ -98,6 +98,25 @@ fn an_image_can_be_stood_in_for_and_settings_are_shown() {
     }
 }
 
+/// Names, claims and their losers as a running kpa would have them.
+#[test]
+fn claims_follow_config_activator() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-activator}\ndata: {domain: lan, allowed-hosts: default=ai.io}\n";
+    let divided = |name: &str, prefix: &str| {
+        deployment(name, &format!("kpa.dev/hosts: \"ai.io,no.io\", kpa.dev/path-prefix: {prefix}"), RUN)
+    };
+    let text = [config, &divided("a", "/v1/"), &divided("b", "/v1"), &divided("c", "/v2")].join("---\n");
+    fs::write(folder.path().join("all.yaml"), text).unwrap();
+    let (code, report) = json(folder.path(), &["all.yaml"]);
+    assert_eq!(report["services"][0]["hosts"], serde_json::json!(["a.default.lan", "ai.io/v1", "no.io/v1"]));
+    let told: Vec<&str> =
+        report["problems"].as_array().unwrap().iter().map(|problem| problem["what"].as_str().unwrap()).collect();
+    assert_eq!((code, told.len()), (0, 4), "{told:#?}");
+    assert!(told.contains(&"the host ai.io below /v1 belongs to default/a"), "{told:#?}");
+    assert_eq!(told.iter().filter(|what| what.contains("allowed-hosts")).count(), 3, "{told:#?}");
+}
+
 /// The examples of the repository are without fault; that with a missing Secret and a limit says so and no more.
 #[test]
 fn the_examples_are_clean() {

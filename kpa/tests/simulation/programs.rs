@@ -61,7 +61,7 @@ pub(crate) async fn run_activator(cluster: Arc<Cluster>, number: usize, boot: u6
         activator.drain().await;
         tasks.stop();
     };
-    tokio::join!(run.serve(listener), leave);
+    tokio::join!(run.serve(listener, None), leave);
     Ok(())
 }
 

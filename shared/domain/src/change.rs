@@ -1,5 +1,6 @@
 //! What a platform tells its watchers.
 
+use crate::activator_config::ActivatorConfig;
 use crate::endpoint::Endpoint;
 use crate::report::ReporterId;
 use crate::revision::{Revision, RevisionId};
@@ -41,6 +42,8 @@ pub enum Change {
     Activators(Vec<ReporterId>),
     /// The autoscalers that frames are sent to.
     Autoscalers(Vec<Peer>),
+    /// `config-activator` as it is now. A platform that has none tells nothing, and activators keep what they were given.
+    ActivatorConfig(Arc<ActivatorConfig>),
 }
 
 /// Another process of ours.

@@ -8,9 +8,10 @@
 use crate::annotations::keys::{KeyDoc, Served, keys};
 use crate::annotations::kind::{Kind, Range, Refused, quoted};
 use crate::annotations::shown::Shown;
+use crate::config_map::Map;
 use crate::duration::LONGEST;
 use crate::origin::{Origin, Resolved};
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 use crate::units::Replicas;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,8 +20,6 @@ use std::time::Duration;
 pub const KPA_CLASS: &str = "kpa.autoscaling.knative.dev";
 /// The name of the ConfigMap.
 pub const CONFIG_MAP: &str = "config-autoscaler";
-/// What Knative's own ConfigMaps keep their documentation under; never read.
-const EXAMPLE_KEY: &str = "_example";
 
 /// The delay is kept as one count for every two seconds and service, so it is bounded (Knative: it is not).
 const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -183,7 +182,8 @@ impl Defaults {
     /// All problems together, warnings included, when one of them is an error: the last good defaults stay in force, and
     /// where there are none every object is invalid (kpa-behaviour 1.6).
     pub fn from_map(place: &str, data: &BTreeMap<String, String>) -> Result<Self, Vec<Problem>> {
-        let mut map = Map { place, data, problems: Vec::new() };
+        let consequence = "the last good defaults stay in force; without any, nothing is scaled down";
+        let mut map = Map { name: CONFIG_MAP, keys: CONFIG_KEYS, consequence, place, data, problems: Vec::new() };
         let mut defaults = Self::default();
         defaults.class = map.read(&CLASS, Kind::text, defaults.class);
         defaults.enable_scale_to_zero = map.read(&ENABLE_SCALE_TO_ZERO, Kind::flag, defaults.enable_scale_to_zero);
@@ -210,7 +210,7 @@ impl Defaults {
         defaults.activator_capacity = map.read(&ACTIVATOR_CAPACITY, Kind::number, defaults.activator_capacity);
         defaults.check(&mut map);
         map.unknown_keys();
-        if map.problems.iter().any(|problem| problem.severity == Severity::Error) {
+        if map.is_wrong() {
             return Err(map.problems);
         }
         defaults.warnings = map.problems;
@@ -301,61 +301,6 @@ fn fraction(kind: &Kind, text: &str) -> Result<f64, Refused> {
 fn percent(fraction: f64) -> String {
     let percent = (fraction * 1e8).round() / 1e6;
     if percent > 1.0 { percent.shown() } else { fraction.shown() }
-}
-
-/// A map being read.
-struct Map<'a> {
-    place: &'a str,
-    data: &'a BTreeMap<String, String>,
-    problems: Vec<Problem>,
-}
-
-impl Map<'_> {
-    fn read<T>(
-        &mut self,
-        row: &KeyDoc,
-        parse: impl FnOnce(&Kind, &str) -> Result<T, Refused>,
-        default: Resolved<T>,
-    ) -> Resolved<T> {
-        let Some(text) = self.data.get(row.key) else { return default };
-        // Knative trims texts and nothing else.
-        match parse(&row.kind, text) {
-            Ok(value) => Resolved::new(value, Origin::ClusterConfig),
-            Err(Refused(what)) => {
-                self.refuse(row, &what, &row.kind.to_string());
-                default
-            }
-        }
-    }
-
-    fn refuse(&mut self, row: &KeyDoc, what: &str, expected: &str) {
-        self.problems.push(Problem {
-            severity: Severity::Error,
-            place: self.place.into(),
-            key: format!("data[{:?}]", row.key),
-            what: what.into(),
-            expected: expected.into(),
-            consequence: "the last good defaults stay in force; without any, nothing is scaled down".into(),
-        });
-    }
-
-    /// Knative ignores unknown keys in silence, so that a typing error looks like a default.
-    fn unknown_keys(&mut self) {
-        for key in self.data.keys() {
-            if key == EXAMPLE_KEY || CONFIG_KEYS.iter().any(|row| row.key == key) {
-                continue;
-            }
-            let known = CONFIG_KEYS.iter().map(|row| row.key);
-            self.problems.push(Problem {
-                severity: Severity::Warning,
-                place: self.place.into(),
-                key: format!("data[{}]", quoted(key)),
-                what: "is not a key of config-autoscaler".into(),
-                expected: crate::annotations::did_you_mean(key, known).unwrap_or_default(),
-                consequence: "it is ignored".into(),
-            });
-        }
-    }
 }
 
 #[cfg(test)]

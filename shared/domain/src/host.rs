@@ -1,22 +1,21 @@
-//! Which revision a Host means (kpa-behaviour 3.1 and 3.2).
+//! Which revision a Host and a path mean, and who may claim which (kpa-behaviour 3.1 and 3.2).
 //!
-//! Invariant: a name belongs to at most one revision. A revision's own names are nobody else's; any other name belongs
-//! to the oldest that claims it.
+//! Invariant: a name is compared without port and case, a path byte for byte.
 
-use crate::problem::{Problem, Severity};
-use crate::revision::{Revision, RevisionId};
+mod allowed;
+mod table;
+
+pub use allowed::{ALLOWED_MAX, AllowedHosts};
+pub use table::{Match, PREFIXES_MAX, RouteTable};
+
+use crate::revision::RevisionId;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Longest host name (RFC 1035).
 pub const HOST_BYTES_MAX: usize = 253;
-/// How many similar names a "not found" offers.
-const SIMILAR_MAX: usize = 3;
-/// How many names are compared for it: an unknown Host must stay cheap.
-const COMPARED_MAX: usize = 1_000;
+/// Longest path prefix.
+pub const PREFIX_BYTES_MAX: usize = 1_024;
 
 /// The domains under which every revision has names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,184 +52,6 @@ impl Domains {
     }
 }
 
-/// What a Host means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Match {
-    /// This revision.
-    Found(RevisionId),
-    /// None.
-    NotFound {
-        /// Names that could have been meant, the likeliest first.
-        similar: Vec<String>,
-    },
-}
-
-/// Names to revisions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RouteTable {
-    /// Whole names.
-    exact: BTreeMap<String, RevisionId>,
-    /// What stands behind `*.`.
-    wildcards: BTreeMap<String, RevisionId>,
-    /// Takes localhost and IP literals: the one with `default-route`, else the only one.
-    default_route: Option<RevisionId>,
-    /// The public name of each revision, for suggestions.
-    public: Vec<String>,
-}
-
-impl RouteTable {
-    /// The table of these revisions, and every claim that was not granted.
-    #[must_use]
-    pub fn build(revisions: &[Arc<Revision>], domains: &Domains) -> (Self, Vec<Problem>) {
-        let mut oldest_first: Vec<&Revision> = revisions.iter().map(Arc::as_ref).collect();
-        oldest_first.sort_by_key(|revision| (revision.route.age_rank, revision.id.clone()));
-        let mut table = Self::default();
-        let mut problems = Vec::new();
-        for revision in &oldest_first {
-            table.public.push(domains.public_host(&revision.id));
-            for host in domains.own_hosts(&revision.id) {
-                claim(&mut table.exact, host, revision, "metadata.name", &mut problems);
-            }
-        }
-        for revision in &oldest_first {
-            for host in &revision.route.hosts {
-                let (map, host) = match host.strip_prefix("*.") {
-                    Some(suffix) => (&mut table.wildcards, suffix),
-                    None => (&mut table.exact, host.as_str()),
-                };
-                claim(map, host.to_owned(), revision, "kpa.dev/hosts", &mut problems);
-            }
-        }
-        table.bare_names(&oldest_first);
-        table.default_route = default_route(&oldest_first, &mut problems);
-        (table, problems)
-    }
-
-    /// A name without dots means the only revision that is called so, unless somebody claimed it as a host.
-    fn bare_names(&mut self, revisions: &[&Revision]) {
-        let mut named: BTreeMap<String, Option<&RevisionId>> = BTreeMap::new();
-        for revision in revisions {
-            named
-                .entry(revision.id.name().to_ascii_lowercase())
-                .and_modify(|only| *only = None)
-                .or_insert(Some(&revision.id));
-        }
-        for (name, only) in named {
-            if let Some(id) = only {
-                self.exact.entry(name).or_insert_with(|| id.clone());
-            }
-        }
-    }
-
-    /// Every whole name with its revision, bare names included. Lower case, without port.
-    pub fn exact(&self) -> impl Iterator<Item = (&str, &RevisionId)> {
-        self.exact.iter().map(|(host, id)| (host.as_str(), id))
-    }
-
-    /// Who takes requests whose Host is localhost or an IP literal.
-    #[must_use]
-    pub const fn default_route(&self) -> Option<&RevisionId> {
-        self.default_route.as_ref()
-    }
-
-    /// Which revision `host` means; port and case do not matter.
-    #[must_use]
-    pub fn lookup(&self, host: &str) -> Match {
-        let host = normalise(host);
-        let found = self.exact.get(&*host).or_else(|| self.wildcard(&host)).or_else(|| {
-            let local = host == "localhost" || host.parse::<IpAddr>().is_ok();
-            self.default_route.as_ref().filter(|_| local)
-        });
-        found.map_or_else(|| Match::NotFound { similar: self.similar(&host) }, |id| Match::Found(id.clone()))
-    }
-
-    /// `*.` stands for exactly one label.
-    fn wildcard(&self, host: &str) -> Option<&RevisionId> {
-        let (first, suffix) = host.split_once('.')?;
-        if first.is_empty() { None } else { self.wildcards.get(suffix) }
-    }
-
-    fn similar(&self, host: &str) -> Vec<String> {
-        const LIKENESS_MIN: f64 = 0.6;
-        if host.len() > HOST_BYTES_MAX {
-            return Vec::new();
-        }
-        let first = |host: &str| host.split_once('.').map_or(host, |(first, _)| first).to_owned();
-        let wanted = first(host);
-        let mut near: Vec<(f64, &String)> = self
-            .public
-            .iter()
-            .take(COMPARED_MAX)
-            .map(|name| {
-                let whole = strsim::normalized_damerau_levenshtein(host, name);
-                (whole.max(strsim::normalized_damerau_levenshtein(&wanted, &first(name))), name)
-            })
-            .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-            .collect();
-        near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-        // With one or two services, what could have been meant is no riddle.
-        if near.is_empty() && self.public.len() <= SIMILAR_MAX {
-            return self.public.clone();
-        }
-        near.into_iter().take(SIMILAR_MAX).map(|(_, name)| name.clone()).collect()
-    }
-}
-
-/// Gives `host` to `revision` unless another has it.
-fn claim(
-    map: &mut BTreeMap<String, RevisionId>,
-    host: String,
-    revision: &Revision,
-    key: &str,
-    problems: &mut Vec<Problem>,
-) {
-    match map.entry(host) {
-        Entry::Vacant(free) => {
-            free.insert(revision.id.clone());
-        }
-        Entry::Occupied(held) if *held.get() == revision.id => {}
-        Entry::Occupied(held) => problems.push(not_granted(
-            revision,
-            key,
-            format!("the host {} belongs to {}", held.key(), held.get()),
-            "a host that nobody else has",
-            format!("requests for it go to {}", held.get()),
-        )),
-    }
-}
-
-/// The oldest with `default-route`, else the only one there is.
-fn default_route(oldest_first: &[&Revision], problems: &mut Vec<Problem>) -> Option<RevisionId> {
-    let mut claimants = oldest_first.iter().filter(|revision| revision.route.default_route);
-    let Some(holder) = claimants.next() else {
-        return match oldest_first {
-            [only] => Some(only.id.clone()),
-            _ => None,
-        };
-    };
-    problems.extend(claimants.map(|loser| {
-        not_granted(
-            loser,
-            "kpa.dev/default-route",
-            format!("the default route belongs to {}", holder.id),
-            "one service with default-route",
-            format!("requests for localhost go to {}", holder.id),
-        )
-    }));
-    Some(holder.id.clone())
-}
-
-fn not_granted(loser: &Revision, key: &str, what: String, expected: &str, consequence: String) -> Problem {
-    Problem {
-        severity: Severity::Warning,
-        place: format!("{} {}", loser.target.kind, loser.id),
-        key: key.into(),
-        what,
-        expected: expected.into(),
-        consequence,
-    }
-}
-
 /// A Host as names are compared: without port, brackets and the root's dot, in lower case. Borrows when it can.
 #[must_use]
 pub fn normalise(host: &str) -> Cow<'_, str> {
@@ -253,6 +74,54 @@ fn without_port(host: &str) -> &str {
         Some((name, port)) if !name.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     }
+}
+
+/// Whether `host` is a Host field's value by the grammar of RFC 9110 section 7.2 (an empty one is): a name or an address,
+/// and a port or none. Says nothing about whether anybody is called so.
+#[must_use]
+pub fn is_well_formed(host: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+    if let Some(bracketed) = host.strip_prefix('[') {
+        let Some((address, rest)) = bracketed.split_once(']') else { return false };
+        return address.parse::<Ipv6Addr>().is_ok() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
+    }
+    // A bare IPv6 literal is nothing that the grammar knows; it is common, and means nothing else.
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, _)) if name.contains(':') => return host.parse::<Ipv6Addr>().is_ok(),
+        Some(parts) => parts,
+        None => (host, ""),
+    };
+    // reg-name (RFC 3986 section 3.2.2): unreserved, sub-delims, percent-encoded.
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b)) && is_port(port)
+}
+
+/// Whether `path` is `prefix` or lies below it: whole segments, byte for byte, nothing decoded. Everything lies below the
+/// empty prefix.
+#[inline]
+#[must_use]
+pub fn is_below(path: &str, prefix: &str) -> bool {
+    prefix.is_empty() || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A path prefix as it is compared: one slash at its end says nothing, so `/v1/` is `/v1` and `/` is every path (`None`).
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+pub fn check_prefix(path: &str) -> Result<Option<String>, &'static str> {
+    if !path.starts_with('/') {
+        return Err("is no path that begins with /");
+    }
+    if path.len() > PREFIX_BYTES_MAX {
+        return Err("is longer than 1024 bytes");
+    }
+    if path.contains(['?', '#']) {
+        return Err("has a query or a fragment, and only paths are compared");
+    }
+    if !path.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("has bytes that a path does not have on the wire; write them percent-encoded");
+    }
+    let prefix = path.strip_suffix('/').unwrap_or(path);
+    Ok((!prefix.is_empty()).then(|| prefix.to_owned()))
 }
 
 /// Whether a host can be claimed: a name of DNS labels in lower case, `*.` allowed in front, no port, no address.
@@ -279,7 +148,13 @@ pub fn check_claim(host: &str) -> Result<(), &'static str> {
     if wildcard && !name.contains('.') {
         return Err("is a wildcard for a whole top-level domain");
     }
-    if name.split('.').all(is_label) { Ok(()) } else { Err("is no host name") }
+    if is_name(name) { Ok(()) } else { Err("is no host name") }
+}
+
+/// Whether `text` is DNS labels with dots between them, in lower case.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    text.len() <= HOST_BYTES_MAX && text.split('.').all(is_label)
 }
 
 /// Whether `text` is a DNS label (RFC 1123): 1 to 63 of `a-z`, `0-9` and `-`, which stands neither first nor last.

@@ -7,8 +7,10 @@
 //!                              └── Change ──> activator, autoscaler      └── activator ⇄ autoscaler
 //! ```
 
+pub mod activator_config;
 pub mod annotations;
 pub mod change;
+mod config_map;
 pub mod defaults;
 pub mod duration;
 pub mod endpoint;
@@ -22,9 +24,11 @@ pub mod revision;
 pub mod scaling;
 pub mod signal;
 pub mod time;
+pub mod trust;
 pub mod units;
 pub mod why;
 
+pub use activator_config::{ActivatorConfig, Forwarding};
 pub use change::{Change, Peer, Trouble};
 pub use endpoint::{Endpoint, EndpointId, EndpointState};
 pub use limits::{Limits, LoadBalancing, OnDisconnect, Protocol};
@@ -36,5 +40,6 @@ pub use revision::{Mode, Refusal, Revision, RevisionId, Route, ScaleTargetRef};
 pub use scaling::{Aggregation, Manual, ScalingSpec};
 pub use signal::{Signal, SignalSpec};
 pub use time::{Millis, Timestamp};
+pub use trust::TrustedProxies;
 pub use units::{Fraction, Replicas, RequestMillis};
 pub use why::Why;

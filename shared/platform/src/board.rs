@@ -3,7 +3,7 @@
 //! Invariant: a watcher that falls behind is given the whole state again, with [`Change::Deleted`] for what it was told of
 //! and is no more; it can miss a step on the way but never the end of it.
 
-use domain::{Change, Endpoint, Peer, Replicas, ReporterId, Revision, RevisionId, Trouble};
+use domain::{ActivatorConfig, Change, Endpoint, Peer, Replicas, ReporterId, Revision, RevisionId, Trouble};
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
@@ -30,6 +30,7 @@ struct State {
     revisions: BTreeMap<RevisionId, Known>,
     activators: Option<Vec<ReporterId>>,
     autoscalers: Option<Vec<Peer>>,
+    activator: Option<Arc<ActivatorConfig>>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +100,7 @@ impl State {
             }
             Change::Activators(activators) => self.activators = Some(activators.clone()),
             Change::Autoscalers(autoscalers) => self.autoscalers = Some(autoscalers.clone()),
+            Change::ActivatorConfig(config) => self.activator = Some(Arc::clone(config)),
         }
     }
 
@@ -120,7 +122,8 @@ impl State {
             applied.into_iter().chain(replicas).chain(endpoints)
         });
         let peers = self.activators.clone().map(Change::Activators);
-        revisions.chain(peers).chain(self.autoscalers.clone().map(Change::Autoscalers))
+        let config = self.activator.clone().map(Change::ActivatorConfig);
+        config.into_iter().chain(revisions).chain(peers).chain(self.autoscalers.clone().map(Change::Autoscalers))
     }
 }
 
@@ -165,7 +168,7 @@ impl Watcher {
             Change::Endpoints { revision, .. } | Change::Replicas { revision, .. } => {
                 self.told.insert(revision.clone());
             }
-            Change::Synced | Change::Activators(_) | Change::Autoscalers(_) => {}
+            Change::Synced | Change::Activators(_) | Change::Autoscalers(_) | Change::ActivatorConfig(_) => {}
         }
         change
     }

@@ -265,7 +265,7 @@ impl View {
                 assert!(self.targets.contains_key(&revision), "{revision} has counts before it is there");
                 self.counts.insert(revision, (requested, ready));
             }
-            Change::Activators(_) | Change::Autoscalers(_) => {}
+            Change::Activators(_) | Change::Autoscalers(_) | Change::ActivatorConfig(_) => {}
         }
     }
 

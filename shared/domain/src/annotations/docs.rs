@@ -1,9 +1,11 @@
-//! The tables as text: `docs/annotations.md`, `docs/config.md` and `config/config-autoscaler.yaml`.
+//! The tables as text: `docs/annotations.md`, `docs/config.md`, `docs/config-activator.md` and the files of `config/`.
 //!
 //! Invariant: the files of the repository equal what is printed here, by a test.
 
 use super::keys::{KEYS, KPA_PREFIX, KeyDoc, Served};
+use crate::activator_config::{ACTIVATOR_KEYS, ActivatorConfig, CONFIG_MAP as ACTIVATOR_MAP};
 use crate::defaults::{CONFIG_KEYS, CONFIG_MAP, Defaults};
+use crate::origin::Origin;
 use std::fmt::Write as _;
 
 /// `docs/annotations.md`.
@@ -43,16 +45,47 @@ pub fn config() -> String {
     out
 }
 
+/// `docs/config-activator.md`.
+#[must_use]
+pub fn activator() -> String {
+    let mut out = String::from(
+        "# config-activator\n\n\
+         <!-- Printed from the table in shared/domain/src/activator_config.rs: cargo run -p domain --example docs -- activator -->\n\n\
+         A ConfigMap named `config-activator` beside the manifests sets what holds for the whole request path. It is read \
+         again when it\nchanges, and nothing of it needs a restart; where a change counts only for connections that are opened \
+         after it, the table\nsays so. A wrong map is reported whole and the last good one stays in force. While none is known, \
+         the keys that are right count;\nof the others the built-in values, but nobody is believed when `trusted-proxies` is wrong, \
+         and no host is claimed when\n`allowed-hosts` is. Unknown keys are reported. The built-in values as a file:\n\
+         [config/config-activator.yaml](../config/config-activator.yaml).\n\n",
+    );
+    table(&mut out, &ACTIVATOR_KEYS.iter().collect::<Vec<_>>());
+    out
+}
+
 /// `config/config-autoscaler.yaml`: every key with its default.
 #[must_use]
 pub fn config_map() -> String {
+    let about =
+        "The defaults of every service, as they are built in. Printed from the table in shared/domain/src/defaults.rs:";
+    map(about, "config-map", CONFIG_MAP, CONFIG_KEYS, Defaults::default().with_origins())
+}
+
+/// `config/config-activator.yaml`: every key with its default.
+#[must_use]
+pub fn activator_map() -> String {
+    let about = "The request path's settings, as they are built in. Printed from the table in \
+                 shared/domain/src/activator_config.rs:";
+    map(about, "activator-map", ACTIVATOR_MAP, ACTIVATOR_KEYS, ActivatorConfig::default().with_origins())
+}
+
+fn map(about: &str, part: &str, name: &str, keys: &[KeyDoc], values: Vec<(&str, String, Origin)>) -> String {
     let mut out = format!(
-        "# The defaults of every service, as they are built in. Printed from the table in shared/domain/src/defaults.rs:\n\
-         # cargo run -p domain --example docs -- config-map\n\
-         apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {CONFIG_MAP}\ndata:\n"
+        "# {about}\n# cargo run -p domain --example docs -- {part}\n\
+         apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n"
     );
-    for ((key, value), row) in Defaults::default().to_map().into_iter().zip(CONFIG_KEYS) {
+    for ((key, value, _), row) in values.into_iter().zip(keys) {
         for line in wrapped(row.doc, 112) {
+            // Writing to a String cannot fail.
             let _ = writeln!(out, "  # {line}");
         }
         let _ = writeln!(out, "  # Value: {}.", row.kind);
@@ -110,5 +143,7 @@ mod tests {
         check("docs/annotations.md", "annotations", &super::annotations());
         check("docs/config.md", "config", &super::config());
         check("config/config-autoscaler.yaml", "config-map", &super::config_map());
+        check("docs/config-activator.md", "activator", &super::activator());
+        check("config/config-activator.yaml", "activator-map", &super::activator_map());
     }
 }

@@ -144,10 +144,11 @@ keys! {
     HOSTS = "kpa.dev/hosts", Kind::Hosts,
         default "none",
         "Further hosts that mean this service.";
-    PATH_PREFIX = "kpa.dev/path-prefix", Kind::Text("a path that begins with /"),
+    PATH_PREFIX = "kpa.dev/path-prefix", Kind::Text("a path that begins with /, as it is on the wire"),
         default "none",
-        "With a host: only requests below this path; the longest wins.",
-        later "every path of its hosts is sent to this service";
+        "Of kpa.dev/hosts, only requests of this path and below it, by whole segments and byte for byte; the longest \
+         wins, and other services may claim the same hosts with other prefixes, 64 in all. The path is forwarded as it \
+         came. The service's own names keep every path.";
     DEFAULT_ROUTE = "kpa.dev/default-route", Kind::Flag,
         default "false",
         "Takes requests whose Host is localhost or an IP address.";

@@ -6,6 +6,7 @@ use super::read::{Reader, Reading};
 use crate::host;
 use crate::limits::{Limits, OnDisconnect};
 use crate::origin::{Origin, Resolved};
+use crate::problem::Severity;
 use crate::revision::Route;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -76,7 +77,7 @@ fn on_disconnect(container_concurrency: Option<NonZeroU32>) -> OnDisconnect {
 
 /// `hosts`, `path-prefix` and `default-route`.
 pub(super) fn route(reader: &mut Reader<'_>, last: Option<&Route>) -> Route {
-    Route {
+    let route = Route {
         hosts: reader.value(&keys::HOSTS, hosts, last.map(|l| &l.hosts), Resolved::default_value(Vec::new())).value,
         path_prefix: reader
             .value(&keys::PATH_PREFIX, path_prefix, last.map(|l| &l.path_prefix), Resolved::default_value(None))
@@ -85,7 +86,13 @@ pub(super) fn route(reader: &mut Reader<'_>, last: Option<&Route>) -> Route {
             .value(&keys::DEFAULT_ROUTE, Kind::flag, last.map(|l| &l.default_route), Resolved::default_value(false))
             .value,
         age_rank: 0,
+    };
+    if route.path_prefix.is_some() && route.hosts.is_empty() {
+        let what = "stands without kpa.dev/hosts".to_owned();
+        let consequence = "the service's own names take every path, so it has no effect".to_owned();
+        reader.report(Severity::Warning, &keys::PATH_PREFIX, what, "a host to share".into(), consequence);
     }
+    route
 }
 
 /// `port`.
@@ -115,9 +122,5 @@ fn hosts(_: &Kind, text: &str) -> Result<Vec<String>, Refused> {
 }
 
 fn path_prefix(_: &Kind, text: &str) -> Result<Option<String>, Refused> {
-    if text.starts_with('/') && !text.contains(['?', '#', ' ']) {
-        Ok(Some(text.to_owned()))
-    } else {
-        Err(Refused(format!("{} is no path that begins with /", quoted(text))))
-    }
+    host::check_prefix(text).map_err(|why| Refused(format!("{} {why}", quoted(text))))
 }

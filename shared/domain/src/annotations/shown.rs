@@ -15,13 +15,15 @@ pub(crate) trait Shown: Clone {
 
 macro_rules! shown_as_displayed {
     ($($type:ty),+ $(,)?) => {
-        $(impl Shown for $type {
+        $(impl $crate::annotations::shown::Shown for $type {
             fn shown(&self) -> String {
                 self.to_string()
             }
         })+
     };
 }
+
+pub(crate) use shown_as_displayed;
 
 shown_as_displayed!(u16, u32, f64, bool, String, Replicas, Protocol, OnDisconnect, LoadBalancing, Aggregation, Manual);
 

@@ -122,7 +122,12 @@ fn our_own_ranges() {
     accepts("kpa:port", &["1", "65535"], &["0", "65536", "http"]);
     accepts("kpa:protocol", &["auto", "http1", "h2c"], &["http2", ""]);
     accepts("kpa:hosts", &["a.io", " A.io , *.b.io,"], &["", ",", "a.io:80", "*.*.io", "a b", "10.0.0.1"]);
-    accepts("kpa:path-prefix", &["/", "/v1"], &["", "v1", "/a b"]);
+    let long = format!("/{}", "a".repeat(1024));
+    accepts(
+        "kpa:path-prefix",
+        &["/", "/v1", "/v1/", "/a%2Fb:c"],
+        &["", "v1", "/a b", "/a?b", "/a#b", "/caf\u{e9}", &long],
+    );
     accepts("kpa:default-route", &["true", "false", "1"], &["yes", ""]);
     accepts("kpa:queue-depth", &["0", "10000"], &["-1", "x"]);
     accepts("kpa:queue-timeout", &["0s", "1m"], &["60", "-1s", "25h"]);
@@ -391,7 +396,6 @@ fn unknown_keys_get_a_suggestion() {
 fn what_is_not_served_says_what_happens_instead() {
     for (key, value) in [
         ("metric", "cpu"),
-        ("kpa:path-prefix", "/v1"),
         ("kpa:service", "web"),
         ("kpa:upstream", "service"),
         ("kpa:placeholder", "on"),
@@ -410,6 +414,20 @@ fn what_is_not_served_says_what_happens_instead() {
     assert_eq!((cpu.signal, *cpu.total, *cpu.utilization), (Signal::Cpu, 80.0, 1.0));
     assert!(matches!(read(&[("metric", "memory")]).mode, Mode::Invalid(_)), "memory has no default target");
     assert_eq!(read(&[("metric", "memory"), ("target", "512")]).scaling.signals[0].target(), 512.0);
+}
+
+#[test]
+fn a_path_prefix_needs_a_host_and_loses_its_last_slash() {
+    let route = |prefix| read(&[("kpa:hosts", "a.io"), ("kpa:path-prefix", prefix)]).route.path_prefix;
+    for (written, compared) in [("/", None), ("/v1", Some("/v1")), ("/v1/", Some("/v1")), ("/v1//", Some("/v1/"))] {
+        assert_eq!(route(written).as_deref(), compared, "{written}");
+    }
+    assert!(read(&[("kpa:hosts", "a.io"), ("kpa:path-prefix", "/v1")]).problems.is_empty());
+    let alone = read(&[("kpa:path-prefix", "/v1")]);
+    assert!(
+        matches!(&alone.problems[..], [one] if one.severity == Severity::Warning && one.what.contains("kpa.dev/hosts"))
+    );
+    assert_eq!(alone.mode, Mode::Act);
 }
 
 fn any_annotations() -> impl Strategy<Value = Vec<(String, String)>> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::problem::Severity;
 
 fn read(pairs: &[(&str, &str)]) -> Result<Defaults, Vec<Problem>> {
     let data = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

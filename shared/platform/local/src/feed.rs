@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 /// What a change is about; a later change about the same replaces an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Fact {
+    ActivatorConfig,
     Autoscalers,
     Activators,
     Revision(RevisionId),
@@ -32,6 +33,7 @@ fn fact(change: &Change) -> Fact {
         Change::Replicas { revision, .. } => Fact::Replicas(revision.clone()),
         Change::Activators(_) => Fact::Activators,
         Change::Autoscalers(_) => Fact::Autoscalers,
+        Change::ActivatorConfig(_) => Fact::ActivatorConfig,
     }
 }
 

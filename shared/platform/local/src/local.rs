@@ -90,6 +90,7 @@ impl LocalPlatform {
         feed.publish(Change::Activators(options.activators));
         let reading = manifest::Options { images: options.images, ..manifest::Options::default() };
         let declared = Arc::new(manifest::load(&sources, &reading, None));
+        feed.publish(Change::ActivatorConfig(Arc::new(declared.activator.clone())));
         let manifests = Arc::new(Mutex::new(Arc::clone(&declared)));
         let mut runner = Runner::new(supervisor, Arc::clone(&feed), context, memory);
         runner.declare(&declared);
@@ -105,7 +106,8 @@ impl LocalPlatform {
         spawn("local-memory", Box::pin(remember(state, remembered)));
         let reap = ended.clone().run_until_cancelled_owned(reaper::run());
         spawn("local-reaper", Box::pin(reap.map(|_| ())));
-        let follow = follow(files, sources, reading, requests.downgrade(), Arc::clone(&manifests));
+        let told = Arc::clone(&feed);
+        let follow = follow(files, sources, reading, requests.downgrade(), Arc::clone(&manifests), told);
         let follow = ended.run_until_cancelled_owned(follow);
         spawn("local-manifests", Box::pin(follow.map(|_| ())));
         let (leadership, _) = watch::channel(Leadership::Leader { until: None });
@@ -210,11 +212,15 @@ async fn follow(
     reading: manifest::Options,
     requests: mpsc::WeakSender<Request>,
     current: Arc<Mutex<Arc<Manifests>>>,
+    feed: Arc<Feed>,
 ) {
     let changed = |sources: Vec<Source>| {
         let previous = Arc::clone(&current.lock());
         let declared = Arc::new(manifest::load(&sources, &reading, Some(&previous)));
         tell_news(&previous, &declared);
+        if declared.activator != previous.activator {
+            feed.publish(Change::ActivatorConfig(Arc::new(declared.activator.clone())));
+        }
         *current.lock() = Arc::clone(&declared);
         let requests = requests.upgrade();
         async move {

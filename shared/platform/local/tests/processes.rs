@@ -242,6 +242,29 @@ async fn another_annotation_restarts_nothing_and_another_command_replaces() {
 }
 
 #[tokio::test]
+async fn the_activators_configuration_is_told_and_followed() {
+    let place = Place::new(&Manifest::server(""));
+    let mut local = place.start().await;
+    local.until("told what is built in", |view| view.activator.is_some()).await;
+    let write = |data: &str| {
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-activator}}\ndata: {{{data}}}\n");
+        std::fs::write(place.file(".config.new"), text).unwrap();
+        std::fs::rename(place.file(".config.new"), place.file("config.yaml")).unwrap();
+    };
+    let domain = |view: &support::View| view.activator.as_ref().map(|config| config.domain.value.clone());
+    write("domain: models.lan");
+    local.until("told of the edit", |view| domain(view).as_deref() == Some("models.lan")).await;
+    // A wrong one changes nothing; the next good one is the next thing told.
+    write("domain: b.lan, head-timeout: soon");
+    eventually("the wrong one is read", || (!local.platform.problems().is_empty()).then_some(())).await;
+    assert_eq!(*local.platform.manifests().activator.domain, "models.lan");
+    write("domain: c.lan");
+    local.until("told of the correction", |view| domain(view).as_deref() != Some("models.lan")).await;
+    assert_eq!(domain(&local.view).as_deref(), Some("c.lan"));
+    local.end().await;
+}
+
+#[tokio::test]
 async fn a_port_that_somebody_has_is_not_used() {
     let place = Place::new(&Manifest::server(""));
     let stranger = TcpListener::bind("0.0.0.0:0").await.unwrap();

@@ -4,6 +4,7 @@
 //! nothing that was good before (kpa-behaviour 1.6); what is not used is named with its reason.
 
 mod command;
+mod configs;
 mod deployment;
 mod document;
 mod env;
@@ -28,7 +29,7 @@ pub use expand::expand;
 pub use workload::{EnvVar, PreStop, Workload};
 
 use domain::defaults::Defaults;
-use domain::{Mode, Problem, Revision, RevisionId};
+use domain::{ActivatorConfig, Mode, Problem, Revision, RevisionId};
 use objects::Objects;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -129,19 +130,25 @@ pub struct Ignored {
 pub struct Manifests {
     /// What can be run, sorted by identity.
     pub entries: Vec<Entry>,
-    /// Problems of files, of `config-autoscaler`, and of objects that are no entries. Those of an entry are in its
+    /// Problems of files, of our two ConfigMaps, and of objects that are no entries. Those of an entry are in its
     /// revision; [`Self::all_problems`] has both.
     pub problems: Vec<Problem>,
     /// The defaults in force.
     pub defaults: Defaults,
     /// Where the `config-autoscaler` stands that gave the defaults; `None`: they are built in.
     pub config: Option<String>,
+    /// The activator's configuration in force.
+    pub activator: ActivatorConfig,
+    /// Where the `config-activator` stands that gave it; `None`: it is built in.
+    pub activator_place: Option<String>,
     /// What was recognised and is not used.
     pub ignored: Vec<Ignored>,
     /// What is wrong with `config-autoscaler` while no good one is known: every entry is invalid meanwhile.
     config_lost: Vec<Problem>,
     /// The patches in force.
     patches: patch::Known,
+    /// What is wrong with `config-activator` while no good one is known.
+    activator_lost: Vec<Problem>,
     /// The next rank among claimants of a host.
     next_rank: u64,
 }
@@ -158,6 +165,13 @@ impl Manifests {
         &self.config_lost
     }
 
+    /// What is wrong with `config-activator` while no good one is known; [`Self::activator`] is what of it is right, and
+    /// trusts nobody further than that.
+    #[must_use]
+    pub fn activator_problems(&self) -> &[Problem] {
+        &self.activator_lost
+    }
+
     /// The entry of a revision.
     #[must_use]
     pub fn entry(&self, id: &RevisionId) -> Option<&Entry> {
@@ -172,9 +186,10 @@ impl Manifests {
 pub fn load(sources: &[Source], options: &Options, previous: Option<&Manifests>) -> Manifests {
     let mut objects = Objects::collect(sources, options, previous);
     let mut out = Manifests { next_rank: previous.map_or(0, |previous| previous.next_rank), ..Manifests::default() };
-    objects.defaults(previous, &mut out);
+    objects.configs.defaults(&options.namespace, previous, &mut out);
     out.patches = std::mem::take(&mut objects.patches);
     let unknown: Vec<Problem> = out.config_lost.iter().chain(&objects.patches_lost).cloned().collect();
+    objects.configs.activator(&options.namespace, previous, &mut out);
     let context = deployment::Context {
         defaults: &out.defaults.clone(),
         unknown: &unknown,

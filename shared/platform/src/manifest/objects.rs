@@ -2,6 +2,7 @@
 //!
 //! Invariant: every object ends in one of the lists, in `ignored` with a reason, or in `problems`.
 
+use super::configs::Configs;
 use super::deployment::identity;
 use super::document::{Document, documents};
 use super::env::{References, env_file};
@@ -9,16 +10,12 @@ use super::fault::Fault;
 use super::foreign::{Foreign, is_template};
 use super::patch;
 use super::{Entry, Ignored, Manifests, Options, Role, Source};
-use domain::defaults::{CONFIG_MAP, Defaults};
 use domain::{Problem, RevisionId, Severity};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-
-/// The data of `config-autoscaler`, or why its document cannot be read.
-type ConfigData = Result<BTreeMap<String, String>, Problem>;
 
 /// Objects by kind.
 #[derive(Debug, Default)]
@@ -29,10 +26,8 @@ pub(super) struct Objects {
     pub(super) refs: References,
     pub(super) problems: Vec<Problem>,
     pub(super) ignored: Vec<Ignored>,
-    /// The first `config-autoscaler`, and its data or what is wrong with it.
-    config: Option<(Document, ConfigData)>,
-    /// A document that cannot be read, in a file that speaks of `config-autoscaler`: it may be the one.
-    config_suspect: Option<Problem>,
+    /// `config-autoscaler` and `config-activator`.
+    pub(super) configs: Configs,
     /// What patches are in force, and what is wrong with those that could never be read.
     pub(super) patches: patch::Known,
     pub(super) patches_lost: Vec<Problem>,
@@ -109,9 +104,7 @@ impl Objects {
             }
             for fault in faults {
                 let problem = self.break_file(&source.path, &source.path, fault);
-                if source.text.contains(CONFIG_MAP) {
-                    self.config_suspect.get_or_insert(problem);
-                }
+                self.configs.suspect(&source.text, &problem);
             }
         }
         self.problems.extend(foreign.into_notices());
@@ -171,7 +164,7 @@ impl Objects {
     }
 
     fn config_map(&mut self, document: Document, options: &Options) {
-        let config = document.text_at("/metadata/name") == CONFIG_MAP;
+        let name = document.text_at("/metadata/name").to_owned();
         match document.decode::<ConfigMap>(&self.namespace) {
             Ok(map) => {
                 let id = identity(&map.metadata, options);
@@ -179,19 +172,24 @@ impl Objects {
                     return;
                 }
                 let data = map.data.unwrap_or_default();
-                if config && self.config.is_none() {
-                    self.config = Some((document, Ok(data)));
-                } else if config {
-                    self.not_used(&document, "there is another config-autoscaler before it");
-                } else {
-                    self.refs.config_maps.insert(id, data);
+                match self.configs.named(&name) {
+                    None => {
+                        self.refs.config_maps.insert(id, data);
+                    }
+                    Some(config) if config.first.is_none() => config.first = Some((document, Ok(data))),
+                    Some(config) => {
+                        let reason = format!("there is another {} before it", config.name);
+                        self.not_used(&document, &reason);
+                    }
                 }
             }
             Err(fault) => {
                 let (path, fault) = *fault;
                 let problem = self.break_file(&document.path, &path, fault);
-                if config && self.config.is_none() {
-                    self.config = Some((document, Err(problem)));
+                if let Some(config) = self.configs.named(&name)
+                    && config.first.is_none()
+                {
+                    config.first = Some((document, Err(problem)));
                 }
             }
         }
@@ -275,63 +273,6 @@ impl Objects {
     /// Why `entry` stays although nothing declares it now: its file holds something that cannot be read.
     pub(super) fn keeps(&self, entry: &Entry) -> Option<&Problem> {
         self.broken.get(&entry.path)
-    }
-
-    /// Sets the defaults in force, those of `config-autoscaler` or the last good ones.
-    pub(super) fn defaults(&self, previous: Option<&Manifests>, out: &mut Manifests) {
-        let read = match (&self.config, &self.config_suspect) {
-            (None, None) => Ok(Defaults::default()),
-            // Reported with its file.
-            (Some((_, Err(problem))), _) | (None, Some(problem)) => Err((vec![problem.clone()], false)),
-            (Some((document, Ok(data))), _) => self.config_defaults(document, data),
-        };
-        match read {
-            Ok(defaults) => {
-                out.problems.extend(defaults.warnings.iter().cloned());
-                out.defaults = defaults;
-                let place = |document: &Document| format!("{} {}", document.place(), document.object(&self.namespace));
-                out.config = self.config.as_ref().map(|(document, _)| place(document));
-            }
-            Err((problems, report)) => {
-                match previous.filter(|previous| previous.config_lost.is_empty()) {
-                    Some(previous) => {
-                        out.defaults = previous.defaults.clone();
-                        out.config.clone_from(&previous.config);
-                    }
-                    None => {
-                        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
-                        out.config_lost = errors.cloned().collect();
-                    }
-                }
-                if report {
-                    out.problems.extend(problems);
-                }
-            }
-        }
-    }
-
-    /// The defaults of a `config-autoscaler`; otherwise its problems, which are not reported yet.
-    fn config_defaults(
-        &self,
-        document: &Document,
-        data: &BTreeMap<String, String>,
-    ) -> Result<Defaults, (Vec<Problem>, bool)> {
-        let object = document.object(&self.namespace);
-        let locate = |problems: &mut Vec<Problem>| {
-            for problem in problems {
-                problem.place = document.place_of(&problem.key, &object);
-            }
-        };
-        match Defaults::from_map(&object, data) {
-            Ok(mut defaults) => {
-                locate(&mut defaults.warnings);
-                Ok(defaults)
-            }
-            Err(mut problems) => {
-                locate(&mut problems);
-                Err((problems, true))
-            }
-        }
     }
 
     fn ignore(&mut self, document: &Document, version: &str, kind: &str) {

@@ -1,7 +1,7 @@
 mod patches;
 
 use super::*;
-use domain::{Mode, Origin, ProbeCheck, Protocol, Refusal, Replicas, Resolved, Severity};
+use domain::{ActivatorConfig, Mode, Origin, ProbeCheck, Protocol, Refusal, Replicas, Resolved, Severity};
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
@@ -457,6 +457,48 @@ fn a_bad_config_keeps_the_last_good_one_and_without_any_nothing_shrinks() {
 }
 
 #[test]
+fn a_bad_activator_config_keeps_the_last_good_one_and_without_any_opens_nothing() {
+    let config = |data: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-activator}}\ndata: {{{data}}}\n")
+    };
+    let good = config("domain: a.io, trusted-proxies: 10.0.0.0/8");
+    let bad = config("domain: b.io, trusted-proxies: 10.0.0.0/99");
+    let broken = format!("{good}  - [");
+    let states = edit(&[&good, &bad, &broken, ""]);
+    for state in &states[..3] {
+        assert_eq!(state.activator.domain, Resolved::new("a.io".to_owned(), Origin::ClusterConfig));
+        assert_eq!(state.activator.trusted_proxies.to_string(), "10.0.0.0/8");
+        assert!(
+            state.activator_place.as_ref().unwrap().contains("config-activator")
+                && state.activator_problems().is_empty()
+        );
+    }
+    assert!(!states[1].problems.is_empty() && !states[2].problems.is_empty());
+    assert_eq!(states[3].activator, ActivatorConfig::default(), "taken out: the built-in values");
+
+    let started = edit(&[&bad, &bad, &good]);
+    for state in &started[..2] {
+        assert!(!state.activator_problems().is_empty());
+        assert_eq!(
+            (state.activator.domain.as_str(), state.activator.trusted_proxies.to_string()),
+            ("b.io", "none".into())
+        );
+        assert_eq!(state.problems.len(), 1, "{:?}", state.problems);
+    }
+    assert!(started[2].activator_problems().is_empty());
+    assert_eq!(*started[2].activator.domain, "a.io");
+    assert_eq!(edit(&[&broken])[0].activator, ActivatorConfig::cautious());
+
+    let both = read(&format!(
+        "{good}---\n{}---\n{}",
+        good.replace("{name:", "{namespace: other, name:"),
+        app("a", &[MIN], RUN)
+    ));
+    assert!(both.ignored.iter().any(|ignored| ignored.reason.contains("another config-activator")));
+    assert_eq!(only(&both).revision.mode, Mode::Act, "how services scale is another map's business");
+}
+
+#[test]
 fn age_outlives_edits() {
     let (a, b) = (app("a", &[MIN], RUN), app("b", &[MIN], RUN));
     let states = edit(&[&b, &format!("{a}---\n{b}")]);
@@ -499,6 +541,21 @@ fn the_config_file_parses_and_equals_the_defaults() {
     let keys: Vec<&str> = domain::defaults::CONFIG_KEYS.iter().map(|row| row.key).collect();
     let text = manifests.defaults.to_map();
     assert!(text.iter().map(|(key, _)| *key).eq(keys));
+}
+
+/// The other file of the repository.
+#[test]
+fn the_activators_config_file_parses_and_equals_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/config-activator.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let manifests = load(&[Source { path, text, role: Role::Manifest }], &Options::default(), None);
+    assert!(manifests.problems.is_empty() && manifests.ignored.is_empty(), "{:#?}", manifests.problems);
+    let rows =
+        |config: &ActivatorConfig| config.with_origins().into_iter().map(|(key, value, _)| (key, value)).collect();
+    let (read, built_in): (Vec<_>, Vec<_>) = (rows(&manifests.activator), rows(&ActivatorConfig::default()));
+    assert_eq!(read, built_in);
+    assert!(manifests.activator.with_origins().iter().all(|(_, _, origin)| *origin == Origin::ClusterConfig));
+    assert!(manifests.activator_place.unwrap().ends_with("ConfigMap default/config-activator"));
 }
 
 proptest! {

@@ -1,6 +1,9 @@
 //! A local platform in a folder of its own, and what it says.
 
-use domain::{Change, Endpoint, EndpointId, EndpointState, Replicas, Revision, RevisionId, ScaleTargetRef, Trouble};
+use domain::{
+    ActivatorConfig, Change, Endpoint, EndpointId, EndpointState, Replicas, Revision, RevisionId, ScaleTargetRef,
+    Trouble,
+};
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use platform::{Platform, ScaleError};
@@ -159,6 +162,7 @@ pub(crate) struct View {
     pub(crate) ready: u32,
     pub(crate) trouble: Option<Trouble>,
     pub(crate) deleted: bool,
+    pub(crate) activator: Option<Arc<ActivatorConfig>>,
     /// Every replica that was ever ready.
     pub(crate) were_ready: BTreeSet<EndpointId>,
 }
@@ -214,6 +218,7 @@ impl Local {
             Change::Replicas { requested, ready, trouble, .. } => {
                 (self.view.requested, self.view.ready, self.view.trouble) = (requested, ready.get(), trouble);
             }
+            Change::ActivatorConfig(config) => self.view.activator = Some(config),
             Change::Synced | Change::Activators(_) | Change::Autoscalers(_) => {}
         }
     }
