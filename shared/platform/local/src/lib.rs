@@ -16,8 +16,10 @@ mod health;
 mod launch;
 mod local;
 mod logs;
+mod operate;
 mod options;
 mod orphans;
+mod overrides;
 mod ports;
 mod probe;
 mod process;
@@ -29,8 +31,12 @@ mod state;
 mod supervisor;
 
 pub use local::LocalPlatform;
-pub use options::{OnReady, Options, Output, Shutdown, Spawn, StartError};
+pub use logs::read::{LogError, LogLine, ServiceLogs};
+pub use operate::{FloorSet, OperateError, ReleaseDone, ReplicaState, ReplicaStatus, RestartBegun};
+pub use options::{OnReady, Options, Output, Shutdown, Spawn, StartError, WallClock};
+pub use overrides::{FLOOR_SPAN_MAX, Floor, OVERRIDES_MAX};
 pub use ports::{DEFAULT_PORTS, QUARANTINE};
+pub use state::TOKEN_FILE;
 
 /// The files that a [`LocalPlatform`] given these files and folders would read, with what they say. Paths become
 /// absolute.

@@ -1,11 +1,14 @@
 //! Replicas' output: always read, split into lines, written to bounded files and, prefixed, to the terminal.
 //!
-//! Invariant: reading never waits for writing. A sink that cannot follow loses lines and says how many; a pipe that is
-//! not emptied would freeze the replica.
+//! Invariant: reading never waits for writing. A sink that cannot follow, or that fails, loses lines and says how many; a
+//! pipe that is not emptied would freeze the replica.
 
 mod files;
 mod lines;
+pub(crate) mod read;
 
+use crate::options::WallClock;
+use domain::WallTime;
 use files::Files;
 use lines::Lines;
 pub(crate) use lines::Tail;
@@ -34,6 +37,8 @@ pub(crate) struct Source {
 /// A line on its way to a sink.
 struct Line {
     source: Arc<Source>,
+    /// When it was read.
+    at: WallTime,
     text: Arc<[u8]>,
     /// Lines of the same sink that were lost just before this one.
     lost: u64,
@@ -41,14 +46,14 @@ struct Line {
 
 /// What a sink's thread writes to.
 trait Target: Send + 'static {
-    fn write(&mut self, source: &Source, text: &[u8]) -> io::Result<()>;
+    fn write(&mut self, source: &Source, at: WallTime, text: &[u8]) -> io::Result<()>;
 }
 
 /// Standard error.
 struct Terminal;
 
 impl Target for Terminal {
-    fn write(&mut self, source: &Source, text: &[u8]) -> io::Result<()> {
+    fn write(&mut self, source: &Source, _: WallTime, text: &[u8]) -> io::Result<()> {
         // One write a line, so that lines of several replicas never mix.
         let line = [source.label.as_bytes(), b" | ", text, b"\n"].concat();
         io::stderr().lock().write_all(&line)
@@ -69,9 +74,9 @@ impl Sink {
         Ok(Self { queue, lost: Arc::default() })
     }
 
-    fn push(&self, source: &Arc<Source>, text: &Arc<[u8]>) {
+    fn push(&self, source: &Arc<Source>, at: WallTime, text: &Arc<[u8]>) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
-        let line = Line { source: Arc::clone(source), text: Arc::clone(text), lost };
+        let line = Line { source: Arc::clone(source), at, text: Arc::clone(text), lost };
         if self.queue.try_send(line).is_err() {
             self.lost.fetch_add(lost + 1, Ordering::Relaxed);
         }
@@ -79,24 +84,30 @@ impl Sink {
 }
 
 fn drain(lines: &Receiver<Line>, mut target: impl Target) {
-    let mut failing = false;
-    for Line { source, text, lost } in lines {
+    // Lines that could not be written since the last one that could, and why.
+    let mut failed: Option<(u64, io::Error)> = None;
+    for Line { source, at, text, lost } in lines {
         let mut write = || {
+            if let Some((count, error)) = &failed {
+                target.write(&source, at, format!("[{count} lines dropped: {error}]").as_bytes())?;
+            }
             if lost > 0 {
-                target.write(
-                    &source,
-                    format!("[{lost} lines dropped: output faster than it can be written]").as_bytes(),
-                )?;
+                let dropped = format!("[{lost} lines dropped: output faster than it can be written]");
+                target.write(&source, at, dropped.as_bytes())?;
             }
-            target.write(&source, &text)
+            target.write(&source, at, &text)
         };
-        match write() {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
-                failing = true;
-                tracing::warn!(source = %source.label, %error, "replicas' output cannot be written");
+        match (write(), &mut failed) {
+            (Ok(()), None) => {}
+            (Ok(()), Some((count, _))) => {
+                tracing::info!(source = %source.label, lines = *count, "replicas' output is written again; what came meanwhile was dropped");
+                failed = None;
             }
-            Err(_) => {}
+            (Err(error), None) => {
+                tracing::warn!(source = %source.label, %error, "replicas' output cannot be written; it is dropped until it can");
+                failed = Some((1 + lost, error));
+            }
+            (Err(_), Some((count, _))) => *count += 1 + lost,
         }
     }
 }
@@ -104,16 +115,17 @@ fn drain(lines: &Receiver<Line>, mut target: impl Target) {
 /// Where all output goes. Clones are the same sinks.
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
+    wall_clock: WallClock,
     files: Sink,
     terminal: Option<Sink>,
 }
 
 impl Logs {
     /// Starts the sinks' threads; they end with the last clone.
-    pub(crate) fn start(terminal: bool) -> io::Result<Self> {
+    pub(crate) fn start(terminal: bool, wall_clock: WallClock) -> io::Result<Self> {
         let files = Sink::start("log-files", Files::default())?;
         let terminal = if terminal { Some(Sink::start("log-terminal", Terminal)?) } else { None };
-        Ok(Self { files, terminal })
+        Ok(Self { wall_clock, files, terminal })
     }
 
     /// Reads `pipe` to its end, whoever holds the other one.
@@ -128,10 +140,10 @@ impl Logs {
             if let Some(tail) = &tail {
                 tail.lock().push(text);
             }
-            let text: Arc<[u8]> = text.into();
-            self.files.push(&source, &text);
+            let (text, at): (Arc<[u8]>, _) = (text.into(), (self.wall_clock)());
+            self.files.push(&source, at, &text);
             if let Some(terminal) = &self.terminal {
-                terminal.push(&source, &text);
+                terminal.push(&source, at, &text);
             }
         };
         // An error means the same as the end: there is nothing more to read.
@@ -154,7 +166,7 @@ mod tests {
     }
 
     impl Target for Gated {
-        fn write(&mut self, _: &Source, text: &[u8]) -> io::Result<()> {
+        fn write(&mut self, _: &Source, _: WallTime, text: &[u8]) -> io::Result<()> {
             self.let_one.recv().map_err(io::Error::other)?;
             self.written.send(String::from_utf8_lossy(text).into_owned()).map_err(io::Error::other)
         }
@@ -165,7 +177,7 @@ mod tests {
         let ((gate, let_one), (written, lines)) = (mpsc::channel(), mpsc::channel());
         let sink = Sink::start("test", Gated { let_one, written }).unwrap();
         let source = Arc::new(Source { label: "app-0".into(), path: PathBuf::new() });
-        let push = |text: &str| sink.push(&source, &Arc::from(text.as_bytes()));
+        let push = |text: &str| sink.push(&source, WallTime::default(), &Arc::from(text.as_bytes()));
         // The first is taken by the thread, or not yet: so many fit at most.
         for number in 0..SINK_LINES + 10 {
             push(&number.to_string());
@@ -184,16 +196,50 @@ mod tests {
         assert_eq!(lines.recv().unwrap(), "after");
     }
 
+    /// Fails as long as it is told to, as a full disk does.
+    struct Full {
+        full: Receiver<bool>,
+        written: mpsc::Sender<String>,
+    }
+
+    impl Target for Full {
+        fn write(&mut self, _: &Source, _: WallTime, text: &[u8]) -> io::Result<()> {
+            if self.full.recv().map_err(io::Error::other)? {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.written.send(String::from_utf8_lossy(text).into_owned()).map_err(io::Error::other)
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_drops_is_counted() {
+        let ((disk, full), (written, lines)) = (mpsc::channel(), mpsc::channel());
+        let sink = Sink::start("test", Full { full, written }).unwrap();
+        let source = Arc::new(Source { label: "app-0".into(), path: PathBuf::new() });
+        for (line, full) in [("first", false), ("lost", true), ("lost", true), ("lost", true)] {
+            disk.send(full).unwrap();
+            sink.push(&source, WallTime::default(), &Arc::from(line.as_bytes()));
+        }
+        // The remark about what was lost, and the line itself.
+        disk.send(false).unwrap();
+        disk.send(false).unwrap();
+        sink.push(&source, WallTime::default(), &Arc::from(&b"after"[..]));
+        let found = [(); 3].map(|()| lines.recv().unwrap());
+        let remark = format!("[3 lines dropped: {}]", io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(found, ["first".to_owned(), remark, "after".to_owned()]);
+    }
+
     #[tokio::test]
     async fn what_a_replica_says_is_in_its_file() {
         let dir = tempfile::tempdir().unwrap();
-        let logs = Logs::start(false).unwrap();
+        let logs = Logs::start(false, WallTime::default).unwrap();
         let source = Arc::new(Source { label: "app-0".into(), path: dir.path().join("default.app").join("0.log") });
         let tail = Arc::new(Mutex::new(Tail::default()));
         logs.read(&b"one\ntwo\nhalf"[..], Arc::clone(&source), Some(Arc::clone(&tail))).await;
         assert_eq!(tail.lock().last(), "half");
+        let written = ["one", "two", "half"].map(|line| format!("1970-01-01T00:00:00.000Z {line}\n")).concat();
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-        while std::fs::read_to_string(&source.path).unwrap_or_default() != "one\ntwo\nhalf\n" {
+        while std::fs::read_to_string(&source.path).unwrap_or_default() != written {
             assert!(tokio::time::Instant::now() < deadline, "the file never got the lines");
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }

@@ -1,6 +1,6 @@
 //! What the local platform is given, and why it may not start.
 
-use domain::{Peer, ReporterId, RevisionId};
+use domain::{Peer, ReporterId, RevisionId, WallTime};
 use futures_core::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,6 +14,9 @@ pub type Spawn = Arc<dyn Fn(&'static str, BoxFuture<'static, ()>) + Send + Sync>
 
 /// Told of each replica that has just passed its probe, before anybody can send it a request.
 pub type OnReady = Arc<dyn Fn(&RevisionId) + Send + Sync>;
+
+/// Reads the wall clock: for the moments in log files, and for what is set until a moment.
+pub type WallClock = fn() -> WallTime;
 
 /// Where replicas' output goes, besides the log files of the state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +50,8 @@ pub struct Options {
     pub autoscalers: Vec<Peer>,
     /// The activators that should be reporting.
     pub activators: Vec<ReporterId>,
+    /// The wall clock.
+    pub wall_clock: WallClock,
 }
 
 /// How [`crate::LocalPlatform::shutdown`] ends replicas.

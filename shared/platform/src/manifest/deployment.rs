@@ -162,7 +162,9 @@ pub(super) fn entry(
         scaling: resolution.scaling,
         problems: resolution.problems,
     });
-    Ok(Entry { revision, workload, path: document.path.clone() })
+    let mut labels = labels.clone();
+    labels.entry("app".to_owned()).or_insert_with(|| name.clone());
+    Ok(Entry { revision, workload, labels, path: document.path.clone() })
 }
 
 /// The last state with the new problems, else nothing.

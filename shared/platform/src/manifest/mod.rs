@@ -77,6 +77,8 @@ pub struct Entry {
     pub revision: Arc<Revision>,
     /// How a replica is run.
     pub workload: Workload,
+    /// The labels of its pods, `app` with its name among them if the template has none. They need no restart.
+    pub labels: BTreeMap<String, String>,
     /// The file that declares it.
     pub path: PathBuf,
 }
@@ -85,7 +87,7 @@ impl Entry {
     /// The same settings with other problems: what is kept while its new state cannot be read.
     fn with_problems(&self, problems: Vec<Problem>) -> Self {
         let revision = Revision { problems, ..(*self.revision).clone() };
-        Self { revision: Arc::new(revision), workload: self.workload.clone(), path: self.path.clone() }
+        Self { revision: Arc::new(revision), ..self.clone() }
     }
 }
 
