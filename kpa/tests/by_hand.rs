@@ -108,7 +108,7 @@ impl Kpa {
         serde_json::from_str(&self.ok(&[args, &["-o", "json"]].concat())).unwrap()
     }
 
-    /// Its only service, or the one called so, as JSON.
+    /// One service as JSON.
     fn service(&self, name: &str) -> Value {
         self.list(&["get", name]).remove(0)
     }
@@ -145,9 +145,11 @@ fn start(folder: &Path, proxy: SocketAddr, admin: SocketAddr) -> Running {
 }
 
 /// One exchange with fields of one's own; the status line.
-fn post(address: SocketAddr, path: &str, fields: &str) -> String {
+fn post(address: SocketAddr, path: &str, fields: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "POST {path} HTTP/1.1\r\n{fields}content-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+    let length = body.len();
+    write!(stream, "POST {path} HTTP/1.1\r\n{fields}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.lines().next().unwrap_or_default().to_owned()
@@ -194,11 +196,16 @@ fn a_service_is_floored_restarted_released_and_read_by_hand() {
 
     // A change needs the token and an honest Host; another kpa on the same folder is told who has it.
     let (own, path) = (format!("host: {}\r\n", kpa.admin), "/v1/local/services/default/app/restart");
-    assert!(post(kpa.admin, path, &own).contains(" 401 "));
-    assert!(post(kpa.admin, path, "host: rebound.example.com\r\n").contains(" 403 "));
+    assert!(post(kpa.admin, path, &own, "").contains(" 401 "));
+    assert!(post(kpa.admin, path, "host: rebound.example.com\r\n", "").contains(" 403 "));
     let token = fs::read_to_string(kpa.folder.join(".kpa").join("token")).unwrap();
     let page = format!("{own}authorization: Bearer {token}\r\norigin: http://example.com\r\n");
-    assert!(post(kpa.admin, path, &page).contains(" 403 "));
+    assert!(post(kpa.admin, path, &page, "").contains(" 403 "));
+    let (floor, json) = (path.replace("restart", "floor"), "content-type: application/json\r\n");
+    let honest = format!("{own}{json}authorization: Bearer {token}\r\n");
+    for body in ["", "{}", r#"{"min": 2, "for": "soon"}"#, &format!(r#"{{"min": 2, "for": "{}"}}"#, "1".repeat(5000))] {
+        assert!(post(kpa.admin, &floor, &honest, body).contains(" 400 "), "{body:?}");
+    }
     let (code, _, errors) = run(&kpa.folder, &["run", "app.yaml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let who = format!(".kpa is in use by process {}; stop it", kpa.running.0.id());
     assert!(code == 1 && errors.contains(&who), "{errors}");

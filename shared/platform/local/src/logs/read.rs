@@ -443,6 +443,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_end_is_given_in_pieces() {
+        let writer = Writer::new(1 << 20);
+        let folder = writer.dir.path().join("logs").join("default.app");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("0.log"), vec![b'x'; 2 * PIECE_BYTES_MAX + 1]).unwrap();
+        let lengths: Vec<usize> = read(&mut writer.open("app", None).unwrap(), None).iter().map(String::len).collect();
+        let slot = "0 ".len();
+        assert_eq!(lengths, [PIECE_BYTES_MAX + slot, PIECE_BYTES_MAX + slot], "the rest may still grow");
+    }
+
+    #[test]
     fn a_folder_that_was_deleted_is_followed_when_it_comes_back() {
         let mut writer = Writer::new(1 << 20);
         writer.write("default.app", 0, "before");

@@ -61,12 +61,6 @@ impl Group {
         self.workload = workload;
     }
 
-    /// Lets every process be replaced by another of the same version; gives which.
-    pub(super) fn restart(&mut self) -> Vec<EndpointId> {
-        self.generation += 1;
-        self.replicas.iter().filter(|replica| replica.has_process()).map(|replica| replica.id.clone()).collect()
-    }
-
     /// How many replicas there should be: what was asked for, within what the machine can run.
     fn wanted(&self, gpus: u32) -> usize {
         let by_gpu = gpus.checked_div(self.workload.gpus).unwrap_or(u32::MAX);

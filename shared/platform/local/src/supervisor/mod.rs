@@ -158,7 +158,10 @@ impl Supervisor {
 
     /// Lets every process of `revision` be replaced as an edit would; gives which, and `None` if there is no such revision.
     pub(crate) fn restart(&mut self, revision: &RevisionId) -> Option<Vec<EndpointId>> {
-        self.groups.get_mut(revision).filter(|group| !group.removed).map(Group::restart)
+        let group = self.groups.get_mut(revision).filter(|group| !group.removed)?;
+        group.generation += 1;
+        let running = group.replicas.iter().filter(|replica| replica.has_process());
+        Some(running.map(|replica| replica.id.clone()).collect())
     }
 
     /// Every replica, by revision and slot. Their labels are not known here.
