@@ -13,15 +13,21 @@ use files::Files;
 use lines::Lines;
 pub(crate) use lines::Tail;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Lines a sink may be behind by; with the longest lines 16 MiB.
 const SINK_LINES: usize = 1024;
+/// A source whose lines cannot be written is tried again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Sources whose dropped lines are counted; beyond, counting begins anew.
+const FAILING_MAX: usize = 1024;
 /// Bytes read at once from a replica.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -83,31 +89,65 @@ impl Sink {
     }
 }
 
+/// A source whose lines cannot be written.
+struct Failing {
+    /// Lines dropped since the last one that was written.
+    dropped: u64,
+    /// Why.
+    error: io::Error,
+    /// When the next is tried: a disk that is nearly full would have each of them cut off again.
+    next: WallTime,
+}
+
+impl Failing {
+    /// Whether the next try is still to come; a clock that was set back is no reason to wait longer.
+    fn waits(&self, at: WallTime) -> bool {
+        at < self.next && at >= self.next.before(TRY_AGAIN)
+    }
+}
+
 fn drain(lines: &Receiver<Line>, mut target: impl Target) {
-    // Lines that could not be written since the last one that could, and why.
-    let mut failed: Option<(u64, io::Error)> = None;
-    for Line { source, at, text, lost } in lines {
-        let mut write = || {
-            if let Some((count, error)) = &failed {
-                target.write(&source, at, format!("[{count} lines dropped: {error}]").as_bytes())?;
+    let mut failing: BTreeMap<PathBuf, Failing> = BTreeMap::new();
+    for line in lines {
+        let before = failing.remove(&line.source.path);
+        if let Some(now) = write(&mut target, &line, before) {
+            if failing.len() >= FAILING_MAX {
+                failing.clear();
             }
-            if lost > 0 {
-                let dropped = format!("[{lost} lines dropped: output faster than it can be written]");
-                target.write(&source, at, dropped.as_bytes())?;
+            failing.insert(line.source.path.clone(), now);
+        }
+    }
+}
+
+/// Writes a line, behind a remark about those that were lost before it; gives what is lost now.
+fn write(target: &mut impl Target, line: &Line, before: Option<Failing>) -> Option<Failing> {
+    let Line { source, at, text, lost } = line;
+    let mut dropped = lost + before.as_ref().map_or(0, |before| before.dropped);
+    let why = match before {
+        Some(before) if before.waits(*at) => return Some(Failing { dropped: dropped + 1, ..before }),
+        Some(before) => Some(before.error.to_string()),
+        None => None,
+    };
+    let mut attempt = || {
+        if dropped > 0 {
+            let why = why.as_deref().unwrap_or("output faster than it can be written");
+            target.write(source, *at, format!("[{dropped} lines dropped: {why}]").as_bytes())?;
+            dropped = 0;
+        }
+        target.write(source, *at, text)
+    };
+    match attempt() {
+        Ok(()) => {
+            if why.is_some() {
+                tracing::info!(source = %source.label, "replicas' output is written again");
             }
-            target.write(&source, at, &text)
-        };
-        match (write(), &mut failed) {
-            (Ok(()), None) => {}
-            (Ok(()), Some((count, _))) => {
-                tracing::info!(source = %source.label, lines = *count, "replicas' output is written again; what came meanwhile was dropped");
-                failed = None;
-            }
-            (Err(error), None) => {
+            None
+        }
+        Err(error) => {
+            if why.is_none() {
                 tracing::warn!(source = %source.label, %error, "replicas' output cannot be written; it is dropped until it can");
-                failed = Some((1 + lost, error));
             }
-            (Err(_), Some((count, _))) => *count += 1 + lost,
+            Some(Failing { dropped: dropped + 1, error, next: at.after(TRY_AGAIN) })
         }
     }
 }
@@ -212,21 +252,30 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_drops_is_counted() {
+    fn what_a_full_disk_drops_is_counted_and_tried_seldom() {
         let ((disk, full), (written, lines)) = (mpsc::channel(), mpsc::channel());
         let sink = Sink::start("test", Full { full, written }).unwrap();
         let source = Arc::new(Source { label: "app-0".into(), path: PathBuf::new() });
-        for (line, full) in [("first", false), ("lost", true), ("lost", true), ("lost", true)] {
-            disk.send(full).unwrap();
-            sink.push(&source, WallTime::default(), &Arc::from(line.as_bytes()));
+        let push = |line: &str, millis| {
+            sink.push(&source, WallTime::from_unix_millis(millis), &Arc::from(line.as_bytes()));
+        };
+        let second = u64::try_from(TRY_AGAIN.as_millis()).unwrap();
+        // One answer of the disk for each time that it is tried.
+        for is_full in [false, true, true, false, true, false, false] {
+            disk.send(is_full).unwrap();
         }
-        // The remark about what was lost, and the line itself.
-        disk.send(false).unwrap();
-        disk.send(false).unwrap();
-        sink.push(&source, WallTime::default(), &Arc::from(&b"after"[..]));
-        let found = [(); 3].map(|()| lines.recv().unwrap());
-        let remark = format!("[3 lines dropped: {}]", io::Error::from(io::ErrorKind::StorageFull));
-        assert_eq!(found, ["first".to_owned(), remark, "after".to_owned()]);
+        push("first", 0);
+        push("lost", 0);
+        push("not tried", second - 1);
+        push("tried and lost", second);
+        push("not tried", second + 1);
+        // Room for the remark only, then for both.
+        push("lost after the remark", 2 * second);
+        push("after", 3 * second);
+        let found = [(); 4].map(|()| lines.recv().unwrap());
+        let error = io::Error::from(io::ErrorKind::StorageFull);
+        let remark = |count: u64| format!("[{count} lines dropped: {error}]");
+        assert_eq!(found, ["first".to_owned(), remark(4), remark(1), "after".to_owned()]);
     }
 
     #[tokio::test]
@@ -238,10 +287,10 @@ mod tests {
         logs.read(&b"one\ntwo\nhalf"[..], Arc::clone(&source), Some(Arc::clone(&tail))).await;
         assert_eq!(tail.lock().last(), "half");
         let written = ["one", "two", "half"].map(|line| format!("1970-01-01T00:00:00.000Z {line}\n")).concat();
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         while std::fs::read_to_string(&source.path).unwrap_or_default() != written {
             assert!(tokio::time::Instant::now() < deadline, "the file never got the lines");
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }

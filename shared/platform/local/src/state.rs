@@ -111,7 +111,9 @@ impl StateDir {
     pub(crate) fn look(&self, memory: &Memory) -> Result<Found, StartError> {
         let mut held = self.lock.lock();
         let Some(file) = held.as_ref() else { return Ok(Found::Intact) };
-        if file.metadata().is_ok_and(|found| found.nlink() > 0) {
+        // Deleted, moved away, or hidden by another file system: it is not found under its name any more.
+        let id = |found: fs::Metadata| (found.dev(), found.ino());
+        if fs::metadata(self.path.join("lock")).ok().map(id) == file.metadata().ok().map(id) {
             return Ok(Found::Intact);
         }
         let failed = |error| StartError::StateDir { dir: self.path.clone(), error };
@@ -292,6 +294,8 @@ mod tests {
         assert!(matches!(StateDir::open(&path), Err(StartError::Locked { .. })), "it is in use");
         let (instance, secret) = (state.instance().to_owned(), state.secret().to_owned());
         assert_eq!(fs::read_to_string(path.join(TOKEN_FILE)).unwrap(), secret);
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        assert_eq!(state.look(&memory).unwrap(), Found::Restored);
         drop(state);
         let (state, remembered) = StateDir::open(&path).unwrap();
         assert_eq!((state.instance(), &remembered.requested), (instance.as_str(), &memory.requested));

@@ -18,10 +18,19 @@ pub(super) const FILES_MAX: u32 = 3;
 /// Files held open; beyond, all are closed and opened again as needed.
 const OPEN_MAX: usize = 256;
 
+/// One open file.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    bytes: u64,
+    /// Device and number.
+    id: (u64, u64),
+}
+
 /// The open log files.
 #[derive(Debug)]
 pub(super) struct Files {
-    open: BTreeMap<PathBuf, (File, u64)>,
+    open: BTreeMap<PathBuf, Open>,
     bytes_max: u64,
 }
 
@@ -43,31 +52,34 @@ impl Target for Files {
     fn write(&mut self, source: &Source, at: WallTime, text: &[u8]) -> io::Result<()> {
         let line = [at.to_string().as_bytes(), b" ", text, b"\n"].concat();
         let added = line.len() as u64;
-        let known = self.open.remove(&source.path).filter(|(file, _)| is_linked(file));
-        let (mut file, bytes) = match known {
-            Some((file, bytes)) if bytes + added <= self.bytes_max => (file, bytes),
+        let known = self.open.remove(&source.path).filter(|open| open.is_at(&source.path));
+        let mut open = match known {
+            Some(open) if open.bytes + added <= self.bytes_max => open,
             Some(_) => rotate(&source.path)?,
             None => {
-                let (file, bytes) = append(&source.path)?;
-                if bytes > 0 && bytes + added > self.bytes_max { rotate(&source.path)? } else { (file, bytes) }
+                let open = append(&source.path)?;
+                if open.bytes > 0 && open.bytes + added > self.bytes_max { rotate(&source.path)? } else { open }
             }
         };
         if self.open.len() >= OPEN_MAX {
             self.open.clear();
         }
-        if let Err(error) = file.write_all(&line) {
+        if let Err(error) = open.file.write_all(&line) {
             // Half a line would become part of the next one. If it cannot be cut off, nothing better is left to do.
-            drop(file.set_len(bytes));
+            drop(open.file.set_len(open.bytes));
             return Err(error);
         }
-        self.open.insert(source.path.clone(), (file, bytes + added));
+        open.bytes += added;
+        self.open.insert(source.path.clone(), open);
         Ok(())
     }
 }
 
-/// Whether somebody could still find the file: one that was deleted, with its folder perhaps, takes lines for nobody.
-fn is_linked(file: &File) -> bool {
-    file.metadata().is_ok_and(|found| found.nlink() > 0)
+impl Open {
+    /// Whether it is found at `path`: one that was deleted or moved away, with its folder perhaps, takes lines for nobody.
+    fn is_at(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.id)
+    }
 }
 
 /// The file that was set aside `number` rotations ago.
@@ -78,16 +90,16 @@ pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
     }
 }
 
-fn append(path: &Path) -> io::Result<(File, u64)> {
+fn append(path: &Path) -> io::Result<Open> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let file = File::options().append(true).create(true).open(path)?;
-    let bytes = file.metadata()?.len();
-    Ok((file, bytes))
+    let found = file.metadata()?;
+    Ok(Open { file, bytes: found.len(), id: (found.dev(), found.ino()) })
 }
 
-fn rotate(path: &Path) -> io::Result<(File, u64)> {
+fn rotate(path: &Path) -> io::Result<Open> {
     for number in (1..FILES_MAX).rev() {
         match fs::rename(numbered(path, number - 1), numbered(path, number)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -146,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_was_deleted_is_made_again() {
+    fn a_folder_that_was_deleted_or_moved_is_made_again() {
         let dir = tempfile::tempdir().unwrap();
         let source = slot(dir.path());
         let mut files = Files::default();
@@ -154,6 +166,9 @@ mod tests {
         fs::remove_dir_all(source.path.parent().unwrap()).unwrap();
         write(&mut files, &source, "after");
         assert_eq!(read(&source, 0).unwrap(), "after");
+        fs::rename(source.path.parent().unwrap(), dir.path().join("moved")).unwrap();
+        write(&mut files, &source, "later");
+        assert_eq!(read(&source, 0).unwrap(), "later");
     }
 
     /// A device that is always full stands for a disk that is.
