@@ -50,7 +50,8 @@ impl Token {
     }
 
     /// Whether `shown` is the secret, in a time that does not depend on how much of it is right.
-    fn is(&self, shown: &[u8]) -> bool {
+    #[must_use]
+    pub fn is(&self, shown: &[u8]) -> bool {
         let secret = self.0.as_bytes();
         let different = secret.iter().zip(shown).fold(0, |bits, (a, b)| bits | (a ^ b));
         secret.len() == shown.len() && different == 0

@@ -8,9 +8,15 @@ mod exec;
 mod get;
 mod input;
 mod json;
+mod logs;
+mod operate;
 mod output;
+mod release;
 mod replay;
+mod restart;
 mod run;
+mod scale;
+mod selector;
 mod table;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -32,8 +38,16 @@ struct Cli {
 enum Command {
     /// Runs Deployments as local processes, from zero to as many as their load needs.
     Run(run::Args),
-    /// Shows what `kpa run` does with each service, in the columns of `kubectl get hpa`.
+    /// Shows what `kpa run` does with each service, in the columns of `kubectl get hpa`; or its replicas.
     Get(get::Args),
+    /// Prints what the replicas of a service said, from their log files.
+    Logs(logs::Args),
+    /// Keeps a service at a smallest count for some time.
+    Scale(scale::Args),
+    /// Replaces every process of a service by another of the same version; no request is lost.
+    Restart(restart::Args),
+    /// Lets go of services: they keep a count, are routed, and are no longer scaled.
+    Release(release::Args),
     /// Reads manifests without running them and says everything that is wrong; exit code 1 with errors.
     Check(check::Args),
     /// Shows every key of config-autoscaler and config-activator with its value and where it comes from.
@@ -51,6 +65,10 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::main(args),
         Command::Get(args) => get::main(&args),
+        Command::Logs(args) => logs::main(&args),
+        Command::Scale(args) => scale::main(&args),
+        Command::Restart(args) => restart::main(&args),
+        Command::Release(args) => release::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Config(args) => config::main(&args),
         Command::Replay(args) => replay::main(&args),

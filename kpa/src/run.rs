@@ -4,12 +4,13 @@
 //! They share the process's clock and the log of wakes, so that a cold start's stages are stamped on one clock.
 
 use crate::input::Manifests;
+use crate::operate::Operate;
 use activator::reporter::ReporterSettings;
 use activator::threads::Threads;
 use activator::{Activator, Settings, Setup};
 use anyhow::Context;
 use autoscaler::{Autoscaler, BrainSettings, Token};
-use domain::{Peer, ReporterId, RevisionId};
+use domain::{Peer, ReporterId, RevisionId, WallTime};
 use platform::Platform;
 use platform_local::{Inputs, LocalPlatform, Options, Output, Shutdown};
 use rand::RngExt;
@@ -34,10 +35,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     internal_listen: Option<SocketAddr>,
     /// Where /ready, /live, /metrics and the API that `kpa get` reads are served.
-    #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDRESS:PORT")]
+    #[arg(long, default_value = crate::api::DEFAULT_ADDRESS, value_name = "ADDRESS:PORT")]
     admin: SocketAddr,
-    /// Where counts, records and logs of replicas are kept.
-    #[arg(long, default_value = ".kpa", value_name = "FOLDER")]
+    /// Where counts, records and logs of replicas are kept; one kpa at a time.
+    #[arg(long, default_value = crate::api::DEFAULT_STATE_DIR, value_name = "FOLDER")]
     state_dir: PathBuf,
     /// Ports for replicas.
     #[arg(long, default_value = "20000-29999", value_name = "FIRST-LAST", value_parser = ports)]
@@ -105,13 +106,8 @@ async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCo
 
     let token = format!("{:032x}", seed_wide());
     let phase = PhaseSender::new();
-    let autoscaler = AutoscalerThread::start(
-        autoscaler::Settings { id: autoscaler_id, token: Some(Token::new(&token)), brain: BrainSettings::default() },
-        Arc::new(platform.clone()),
-        (clock, Arc::clone(&wakes)),
-        admin,
-        Admin::new(phase.clone(), metrics.clone()),
-    )?;
+    let settings =
+        autoscaler::Settings { id: autoscaler_id, token: Some(Token::new(&token)), brain: BrainSettings::default() };
     let (activator, runs) = Activator::start(
         Setup {
             connector: Tcp,
@@ -120,15 +116,23 @@ async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCo
             settings: Settings::from(&platform.manifests().activator),
             reporter: ReporterSettings { id: activator_id, boot: runtime::clock::unix_millis(), token: Some(token) },
             clock,
-            wakes,
+            wakes: Arc::clone(&wakes),
             phase: phase.clone(),
             seed,
         },
         workers,
         tasks,
     );
-    let threads = Threads::start(runs, listeners, internal)?;
     let revisions = Arc::clone(activator.revisions());
+    let by_hand = Operate::new(platform.clone(), Arc::clone(&revisions)).router();
+    let autoscaler = AutoscalerThread::start(
+        settings,
+        Arc::new(platform.clone()),
+        (clock, wakes),
+        admin,
+        Admin::new(phase.clone(), metrics.clone()).routes(by_hand),
+    )?;
+    let threads = Threads::start(runs, listeners, internal)?;
     metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
     greet(&args, admin_address, &platform);
 
@@ -189,6 +193,7 @@ async fn local_platform(
         gpus: None,
         autoscalers: vec![Peer { id: autoscaler_id.clone(), address: autoscaler }],
         activators: vec![activator_id.clone()],
+        wall_clock: || WallTime::from_unix_millis(runtime::clock::unix_millis()),
     };
     let spawn = Arc::new(move |name, task| spawner.spawn(name, task));
     let on_ready = Arc::new(move |revision: &RevisionId| wakes.ready_seen(revision, clock.now()));

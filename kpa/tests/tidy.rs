@@ -43,8 +43,9 @@ const RULES: &[Rule] = &[
         name: "domain",
         folder: "shared/domain",
         ours: &[],
-        third_party: Only(&["serde", "thiserror", "strsim"]),
-        reason: "the words of the field: no runtime, no network, no clock, and nothing of ours below it",
+        third_party: Only(&["serde", "thiserror", "strsim", "jiff"]),
+        reason: "the words of the field: no runtime, no network, no clock, and nothing of ours below it; jiff, without its \
+                 clock, to write a moment as RFC 3339",
     },
     Rule {
         name: "activator-core",

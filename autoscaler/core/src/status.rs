@@ -85,6 +85,8 @@ pub enum Activity {
     Shadow,
     /// Not ours to scale.
     Refused,
+    /// Let go by hand.
+    Released,
     /// Its settings are wrong.
     Invalid,
     /// Its object is gone; its replicas finish what they have.
@@ -107,6 +109,7 @@ impl Activity {
             Self::Paused => "paused",
             Self::Shadow => "shadow",
             Self::Refused => "refused",
+            Self::Released => "released",
             Self::Invalid => "invalid",
             Self::Removed => "removed",
         }

@@ -220,6 +220,7 @@ fn mode(mode: &Mode) -> String {
         Mode::Refused(Refusal::AnotherAutoscaler(who)) => format!("refused: controlled by {who}"),
         Mode::Refused(Refusal::ForeignClass(class)) => format!("refused: its class is {class}"),
         Mode::Refused(Refusal::NotAnnotated) => "not scaled: it has none of our annotations".into(),
+        Mode::Refused(Refusal::Released) => "released: routed, not scaled".into(),
         Mode::Invalid(_) => "invalid: woken and grown, never scaled down until corrected".into(),
         Mode::Removed => "removed: its replicas finish what they have".into(),
     }

@@ -1,5 +1,7 @@
 //! One revision as a row, and ages as kubectl writes them.
 
+use super::list::Shown;
+use domain::WallTime;
 use serde::Deserialize;
 
 /// What the columns show of a status. Fields that are not shown are not read, so that an older program can read a newer
@@ -8,8 +10,8 @@ use serde::Deserialize;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Row {
     pub(super) id: String,
-    pub(super) name: String,
-    pub(super) namespace: String,
+    name: String,
+    namespace: String,
     reference: String,
     targets: String,
     min_pods: u32,
@@ -21,67 +23,97 @@ pub(super) struct Row {
     in_flight: u32,
     queued: u32,
     reason: String,
+    #[serde(default)]
+    settings: Vec<Setting>,
 }
 
-/// Which columns there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Columns {
-    /// NAMESPACE, first: more than one is shown.
-    pub(super) namespace: bool,
-    /// What kubectl's own table does not have.
-    pub(super) wide: bool,
+/// A setting, as far as it is looked at.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Setting {
+    key: String,
+    origin: Source,
 }
 
-impl Columns {
-    /// The header.
-    pub(super) fn header(self) -> Vec<String> {
-        let mut cells = vec!["NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"];
-        if self.namespace {
-            cells.insert(0, "NAMESPACE");
-        }
-        if self.wide {
-            cells.extend(["READY", "MODE", "IN-FLIGHT", "QUEUED", "REASON"]);
-        }
-        cells.into_iter().map(ToOwned::to_owned).collect()
+/// Where a setting comes from: a floor with an end, or anything else.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Source {
+    Floor { floor: Until },
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Until {
+    until: WallTime,
+}
+
+impl Row {
+    /// Whether it goes by this name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name == name || self.id == name
     }
 
-    /// The cells of one row. kubectl writes `<unset>` for a bound that is not there.
-    pub(super) fn cells(self, row: &Row) -> Vec<String> {
-        let mut cells = Vec::with_capacity(13);
-        if self.namespace {
-            cells.push(row.namespace.clone());
+    /// MINPODS, and in wide rows until when a floor has raised it.
+    fn min_pods(&self, wide: bool) -> String {
+        let floor = self.settings.iter().find_map(|setting| match (&setting.origin, setting.key.as_str()) {
+            (Source::Floor { floor }, "min-scale") => Some(floor.until),
+            _ => None,
+        });
+        match floor.filter(|_| wide) {
+            Some(until) => format!("{} (until {until:.0})", self.min_pods),
+            None => self.min_pods.to_string(),
         }
-        cells.extend([
-            row.name.clone(),
-            row.reference.clone(),
-            row.targets.clone(),
-            row.min_pods.to_string(),
-            row.max_pods.map_or_else(|| "<unset>".to_owned(), |max| max.to_string()),
-            row.replicas.to_string(),
-            age(row.age_seconds),
-        ]);
-        if self.wide {
+    }
+}
+
+impl Shown for Row {
+    fn header(wide: bool) -> Vec<&'static str> {
+        let mut cells = vec!["NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"];
+        if wide {
+            cells.extend(["READY", "MODE", "IN-FLIGHT", "QUEUED", "REASON"]);
+        }
+        cells
+    }
+
+    /// kubectl writes `<unset>` for a bound that is not there.
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let mut cells = vec![
+            self.name.clone(),
+            self.reference.clone(),
+            self.targets.clone(),
+            self.min_pods(wide),
+            self.max_pods.map_or_else(|| "<unset>".to_owned(), |max| max.to_string()),
+            self.replicas.to_string(),
+            age(self.age_seconds),
+        ];
+        if wide {
             cells.extend([
-                row.ready.to_string(),
-                row.mode.clone(),
-                row.in_flight.to_string(),
-                row.queued.to_string(),
-                row.reason.clone(),
+                self.ready.to_string(),
+                self.mode.clone(),
+                self.in_flight.to_string(),
+                self.queued.to_string(),
+                self.reason.clone(),
             ]);
         }
         cells
     }
 
-    /// The same row a moment later says the same, its age apart.
-    pub(super) fn unchanged(self, before: &Row, now: &Row) -> bool {
-        let ageless = |row: &Row| self.cells(&Row { age_seconds: 0, ..row.clone() });
-        ageless(before) == ageless(now)
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn ageless(&self) -> Self {
+        Self { age_seconds: 0, ..self.clone() }
     }
 }
 
 /// An age as kubectl writes it (apimachinery's `duration.HumanDuration`): two units at most, the smaller one only while
 /// it matters.
-fn age(seconds: u64) -> String {
+pub(super) fn age(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let pair = |large: u64, unit: char, small: u64, subunit: char| match small {
         0 => format!("{large}{unit}"),

@@ -1,6 +1,7 @@
+use super::list::{Format, View};
 use super::*;
 
-fn status(id: &str, replicas: u32, age_seconds: u64) -> Status {
+fn status(id: &str, replicas: u32, age_seconds: u64) -> Item<Row> {
     let (namespace, name) = id.split_once('/').unwrap();
     let max = if replicas > 9 { "null" } else { "9" };
     let body = format!(
@@ -8,7 +9,7 @@ fn status(id: &str, replicas: u32, age_seconds: u64) -> Status {
         "minPods":0,"maxPods":{max},"replicas":{replicas},"ageSeconds":{age_seconds},"ready":1,"mode":"stable",
         "inFlight":3,"queued":2,"reason":"stable 7.5 / (10 x 0.70) -> 2","somethingNewer":{{"secs":1,"nanos":0}}}}]"#
     );
-    statuses(body.as_bytes()).unwrap().remove(0)
+    items(body.as_bytes()).unwrap().remove(0)
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn the_columns_are_kubectls() {
         "NAME    REFERENCE          TARGETS   MINPODS   MAXPODS   REPLICAS   AGE    READY   MODE     IN-FLIGHT   QUEUED   REASON\n\
          model   Deployment/model   7.5/7     0         9         2          5m3s   1       stable   3           2        stable 7.5 / (10 x 0.70) -> 2\n"
     );
-    assert_eq!(View::new(None).all(Vec::new()).unwrap(), "");
+    assert_eq!(View::<Row>::new(None).all(Vec::new()).unwrap(), "");
 }
 
 #[test]

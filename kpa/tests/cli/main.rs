@@ -16,13 +16,16 @@ use std::io::Read;
 use std::process::Stdio;
 use support::{kpa, run};
 
+const COMMANDS: [&str; 10] =
+    ["run", "get", "logs", "scale", "restart", "release", "check", "config", "replay", "completions"];
+
 #[test]
 fn completions_name_what_the_help_names() {
     let folder = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         let (code, script, _) = run(folder.path(), &["completions", shell]);
         assert_eq!(code, 0);
-        for command in ["run", "get", "check", "config", "replay", "completions"] {
+        for command in COMMANDS {
             assert!(script.contains(command), "{shell}: {command}");
         }
         assert!(!script.contains("__exec"), "{shell}: what is hidden is not completed");
@@ -33,7 +36,7 @@ fn completions_name_what_the_help_names() {
 #[test]
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["run", "get", "check", "config", "replay", "completions"] {
+    for command in COMMANDS {
         let (code, help, _) = run(folder.path(), &[command, "--help"]);
         assert_eq!(code, 0);
         assert!(help.contains(&format!("Usage: kpa {command}")), "{help}");

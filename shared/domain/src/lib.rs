@@ -39,7 +39,7 @@ pub use report::{Ack, Frame, ReporterId, Row, StartFailed};
 pub use revision::{Mode, Refusal, Revision, RevisionId, Route, ScaleTargetRef};
 pub use scaling::{Aggregation, Manual, ScalingSpec};
 pub use signal::{Signal, SignalSpec};
-pub use time::{Millis, Timestamp};
+pub use time::{BadWallTime, Millis, Timestamp, WallTime};
 pub use trust::TrustedProxies;
 pub use units::{Fraction, Replicas, RequestMillis};
 pub use why::Why;

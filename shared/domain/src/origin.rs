@@ -1,5 +1,6 @@
 //! Where a value came from (kpa-behaviour 1.4).
 
+use crate::time::WallTime;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Deref;
@@ -25,11 +26,17 @@ pub enum Origin {
     InferenceService,
     /// The annotation is wrong now; this is the value of the last time it was right.
     LastGood,
+    /// A floor that somebody set for some time (`kpa scale`).
+    Floor {
+        /// When what is declared counts again.
+        until: WallTime,
+    },
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Floor { until } => return write!(f, "kpa scale, until {until:.0}"),
             Self::Default => "default",
             Self::ClusterConfig => "cluster config",
             Self::Annotation => "annotation",

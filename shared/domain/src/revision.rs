@@ -156,6 +156,8 @@ pub enum Refusal {
     ForeignClass(String),
     /// Carries none of our annotations: runs at `spec.replicas`, routed and unscaled (local platform).
     NotAnnotated,
+    /// Somebody let go of it by hand (`kpa release`, kpa-behaviour 1.8).
+    Released,
 }
 
 /// Which requests belong to a revision besides its own names.

@@ -38,6 +38,7 @@ pub struct Admin {
     phase: PhaseSender,
     metrics: Metrics,
     config: Option<ConfigSource>,
+    more: Router,
 }
 
 impl std::fmt::Debug for Admin {
@@ -49,8 +50,15 @@ impl std::fmt::Debug for Admin {
 impl Admin {
     /// Readiness follows `phase`; `/metrics` shows `metrics`.
     #[must_use]
-    pub const fn new(phase: PhaseSender, metrics: Metrics) -> Self {
-        Self { phase, metrics, config: None }
+    pub fn new(phase: PhaseSender, metrics: Metrics) -> Self {
+        Self { phase, metrics, config: None, more: Router::new() }
+    }
+
+    /// Adds routes of the program's own.
+    #[must_use]
+    pub fn routes(mut self, more: Router) -> Self {
+        self.more = self.more.merge(more);
+        self
     }
 
     /// Adds `/config`.
@@ -62,11 +70,9 @@ impl Admin {
 
     /// The routes, to be merged with the program's own.
     pub fn router(self) -> Router {
-        let Self { phase, metrics, config } = self;
-        let router = Router::new()
-            .route("/live", get(async || "live\n"))
-            .route("/ready", get(async move || ready(phase.now())))
-            .route(
+        let Self { phase, metrics, config, more } = self;
+        let router =
+            more.route("/live", get(async || "live\n")).route("/ready", get(async move || ready(phase.now()))).route(
                 "/metrics",
                 get(async move || {
                     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())

@@ -6,7 +6,7 @@ use super::{Context, Scaled};
 use crate::reporters::Coverage;
 use crate::status::{Activity, Condition, RevisionStatus, settings};
 use domain::why::{Idleness, Trigger};
-use domain::{Mode, Signal, SignalSpec, Timestamp, Why};
+use domain::{Mode, Refusal, Signal, SignalSpec, Timestamp, Why};
 
 impl Scaled {
     pub(crate) fn status(&self, context: Context<'_>) -> RevisionStatus {
@@ -65,6 +65,7 @@ impl Scaled {
         match &self.revision.mode {
             Mode::Paused => return Activity::Paused,
             Mode::Shadow => return Activity::Shadow,
+            Mode::Refused(Refusal::Released) => return Activity::Released,
             Mode::Refused(_) => return Activity::Refused,
             Mode::Invalid(_) => return Activity::Invalid,
             Mode::Removed => return Activity::Removed,

@@ -16,8 +16,10 @@ mod health;
 mod launch;
 mod local;
 mod logs;
+mod operate;
 mod options;
 mod orphans;
+mod overrides;
 mod ports;
 mod probe;
 mod process;
@@ -30,8 +32,12 @@ mod supervisor;
 
 pub use files::{Inputs, standard_input};
 pub use local::{LocalPlatform, tell};
-pub use options::{OnReady, Options, Output, Shutdown, Spawn, StartError};
+pub use logs::read::{LogError, LogLine, ServiceLogs};
+pub use operate::{FloorSet, OperateError, ReleaseDone, ReplicaState, ReplicaStatus, RestartBegun};
+pub use options::{OnReady, Options, Output, Shutdown, Spawn, StartError, WallClock};
+pub use overrides::{FLOOR_SPAN_MAX, Floor, OVERRIDES_MAX};
 pub use ports::{DEFAULT_PORTS, QUARANTINE};
+pub use state::TOKEN_FILE;
 
 /// The files that a [`LocalPlatform`] with these inputs would read, with what they say. Paths become absolute.
 ///

@@ -10,7 +10,7 @@ use crate::process::Spawner;
 use crate::reaper;
 use crate::replica::Context;
 use crate::runner::{Request, Runner};
-use crate::state::{Memory, StateDir};
+use crate::state::{Found, Memory, StateDir};
 use crate::supervisor::Supervisor;
 use domain::{Change, EndpointId, Peer, Problem, Replicas, ReporterId, ScaleTargetRef, Severity};
 use futures_core::future::BoxFuture;
@@ -22,13 +22,17 @@ use platform::{Leadership, Platform, ScaleError};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Requests waiting for the runner.
 const REQUESTS: usize = 256;
 /// News of replicas waiting for the runner.
 const NEWS: usize = 1024;
+/// How often it is looked whether the state directory is still there, and what could not be written is tried again.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Replicas as child processes. Clones are the same platform.
 #[derive(Clone)]
@@ -39,6 +43,7 @@ struct Shared {
     feed: Arc<Feed>,
     leadership: watch::Sender<Leadership>,
     manifests: Arc<Mutex<Arc<Manifests>>>,
+    secret: String,
 }
 
 impl std::fmt::Debug for LocalPlatform {
@@ -63,6 +68,7 @@ impl LocalPlatform {
         if let Err(error) = reaper::adopt() {
             tracing::warn!(%error, "cannot adopt replicas' orphans; they may stay as zombies");
         }
+        let secret = state.secret().to_owned();
         let orphans = orphans::reap(&state).await;
         if orphans > 0 {
             tracing::info!(processes = orphans, "what an earlier run left behind has ended");
@@ -73,7 +79,7 @@ impl LocalPlatform {
         let (state, feed) = (Arc::new(state), Arc::new(Feed::default()));
         let context = Context {
             spawner: Spawner::start().map_err(StartError::Thread)?,
-            logs: Logs::start(options.output == Output::Prefixed).map_err(StartError::Thread)?,
+            logs: Logs::start(options.output == Output::Prefixed, options.wall_clock).map_err(StartError::Thread)?,
             state: Arc::clone(&state),
             shim: options.shim.into(),
             spawn: Arc::clone(&spawn),
@@ -92,7 +98,7 @@ impl LocalPlatform {
         let declared = Arc::new(manifest::load(&sources, &reading, None));
         feed.publish(Change::ActivatorConfig(Arc::new(declared.activator.clone())));
         let manifests = Arc::new(Mutex::new(Arc::clone(&declared)));
-        let mut runner = Runner::new(supervisor, Arc::clone(&feed), context, memory);
+        let mut runner = Runner::new(supervisor, Arc::clone(&feed), context, memory, options.wall_clock);
         runner.declare(&declared);
         runner.turn();
 
@@ -111,7 +117,7 @@ impl LocalPlatform {
         let follow = ended.run_until_cancelled_owned(follow);
         spawn("local-manifests", Box::pin(follow.map(|_| ())));
         let (leadership, _) = watch::channel(Leadership::Leader { until: None });
-        Ok(Self(Arc::new(Shared { requests, feed, leadership, manifests })))
+        Ok(Self(Arc::new(Shared { requests, feed, leadership, manifests, secret })))
     }
 
     /// Everything wrong or noteworthy about the manifests as they are now.
@@ -130,6 +136,18 @@ impl LocalPlatform {
     #[must_use]
     pub fn manifests(&self) -> Arc<Manifests> {
         Arc::clone(&self.0.manifests.lock())
+    }
+
+    /// What whoever changes something by hand must show. It is in [`crate::TOKEN_FILE`] of the state directory, which only
+    /// this user may read.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.0.secret
+    }
+
+    /// Sends a request to the runner, unless it has ended.
+    pub(crate) async fn request(&self, request: Request) -> Result<(), mpsc::error::SendError<Request>> {
+        self.0.requests.send(request).await
     }
 
     /// Tells watchers who reports and who decides, as soon as they listen.
@@ -233,15 +251,42 @@ async fn follow(
     files.follow(sources, changed).await;
 }
 
-/// Writes down what is asked for, the newest only.
+/// Writes down what is asked for, the newest only, and sees to it that there is a directory to write to.
 async fn remember(state: Arc<StateDir>, mut memory: watch::Receiver<Memory>) {
-    while memory.changed().await.is_ok() {
-        let newest = memory.borrow_and_update().clone();
-        let state = Arc::clone(&state);
-        let written = tokio::task::spawn_blocking(move || state.remember(&newest)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(%error, "the counts asked for cannot be remembered");
+    let mut owed = false;
+    loop {
+        let changed = match timeout(LOOK, memory.changed()).await {
+            // Nobody will ask for anything any more.
+            Ok(Err(_)) => return,
+            Ok(Ok(())) => true,
+            Err(_) => false,
+        };
+        let (newest, dir, write) = (memory.borrow_and_update().clone(), Arc::clone(&state), changed || owed);
+        let done = tokio::task::spawn_blocking(move || {
+            let found = dir.look(&newest).map_err(|error| error.to_string())?;
+            if write {
+                dir.remember(&newest).map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(found)
+        });
+        // It fails to run only when the runtime is going away.
+        let Ok(done) = done.await else { return };
+        match &done {
+            Ok(Found::Intact) => {}
+            Ok(Found::Restored) => tracing::warn!(
+                "the state directory was deleted while it was in use; it was made again, and what runs goes on running"
+            ),
+            Ok(Found::Lost(pid)) => tracing::error!(
+                pid,
+                "the state directory was deleted while it was in use, and another process has made its own in its place; \
+                 what runs goes on running, and nothing is remembered any more"
+            ),
+            Err(error) if !owed => {
+                tracing::warn!(%error, "what is asked for cannot be written down; it is tried again")
+            }
+            Err(_) => {}
         }
+        owed = done.is_err();
     }
 }
 

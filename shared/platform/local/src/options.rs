@@ -1,7 +1,7 @@
 //! What the local platform is given, and why it may not start.
 
 use crate::files::Inputs;
-use domain::{Peer, ReporterId, RevisionId};
+use domain::{Peer, ReporterId, RevisionId, WallTime};
 use futures_core::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,6 +15,9 @@ pub type Spawn = Arc<dyn Fn(&'static str, BoxFuture<'static, ()>) + Send + Sync>
 
 /// Told of each replica that has just passed its probe, before anybody can send it a request.
 pub type OnReady = Arc<dyn Fn(&RevisionId) + Send + Sync>;
+
+/// Reads the wall clock: for the moments in log files, and for what is set until a moment.
+pub type WallClock = fn() -> WallTime;
 
 /// Where replicas' output goes, besides the log files of the state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +51,8 @@ pub struct Options {
     pub autoscalers: Vec<Peer>,
     /// The activators that should be reporting.
     pub activators: Vec<ReporterId>,
+    /// The wall clock.
+    pub wall_clock: WallClock,
 }
 
 /// How [`crate::LocalPlatform::shutdown`] ends replicas.

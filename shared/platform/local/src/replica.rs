@@ -88,6 +88,7 @@ async fn start(context: &Context, launch: &Launch) -> Result<(Process, Environme
     };
     let mut process = context.spawner.spawn(command).await.map_err(failed)?;
     tracing::debug!(replica = %launch.id, pid = process.pid(), port = launch.port, "started");
+    tell(context, &launch.id, Seen::Started(process.pid())).await;
     let output = read_output(context, launch, &mut process).map_err(failed)?;
     // Best effort: without it the start after a hard kill still finds the process by its mark.
     if let Err(error) = context.state.record(&launch.id, process.pid(), launch.workload.termination_grace) {

@@ -2,8 +2,11 @@
 //!
 //! Invariant: one task owns the supervisor; whatever changed is told before anything else is waited for.
 
+mod operate;
+
 use crate::feed::Feed;
-use crate::options::Shutdown;
+use crate::operate::Operate;
+use crate::options::{Shutdown, WallClock};
 use crate::replica::{self, Context, Order};
 use crate::state::Memory;
 use crate::supervisor::{Action, Seen, Supervisor, View};
@@ -31,6 +34,8 @@ pub(crate) enum Request {
         remove_first: Vec<EndpointId>,
         reply: oneshot::Sender<Result<(), ScaleError>>,
     },
+    /// What a person asks for.
+    Operate(Operate),
     /// End every replica; answered when none is left.
     Shutdown { how: Shutdown, reply: oneshot::Sender<()> },
 }
@@ -41,7 +46,11 @@ pub(crate) struct Runner {
     feed: Arc<Feed>,
     context: Context,
     origin: Instant,
+    wall_clock: WallClock,
+    /// As declared; [`Self::published`] is what the watchers see of it.
     revisions: BTreeMap<RevisionId, Arc<Revision>>,
+    published: BTreeMap<RevisionId, Arc<Revision>>,
+    labels: BTreeMap<RevisionId, BTreeMap<String, String>>,
     targets: BTreeMap<ScaleTargetRef, RevisionId>,
     orders: BTreeMap<EndpointId, watch::Sender<Order>>,
     /// What the watchers were last told.
@@ -57,13 +66,17 @@ impl Runner {
         feed: Arc<Feed>,
         context: Context,
         memory: watch::Sender<Memory>,
+        wall_clock: WallClock,
     ) -> Self {
         Self {
             supervisor,
             feed,
             context,
             origin: Instant::now(),
+            wall_clock,
             revisions: BTreeMap::new(),
+            published: BTreeMap::new(),
+            labels: BTreeMap::new(),
             targets: BTreeMap::new(),
             orders: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -85,6 +98,7 @@ impl Runner {
     ) {
         loop {
             let check = self.supervisor.next_check(self.now()).map(|at| self.origin + at.since_start());
+            let check = check.into_iter().chain(self.next_end()).min();
             let alarm = async {
                 match check {
                     Some(at) => sleep_until(at).await,
@@ -115,6 +129,7 @@ impl Runner {
 
     /// Does what follows and tells it.
     pub(crate) fn turn(&mut self) {
+        self.end_floors();
         for action in self.supervisor.next(self.now()) {
             self.perform(action);
         }
@@ -137,7 +152,7 @@ impl Runner {
                 self.orders.remove(id);
                 tracing::debug!(replica = %id, "its port belongs to somebody else; trying another");
             }
-            Seen::Ready | Seen::Unready | Seen::FixedPort(_) | Seen::Unhealthy(_) => {
+            Seen::Started(_) | Seen::Ready | Seen::Unready | Seen::FixedPort(_) | Seen::Unhealthy(_) => {
                 tracing::debug!(replica = %id, ?seen, "seen");
             }
         }
@@ -152,6 +167,7 @@ impl Runner {
                 // Whoever asked may have given up; the count stands.
                 drop(reply.send(done));
             }
+            Request::Operate(asked) => self.operate(asked),
             Request::Shutdown { how, reply } => {
                 match how {
                     Shutdown::Drain => self.supervisor.stop_all(),
@@ -170,8 +186,9 @@ impl Runner {
         remove_first: &[EndpointId],
     ) -> Result<(), ScaleError> {
         let revision = self.targets.get(target).ok_or_else(|| ScaleError::NotFound(target.clone()))?.clone();
-        if self.revisions.get(&revision).is_some_and(|revision| is_fixed(revision)) {
-            return Err(ScaleError::Refused("it carries none of our annotations and runs at spec.replicas".into()));
+        let requested = self.supervisor.requested(&revision).unwrap_or_default();
+        if let Some(why) = self.published.get(&revision).and_then(|shown| refuses(shown, requested, to)) {
+            return Err(ScaleError::Refused(why.into()));
         }
         let now = self.now();
         self.supervisor.scale(now, &revision, from, to, remove_first)?;
@@ -181,8 +198,17 @@ impl Runner {
 
     fn remember(&self, revision: &RevisionId, requested: Option<Replicas>) {
         self.memory.send_if_modified(|memory| match requested {
-            Some(count) => memory.requested.insert(revision.clone(), count) != Some(count),
-            None => memory.requested.remove(revision).is_some(),
+            Some(count) => {
+                if !count.is_zero() {
+                    memory.last_nonzero.insert(revision.clone(), count);
+                }
+                memory.requested.insert(revision.clone(), count) != Some(count)
+            }
+            None => {
+                let nonzero = memory.last_nonzero.remove(revision).is_some();
+                let by_hand = memory.overrides.forget(revision);
+                memory.requested.remove(revision).is_some() || nonzero || by_hand
+            }
         });
     }
 
@@ -195,12 +221,13 @@ impl Runner {
             self.supervisor.remove(&revision.id);
             self.remember(&revision.id, None);
             let removed = Arc::new(Revision { mode: Mode::Removed, ..(*revision).clone() });
-            self.feed.publish(Change::Applied(Arc::clone(&removed)));
             self.revisions.insert(removed.id.clone(), removed);
+            self.show(&revision.id);
         }
-        for Entry { revision, workload, .. } in &declared.entries {
+        for Entry { revision, workload, labels, .. } in &declared.entries {
             let id = revision.id.clone();
-            let first = self.first_count(revision, workload.replicas);
+            let shown = self.memory.borrow().overrides.effective(revision, (self.wall_clock)());
+            let first = self.first_count(&shown, workload.replicas);
             self.supervisor.apply(Arc::new(workload.clone()), first);
             self.supervisor.set_drain_timeout(&id, *revision.scaling.drain_timeout);
             if is_fixed(revision) {
@@ -208,10 +235,19 @@ impl Runner {
             }
             self.targets.retain(|_, target_of| *target_of != id);
             self.targets.insert(revision.target.clone(), id.clone());
-            if self.revisions.get(&id).is_none_or(|known| known != revision) {
-                self.feed.publish(Change::Applied(Arc::clone(revision)));
-                self.revisions.insert(id, Arc::clone(revision));
-            }
+            self.labels.insert(id.clone(), labels.clone());
+            self.revisions.insert(id.clone(), Arc::clone(revision));
+            self.show(&id);
+        }
+    }
+
+    /// Tells the watchers what a revision is now, with what was set by hand, if that is news.
+    fn show(&mut self, id: &RevisionId) {
+        let Some(declared) = self.revisions.get(id) else { return };
+        let shown = self.memory.borrow().overrides.effective(declared, (self.wall_clock)());
+        if self.published.get(id).is_none_or(|known| *known != shown) {
+            self.feed.publish(Change::Applied(Arc::clone(&shown)));
+            self.published.insert(id.clone(), shown);
         }
     }
 
@@ -261,6 +297,8 @@ impl Runner {
         let ended: Vec<_> = self.revisions.keys().filter(|id| self.supervisor.view(id).is_none()).cloned().collect();
         for id in ended {
             self.revisions.remove(&id);
+            self.published.remove(&id);
+            self.labels.remove(&id);
             self.targets.retain(|_, revision| *revision != id);
             self.told.remove(&id);
             self.feed.publish(Change::Deleted(id));
@@ -306,4 +344,20 @@ impl Runner {
 /// Whether nobody scales it.
 fn is_fixed(revision: &Revision) -> bool {
     revision.mode == Mode::Refused(Refusal::NotAnnotated)
+}
+
+/// Why a count is not taken over from an autoscaler that has not heard yet that it should leave this revision alone. Letting
+/// drained replicas go at the same count is no change, and the first request at zero may wake one (kpa-behaviour 1.8).
+fn refuses(shown: &Revision, requested: Replicas, to: Replicas) -> Option<&'static str> {
+    let wakes = requested.is_zero() && to == Replicas::ONE;
+    match &shown.mode {
+        _ if to == requested => None,
+        Mode::Refused(Refusal::NotAnnotated) => Some("it carries none of our annotations and runs at spec.replicas"),
+        Mode::Shadow => Some("it is in mode shadow: its replicas are left alone"),
+        Mode::Paused | Mode::Refused(_) if wakes => None,
+        Mode::Paused => Some("it is paused: its replicas are left alone"),
+        Mode::Refused(Refusal::Released) => Some("it was released: its replicas are left alone"),
+        Mode::Refused(_) => Some("it belongs to another autoscaler: its replicas are left alone"),
+        Mode::Act | Mode::Invalid(_) | Mode::Removed => None,
+    }
 }

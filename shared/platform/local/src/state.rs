@@ -1,16 +1,19 @@
 //! The state directory: what outlives a run of the supervisor.
 //!
 //! Invariant: it has one user at a time, who holds its lock; files are replaced whole, so a crash leaves the old one or
-//! the new one.
+//! the new one. Whoever deletes it while it is in use stops nothing: it is made again.
 
 use crate::options::StartError;
+use crate::overrides::Overrides;
 use crate::procs;
 use domain::{EndpointId, Replicas, RevisionId};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +24,12 @@ pub(crate) struct Memory {
     pub(crate) boot: u64,
     /// The count last asked for, by revision.
     pub(crate) requested: BTreeMap<RevisionId, Replicas>,
+    /// The last count other than zero, by revision (kpa-behaviour 1.8).
+    #[serde(default)]
+    pub(crate) last_nonzero: BTreeMap<RevisionId, Replicas>,
+    /// What was set by hand.
+    #[serde(default)]
+    pub(crate) overrides: Overrides,
 }
 
 /// What is written down of a running replica, for the start after a hard kill.
@@ -42,8 +51,24 @@ pub(crate) struct StateDir {
     path: PathBuf,
     /// The id that replicas carry in their environment.
     instance: String,
-    /// Held as long as this value lives.
-    _lock: File,
+    /// What whoever changes something by hand shows; new at every start.
+    secret: String,
+    /// Held as long as this value lives; `None` when another process took the directory after it had been deleted.
+    lock: Mutex<Option<File>>,
+}
+
+/// The file in a state directory that holds what whoever changes something by hand must show.
+pub const TOKEN_FILE: &str = "token";
+
+/// What became of the directory since it was last looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It is there.
+    Intact,
+    /// It had been deleted, and was made again.
+    Restored,
+    /// It had been deleted, and another process has made one in its place.
+    Lost(Option<u32>),
 }
 
 impl StateDir {
@@ -51,9 +76,11 @@ impl StateDir {
     pub(crate) fn open(path: &Path) -> Result<(Self, Memory), StartError> {
         let failed = |error| StartError::StateDir { dir: path.to_owned(), error };
         fs::create_dir_all(path.join("replicas")).map_err(failed)?;
-        let lock = lock(path)?;
+        let lock = Mutex::new(Some(lock(path)?));
         let instance = instance(path).map_err(failed)?;
-        let state = Self { path: path.to_owned(), instance, _lock: lock };
+        let secret = procs::unique_id().map_err(failed)?;
+        let state = Self { path: path.to_owned(), instance, secret, lock };
+        state.write_secret().map_err(failed)?;
         let mut memory: Memory = read(&state.path.join("state.json")).unwrap_or_default();
         memory.boot += 1;
         state.remember(&memory).map_err(failed)?;
@@ -65,13 +92,57 @@ impl StateDir {
         &self.instance
     }
 
+    /// What whoever changes something by hand must show; also in [`TOKEN_FILE`], which only this user may read.
+    pub(crate) fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    fn write_secret(&self) -> io::Result<()> {
+        let path = self.path.join(TOKEN_FILE);
+        let next = path.with_extension("new");
+        // One that is left over may be open to others.
+        drop(fs::remove_file(&next));
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&next)?;
+        file.write_all(self.secret.as_bytes())?;
+        fs::rename(next, path)
+    }
+
+    /// Whether the directory is still the one that was locked; makes it again if it was deleted.
+    pub(crate) fn look(&self, memory: &Memory) -> Result<Found, StartError> {
+        let mut held = self.lock.lock();
+        let Some(file) = held.as_ref() else { return Ok(Found::Intact) };
+        // Deleted, moved away, or hidden by another file system: it is not found under its name any more.
+        let id = |found: fs::Metadata| (found.dev(), found.ino());
+        if fs::metadata(self.path.join("lock")).ok().map(id) == file.metadata().ok().map(id) {
+            return Ok(Found::Intact);
+        }
+        let failed = |error| StartError::StateDir { dir: self.path.clone(), error };
+        fs::create_dir_all(self.path.join("replicas")).map_err(failed)?;
+        match lock(&self.path) {
+            Ok(file) => *held = Some(file),
+            Err(StartError::Locked { pid, .. }) => {
+                *held = None;
+                return Ok(Found::Lost(pid));
+            }
+            Err(error) => return Err(error),
+        }
+        drop(held);
+        fs::write(self.path.join("instance"), &self.instance).map_err(failed)?;
+        self.write_secret().map_err(failed)?;
+        self.remember(memory).map_err(failed)?;
+        Ok(Found::Restored)
+    }
+
     /// Where replicas' output goes.
     pub(crate) fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }
 
-    /// Replaces what is remembered.
+    /// Replaces what is remembered; in a directory that is another's now, nothing.
     pub(crate) fn remember(&self, memory: &Memory) -> io::Result<()> {
+        if self.lock.lock().is_none() {
+            return Ok(());
+        }
         replace(&self.path.join("state.json"), memory)
     }
 
@@ -186,7 +257,62 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("state.json"), "{half").unwrap();
         let (_, memory) = StateDir::open(dir.path()).unwrap();
-        assert_eq!(memory, Memory { boot: 1, requested: BTreeMap::new() });
+        assert_eq!(memory, Memory { boot: 1, ..Memory::default() });
+    }
+
+    #[test]
+    fn what_an_earlier_version_remembered_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.json"), r#"{"boot":7,"requested":{"default/app":2}}"#).unwrap();
+        let (_, memory) = StateDir::open(dir.path()).unwrap();
+        assert_eq!((memory.boot, memory.requested.len()), (8, 1));
+    }
+
+    #[test]
+    fn the_token_is_for_this_user_only_and_new_at_every_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(TOKEN_FILE);
+        let (state, _) = StateDir::open(dir.path()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let first = fs::read_to_string(&path).unwrap();
+        assert!(first.len() >= 32 && first == state.secret());
+        drop(state);
+        let (state, _) = StateDir::open(dir.path()).unwrap();
+        assert_ne!(state.secret(), first);
+    }
+
+    #[test]
+    fn a_directory_that_was_deleted_is_made_again_and_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let (state, mut memory) = StateDir::open(&path).unwrap();
+        assert_eq!(state.look(&memory).unwrap(), Found::Intact);
+        memory.requested.insert(RevisionId::new("default", "app"), Replicas::new(3));
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!(state.look(&memory).unwrap(), Found::Restored);
+        assert_eq!(state.look(&memory).unwrap(), Found::Intact);
+        assert!(matches!(StateDir::open(&path), Err(StartError::Locked { .. })), "it is in use");
+        let (instance, secret) = (state.instance().to_owned(), state.secret().to_owned());
+        assert_eq!(fs::read_to_string(path.join(TOKEN_FILE)).unwrap(), secret);
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        assert_eq!(state.look(&memory).unwrap(), Found::Restored);
+        drop(state);
+        let (state, remembered) = StateDir::open(&path).unwrap();
+        assert_eq!((state.instance(), &remembered.requested), (instance.as_str(), &memory.requested));
+    }
+
+    #[test]
+    fn a_directory_that_became_anothers_is_left_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let (first, memory) = StateDir::open(&path).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        let (second, theirs) = StateDir::open(&path).unwrap();
+        assert_eq!(first.look(&memory).unwrap(), Found::Lost(Some(std::process::id())));
+        let ours = Memory { boot: 70, ..memory };
+        first.remember(&ours).unwrap();
+        drop(second);
+        assert_eq!(StateDir::open(&path).unwrap().1.boot, theirs.boot + 1, "nothing of it was overwritten");
     }
 
     #[test]

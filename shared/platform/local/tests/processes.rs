@@ -149,6 +149,73 @@ async fn a_pre_stop_hook_runs_before_term() {
 }
 
 #[tokio::test]
+async fn a_pre_stop_hook_may_be_a_wait_or_a_request() {
+    let server = r#"trap 'echo term >> order; kill $!; exit 0' TERM; date +%s%N > started;
+        python3 -c 'import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        open("order", "a").write("GET " + self.path + chr(10))
+        self.send_response(200); self.send_header("content-length", "0"); self.end_headers()
+    def log_message(self, *args): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()' & while true; do wait $!; done"#;
+    for (hook, order, at_least) in [
+        (r#"{"httpGet":{"path":"/bye?now=1","port":8000}}"#, "GET /bye?now=1\nterm\n", Duration::ZERO),
+        (r#"{"sleep":{"seconds":1}}"#, "term\n", Duration::from_secs(1)),
+    ] {
+        let container = format!(r#", "ports":[{{"containerPort":8000}}], "lifecycle":{{"preStop":{hook}}}"#);
+        let place = Place::new(&Manifest { container: container.leak(), ..Manifest::shell(server) });
+        let mut local = place.start().await;
+        local.scale(0, 1, &[]).await.unwrap();
+        local.ready(1).await;
+        let (id, told) = (local.view.ready_ids().remove(0), Instant::now());
+        local.scale(1, 0, &[]).await.unwrap();
+        eventually("all of them gone", || marked(&place, id.as_str()).is_empty().then_some(())).await;
+        assert_eq!(std::fs::read_to_string(place.file("order")).unwrap(), order);
+        assert!(told.elapsed() >= at_least, "{hook}: {:?}", told.elapsed());
+        local.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_pre_stop_hook_that_never_ends_costs_no_more_than_the_grace() {
+    let place = Place::new(&Manifest {
+        grace: 1,
+        container: r#", "lifecycle":{"preStop":{"exec":{"command":["/bin/sh","-c","echo begun > hook; sleep 1000"]}}}"#,
+        ..Manifest::server("")
+    });
+    let mut local = place.start().await;
+    local.scale(0, 1, &[]).await.unwrap();
+    local.ready(1).await;
+    let (id, told) = (local.view.ready_ids().remove(0), Instant::now());
+    local.scale(1, 0, &[]).await.unwrap();
+    assert_eq!(place.line("hook").await, "begun");
+    eventually("all of them gone", || marked(&place, id.as_str()).is_empty().then_some(())).await;
+    assert!(told.elapsed() >= Duration::from_secs(1), "the hook had the grace: {:?}", told.elapsed());
+    local.end().await;
+}
+
+#[tokio::test]
+async fn a_state_directory_that_is_deleted_stops_nothing_and_comes_back() {
+    let place = Place::new(&Manifest::server("while true; do echo tick; sleep 0.05; done &"));
+    let mut local = place.start().await;
+    local.scale(0, 1, &[]).await.unwrap();
+    local.ready(1).await;
+    let (before, token) = (local.view.ready_ids(), place.state().join(platform_local::TOKEN_FILE));
+    std::fs::remove_dir_all(place.state()).unwrap();
+    let shown = eventually("its token again", || std::fs::read_to_string(&token).ok().filter(|text| !text.is_empty()));
+    assert_eq!(shown.await, local.platform.secret());
+    let log = place.state().join("logs").join("default.app").join("0.log");
+    eventually("its log again", || std::fs::read_to_string(&log).ok()?.contains("tick").then_some(())).await;
+    assert_eq!(local.view.ready_ids(), before, "the same process all along");
+    assert!(matches!(place.start_with(20_000..=20_001).await, Err(StartError::Locked { .. })), "it is in use");
+    // What was asked for is remembered in the new one.
+    local.end().await;
+    let mut local = eventually_starts(&place).await;
+    local.ready(1).await;
+    local.end().await;
+}
+
+#[tokio::test]
 async fn a_replica_that_dies_leaves_at_once_and_is_started_again() {
     let place = Place::new(&Manifest::server("echo $$ > pid;"));
     let mut local = place.start().await;

@@ -163,7 +163,9 @@ pub(super) fn entry(
         problems: resolution.problems,
     });
     let patches = document.patches().map(Path::to_owned).collect();
-    Ok(Entry { revision, workload, path: document.path.clone(), patches })
+    let mut labels = labels.clone();
+    labels.entry("app".to_owned()).or_insert_with(|| name.clone());
+    Ok(Entry { revision, workload, labels, path: document.path.clone(), patches })
 }
 
 /// The last state with the new problems, else nothing.

@@ -98,6 +98,8 @@ pub struct Entry {
     pub revision: Arc<Revision>,
     /// How a replica is run.
     pub workload: Workload,
+    /// The labels of its pods, `app` with its name among them if the template has none. They need no restart.
+    pub labels: BTreeMap<String, String>,
     /// The file that declares it.
     pub path: PathBuf,
     /// The files that patch it, in their order.

@@ -28,6 +28,7 @@ pub(crate) struct Failure {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Crashes {
     count: u32,
+    total: u32,
     last: Option<Failure>,
 }
 
@@ -35,6 +36,11 @@ impl Crashes {
     /// Crashes in a row.
     pub(super) const fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Crashes ever, so as many starts again.
+    pub(super) const fn total(&self) -> u32 {
+        self.total
     }
 
     /// How the last one went.
@@ -48,6 +54,7 @@ impl Crashes {
             self.count = 0;
         }
         self.count = self.count.saturating_add(1);
+        self.total = self.total.saturating_add(1);
         self.last = Some(failure);
         now + self.wait()
     }
@@ -88,6 +95,6 @@ mod tests {
         assert_eq!(crashes.note(late, started, failure()), late + Duration::from_secs(160));
         let later = Timestamp::from_secs(700);
         assert_eq!(crashes.note(later, started, failure()), later);
-        assert_eq!(crashes.count(), 1);
+        assert_eq!((crashes.count(), crashes.total()), (1, 7));
     }
 }

@@ -22,8 +22,8 @@ pub(super) enum Shortage {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) workload: Arc<Workload>,
-    /// Grows with every edit that needs other processes.
-    generation: u64,
+    /// Grows with every edit that needs other processes, and with every restart.
+    pub(super) generation: u64,
     pub(super) requested: Replicas,
     /// Its object is gone: nothing is started, and what runs drains.
     pub(super) removed: bool,
@@ -241,6 +241,8 @@ impl Group {
             state: State::Backoff { until: now },
             born,
             started: now,
+            since: now,
+            pid: None,
             port_changes: 0,
             served: false,
             grace: self.workload.termination_grace,
@@ -292,6 +294,7 @@ impl Group {
     ) {
         let replica = &mut self.replicas[index];
         match seen {
+            Seen::Started(pid) => replica.pid = Some(pid),
             Seen::Ready => {
                 if replica.state == State::Starting {
                     replica.state = State::Ready;
@@ -327,6 +330,7 @@ impl Group {
         resources: &mut Resources,
     ) {
         resources.free(now, &mut self.replicas[index]);
+        self.replicas[index].pid = None;
         if !self.replicas[index].is_member() {
             self.replicas.remove(index);
             return;

@@ -15,6 +15,7 @@ pub(crate) use backoff::Failure;
 use group::Group;
 use replica::Replica;
 
+use crate::operate::ReplicaStatus;
 use crate::ports::Ports;
 use domain::{Endpoint, EndpointId, Replicas, RevisionId, Timestamp, Trouble};
 use platform::ScaleError;
@@ -32,6 +33,8 @@ const PORT_CHANGES_MAX: u32 = 5;
 /// Something that was seen of one replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Seen {
+    /// Its process was started and has this id.
+    Started(i32),
     /// It answers on its port.
     Ready,
     /// It stopped answering.
@@ -151,6 +154,19 @@ impl Supervisor {
             group.removed = true;
             group.requested = Replicas::ZERO;
         }
+    }
+
+    /// Lets every process of `revision` be replaced as an edit would; gives which, and `None` if there is no such revision.
+    pub(crate) fn restart(&mut self, revision: &RevisionId) -> Option<Vec<EndpointId>> {
+        let group = self.groups.get_mut(revision).filter(|group| !group.removed)?;
+        group.generation += 1;
+        let running = group.replicas.iter().filter(|replica| replica.has_process());
+        Some(running.map(|replica| replica.id.clone()).collect())
+    }
+
+    /// Every replica, by revision and slot. Their labels are not known here.
+    pub(crate) fn replicas(&self, now: Timestamp) -> Vec<ReplicaStatus> {
+        self.groups.iter().flat_map(|(revision, group)| group.replica_statuses(now, revision)).collect()
     }
 
     /// What is asked for, if the revision exists.

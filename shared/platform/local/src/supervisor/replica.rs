@@ -48,6 +48,10 @@ pub(super) struct Replica {
     /// Order of birth among all processes ever started.
     pub(super) born: u64,
     pub(super) started: Timestamp,
+    /// When its slot was filled.
+    pub(super) since: Timestamp,
+    /// The leader of its process group, once that is known.
+    pub(super) pid: Option<i32>,
     /// This process was ready once: it may have requests.
     pub(super) served: bool,
     /// Starts in a row that found their port taken.

@@ -315,6 +315,65 @@ fn a_rollout_starts_first_and_drains_what_is_replaced() {
 }
 
 #[test]
+fn a_restart_replaces_every_process_by_one_of_the_same_version() {
+    let mut world = World::with(workload("app"), 2);
+    world.supervisor.set_drain_timeout(&app(), Duration::from_secs(3600));
+    world.see_all_ready();
+    let old = world.ids();
+    assert_eq!(world.supervisor.restart(&app()), Some(old.clone()));
+    world.turn();
+    assert_eq!(world.view().ready, Replicas::new(2), "new ones start before any old one leaves");
+    for _ in 0..2 {
+        world.see_all_ready();
+        world.let_go();
+        world.end_all_told();
+    }
+    assert!(old.iter().all(|id| !world.ids().contains(id)));
+    assert_eq!((world.alive.len(), world.view().ready), (2, Replicas::new(2)));
+    assert!(world.alive.iter().all(|launch| *launch.workload == workload("app")));
+    world.supervisor.remove(&app());
+    assert_eq!(world.supervisor.restart(&app()), None);
+}
+
+#[test]
+fn every_state_of_a_replica_is_shown_to_people() {
+    use crate::operate::ReplicaState::{Backoff, Draining, Pending, Ready, Starting, Stopping};
+    let word = |world: &World| {
+        let all = world.supervisor.replicas(world.now);
+        all.iter().map(|replica| (replica.state, replica.pid, replica.restarts)).collect::<Vec<_>>()
+    };
+    let mut world = World::new(1);
+    world.supervisor.apply(Arc::new(Workload { gpus: 1, ..workload("app") }), Replicas::ONE);
+    world.turn();
+    let first = world.ids().remove(0);
+    world.see(&first, Seen::Started(41));
+    assert_eq!(word(&world), [(Starting, Some(41), 0)]);
+    world.see(&first, Seen::Ready);
+    assert_eq!(word(&world), [(Ready, Some(41), 0)]);
+    world.now += Duration::from_secs(5);
+    let shown = world.supervisor.replicas(world.now).remove(0);
+    assert_eq!((shown.name.as_str(), shown.age_seconds, shown.outdated), ("app-0", 5, false));
+    assert_eq!(shown.address, Some(world.view().endpoints[0].address));
+    // Its successor waits for the GPU that it holds.
+    world.supervisor.set_drain_timeout(&app(), Duration::from_secs(3600));
+    world.supervisor.restart(&app()).unwrap();
+    world.turn();
+    assert_eq!(word(&world), [(Draining, Some(41), 0), (Pending, None, 0)]);
+    assert_eq!(world.supervisor.replicas(world.now)[1].reason.as_deref(), Some("waits for free GPUs"));
+    world.let_go();
+    assert_eq!(word(&world)[0], (Stopping, Some(41), 0));
+    world.end_all_told();
+    assert_eq!(word(&world), [(Starting, None, 0)]);
+    for _ in 0..2 {
+        let id = world.ids().remove(0);
+        world.see(&id, crash());
+    }
+    assert_eq!(word(&world), [(Backoff, None, 2)]);
+    let shown = world.supervisor.replicas(world.now).remove(0);
+    assert_eq!((shown.retry_after_seconds, shown.reason.as_deref()), (Some(10.0), Some("ended with status 1")));
+}
+
+#[test]
 fn a_new_version_that_crashes_leaves_the_old_one_serving() {
     let mut world = World::with(workload("app"), 2);
     world.see_all_ready();

@@ -1,11 +1,14 @@
 //! What the outside is told of a revision's replicas, and why there are fewer ready ones than asked for.
 //!
-//! Invariant: derived from the replicas alone; a replica that was told to end, or has no process, is never shown.
+//! Invariant: derived from the replicas alone; a replica that was told to end, or has no process, is shown to people only,
+//! never as an endpoint.
 
 use super::View;
 use super::group::{Group, Shortage};
 use super::replica::{Replica, State};
-use domain::{Endpoint, EndpointState, Replicas, Trouble};
+use crate::operate::{ReplicaState, ReplicaStatus};
+use domain::{Endpoint, EndpointState, Replicas, RevisionId, Timestamp, Trouble};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 impl Group {
@@ -14,6 +17,44 @@ impl Group {
         let ready = self.members().filter(|replica| replica.state == State::Ready).count();
         let ready = Replicas::new(u32::try_from(ready).unwrap_or(u32::MAX));
         View { endpoints, requested: self.requested, ready, trouble: self.trouble(gpus) }
+    }
+
+    pub(super) fn replica_statuses(&self, now: Timestamp, revision: &RevisionId) -> Vec<ReplicaStatus> {
+        let mut statuses: Vec<ReplicaStatus> =
+            self.replicas.iter().map(|replica| self.replica_status(now, revision, replica)).collect();
+        statuses.sort_by_key(|status| status.slot);
+        statuses
+    }
+
+    fn replica_status(&self, now: Timestamp, revision: &RevisionId, replica: &Replica) -> ReplicaStatus {
+        let (state, retry_at) = match replica.state {
+            State::Backoff { until } if until > now => (ReplicaState::Backoff, Some(until)),
+            State::Backoff { .. } => (ReplicaState::Pending, None),
+            State::Starting => (ReplicaState::Starting, None),
+            State::Ready => (ReplicaState::Ready, None),
+            State::Draining { .. } => (ReplicaState::Draining, None),
+            State::Stopping { .. } | State::Killed => (ReplicaState::Stopping, None),
+        };
+        let shortage = match (state, self.shortage) {
+            (ReplicaState::Pending, Some(Shortage::Ports)) => Some("waits for a free port".to_owned()),
+            (ReplicaState::Pending, Some(Shortage::Gpus)) => Some("waits for free GPUs".to_owned()),
+            _ => None,
+        };
+        ReplicaStatus {
+            name: format!("{}-{}", revision.name(), replica.slot),
+            service: revision.clone(),
+            slot: replica.slot,
+            id: replica.id.clone(),
+            state,
+            address: replica.fixed_port.or(replica.port).map(|port| (Ipv4Addr::LOCALHOST, port).into()),
+            pid: replica.pid,
+            restarts: replica.crashes.total(),
+            age_seconds: now.since(replica.since).as_secs(),
+            outdated: replica.generation != self.generation,
+            retry_after_seconds: retry_at.map(|at| at.since(now).as_secs_f64()),
+            reason: shortage.or_else(|| replica.crashes.last().map(|last| last.message.clone())),
+            labels: BTreeMap::new(),
+        }
     }
 
     /// The most telling reason why there are fewer ready replicas than asked for.

@@ -1,8 +1,9 @@
 //! A local platform in a folder of its own, and what it says.
+#![allow(dead_code, reason = "not every test binary needs all of it")]
 
 use domain::{
     ActivatorConfig, Change, Endpoint, EndpointId, EndpointState, Replicas, Revision, RevisionId, ScaleTargetRef,
-    Trouble,
+    Trouble, WallTime,
 };
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
@@ -139,6 +140,7 @@ impl Place {
             gpus: Some(0),
             autoscalers: Vec::new(),
             activators: Vec::new(),
+            wall_clock: unix_time,
         };
         let passed = Arc::<AtomicU32>::default();
         let count = Arc::clone(&passed);
@@ -237,6 +239,12 @@ impl Local {
     pub(crate) async fn end(self) {
         timeout(DEADLINE, self.platform.shutdown(Shutdown::Kill)).await.expect("every replica ends");
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the programs' clock belongs to their runtime")]
+fn unix_time() -> WallTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    WallTime::from_unix_millis(since.as_millis().try_into().unwrap())
 }
 
 /// Looks every few milliseconds until there is something.

@@ -46,6 +46,7 @@ async fn supervise(program: &OsString, args: &[OsString]) -> Result<(), Box<dyn 
         gpus: Some(0),
         autoscalers: Vec::new(),
         activators: Vec::new(),
+        wall_clock: domain::WallTime::default,
     };
     let spawn = Arc::new(|_: &'static str, work| drop(tokio::spawn(work)));
     let platform = LocalPlatform::start(options, spawn, Arc::new(|_| ())).await?;
