@@ -4,7 +4,8 @@
 //! [`PUBLISH_EVERY`](crate::event_loop::PUBLISH_EVERY), or the exporter would forget it and the handle go dark.
 
 use crate::ingest::IngestError;
-use autoscaler_core::{Activity, Brain, RevisionStatus};
+use autoscaler_core::{Activity, Brain, Happening, RevisionStatus, Story};
+use domain::why::Step;
 use domain::{RevisionId, Timestamp};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use parking_lot::Mutex;
@@ -56,6 +57,10 @@ pub const IN_FLIGHT_REQUESTS: &str = "autoscaler_in_flight_requests";
 pub const QUEUED_REQUESTS: &str = "autoscaler_queued_requests";
 /// Whether it follows the panic window.
 pub const PANIC: &str = "autoscaler_panic";
+/// Times that a revision was told to leave so that another of its exclusive group has room.
+pub const EXCLUSIVE_SWAPS: &str = "autoscaler_exclusive_swaps_total";
+/// Whether it waits for a slot of its exclusive group.
+pub const EXCLUSIVE_WAITING: &str = "autoscaler_exclusive_waiting";
 /// Things wrong with its settings.
 pub const PROBLEMS: &str = "autoscaler_problems";
 
@@ -78,6 +83,8 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (IN_FLIGHT_REQUESTS, Kind::Gauge, "Requests running on replicas, newest reports, by revision."),
     (QUEUED_REQUESTS, Kind::Gauge, "Requests waiting, newest reports, by revision."),
     (PANIC, Kind::Gauge, "1 while the revision follows the panic window."),
+    (EXCLUSIVE_SWAPS, Kind::Counter, "Times that the revision gave slots of its exclusive group to others."),
+    (EXCLUSIVE_WAITING, Kind::Gauge, "1 while the revision waits for a slot of its exclusive group."),
     (PROBLEMS, Kind::Gauge, "Things wrong with the revision's settings."),
 ];
 
@@ -135,6 +142,7 @@ struct OfRevision {
     in_flight: Gauge,
     queued: Gauge,
     panic: Gauge,
+    exclusive_waiting: Gauge,
     problems: Gauge,
 }
 
@@ -183,6 +191,15 @@ impl Meters {
         histogram!(SCALE_CALL_SECONDS, "outcome" => outcome).record(took);
     }
 
+    /// Counts a swap: the group had the last word about a count that was lowered.
+    pub(crate) fn story(&self, story: &Story) {
+        let (Some(revision), Happening::Scaled { from, to, why }) = (&story.revision, &story.what) else { return };
+        if to < from && why.step() == Step::Exclusive {
+            let (namespace, name) = (revision.namespace().to_owned(), revision.name().to_owned());
+            counter!(EXCLUSIVE_SWAPS, "namespace" => namespace, "revision" => name).increment(1);
+        }
+    }
+
     pub(crate) fn leads(&self, leads: bool) {
         self.leader.set(f64::from(u8::from(leads)));
     }
@@ -218,6 +235,7 @@ impl OfRevision {
             in_flight: gauge(IN_FLIGHT_REQUESTS),
             queued: gauge(QUEUED_REQUESTS),
             panic: gauge(PANIC),
+            exclusive_waiting: gauge(EXCLUSIVE_WAITING),
             problems: gauge(PROBLEMS),
         }
     }
@@ -230,6 +248,7 @@ impl OfRevision {
         self.in_flight.set(status.in_flight);
         self.queued.set(status.queued);
         self.panic.set(f64::from(u8::from(status.mode == Activity::Panic)));
+        self.exclusive_waiting.set(f64::from(u8::from(status.mode == Activity::Waiting)));
         self.problems.set(count(status.problems.len()));
     }
 }

@@ -36,7 +36,7 @@ struct State {
 struct Known {
     revision: Option<Arc<Revision>>,
     endpoints: Option<(u64, Arc<[Endpoint]>)>,
-    replicas: Option<(Replicas, Replicas, Option<Trouble>)>,
+    replicas: Option<(Replicas, Replicas, Replicas, Option<Trouble>)>,
 }
 
 impl Default for Board {
@@ -93,9 +93,9 @@ impl State {
             Change::Endpoints { revision, version, endpoints } => {
                 self.revisions.entry(revision.clone()).or_default().endpoints = Some((*version, endpoints.clone()));
             }
-            Change::Replicas { revision, requested, ready, trouble } => {
+            Change::Replicas { revision, requested, ready, terminating, trouble } => {
                 self.revisions.entry(revision.clone()).or_default().replicas =
-                    Some((*requested, *ready, trouble.clone()));
+                    Some((*requested, *ready, *terminating, trouble.clone()));
             }
             Change::Activators(activators) => self.activators = Some(activators.clone()),
             Change::Autoscalers(autoscalers) => self.autoscalers = Some(autoscalers.clone()),
@@ -106,10 +106,11 @@ impl State {
     fn list(&self) -> impl Iterator<Item = Change> {
         let revisions = self.revisions.iter().flat_map(|(id, known)| {
             let applied = known.revision.clone().map(Change::Applied);
-            let replicas = known.replicas.clone().map(|(requested, ready, trouble)| Change::Replicas {
+            let replicas = known.replicas.clone().map(|(requested, ready, terminating, trouble)| Change::Replicas {
                 revision: id.clone(),
                 requested,
                 ready,
+                terminating,
                 trouble,
             });
             let endpoints = known.endpoints.clone().map(|(version, endpoints)| Change::Endpoints {
@@ -187,7 +188,7 @@ mod tests {
 
     fn replicas(name: &str, ready: u32) -> Change {
         let (requested, ready) = (Replicas::new(ready), Replicas::new(ready));
-        Change::Replicas { revision: id(name), requested, ready, trouble: None }
+        Change::Replicas { revision: id(name), requested, ready, terminating: Replicas::ZERO, trouble: None }
     }
 
     fn heard(watch: &mut BoxStream<'static, Change>) -> Vec<Change> {

@@ -1,3 +1,4 @@
+mod exclusive;
 mod floor;
 mod leaving;
 

@@ -264,6 +264,12 @@ impl Machine {
         }
     }
 
+    /// Longest wait: each in front has a residence, then its drain and stop; then a start.
+    fn bound(&self) -> u64 {
+        let turn = self.residence + IDLE_FOR.as_millis() as u64 + self.work + self.stop + self.start + 4 * STEP;
+        turn * self.services.len() as u64
+    }
+
     /// One step of time; checks what must always hold.
     fn step(&mut self) -> Result<(), TestCaseError> {
         let now = self.now;
@@ -303,9 +309,7 @@ impl Machine {
         }
         let used: usize = self.services.iter().map(|service| service.asked as usize + service.gone_at.len()).sum();
         prop_assert!(used <= self.slots as usize, "{} slots in use", used);
-        // Each in front has a residence, then its drain and stop; then a start.
-        let turn = self.residence + IDLE_FOR.as_millis() as u64 + self.work + self.stop + self.start + 4 * STEP;
-        let bound = turn * self.services.len() as u64;
+        let bound = self.bound();
         for service in &mut self.services {
             let unserved = service.queued && service.busy_until.is_none();
             service.waits_since = if unserved { service.waits_since.or(Some(now)) } else { None };
@@ -317,7 +321,7 @@ impl Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// However clients come and go: never more in use than there are slots, no eviction for nothing or of one that has
     /// work before its time, and everybody has its turn.
@@ -340,7 +344,7 @@ proptest! {
             }
         }
         machine.services.iter_mut().for_each(|service| service.client = true);
-        for _ in 0..600 {
+        for _ in 0..=machine.bound() / STEP {
             machine.step()?;
         }
     }

@@ -205,7 +205,7 @@ keys! {
     EXCLUSIVE_GROUP = "kpa.dev/exclusive-group", Kind::Text("a DNS label: a-z, 0-9 and -"),
         default "none",
         "Services of one group (per namespace) share slots, because they do not fit on the machine at once: a request for \
-         one that has none makes another leave. See one-machine.md.";
+         one that has none makes another leave. See docs/one-machine.md.";
     EXCLUSIVE_SLOTS = "kpa.dev/exclusive-slots", Kind::Whole { min: 1, max: i32::MAX as u32 },
         default "1",
         "Replicas that the whole group may have at once, leaving ones included. Where members disagree the smallest counts.";

@@ -1,6 +1,6 @@
 //! What the outside is told of a revision's replicas, and why there are fewer ready ones than asked for.
 //!
-//! Invariant: derived from the replicas alone; a replica that was told to end, or has no process, is never shown.
+//! Invariant: derived from the replicas alone; a replica that was told to end, or has no process, is no endpoint.
 
 use super::View;
 use super::group::{Group, Shortage};
@@ -11,9 +11,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 impl Group {
     pub(super) fn view(&self, gpus: u32) -> View {
         let endpoints: Vec<Endpoint> = self.replicas.iter().filter_map(endpoint).collect();
-        let ready = self.members().filter(|replica| replica.state == State::Ready).count();
-        let ready = Replicas::new(u32::try_from(ready).unwrap_or(u32::MAX));
-        View { endpoints, requested: self.requested, ready, trouble: self.trouble(gpus) }
+        let count = |of: fn(&Replica) -> bool| {
+            let count = self.replicas.iter().filter(|replica| of(replica)).count();
+            Replicas::new(u32::try_from(count).unwrap_or(u32::MAX))
+        };
+        View {
+            endpoints,
+            requested: self.requested,
+            ready: count(|replica| replica.state == State::Ready),
+            terminating: count(|replica| matches!(replica.state, State::Stopping { .. } | State::Killed)),
+            trouble: self.trouble(gpus),
+        }
     }
 
     /// The most telling reason why there are fewer ready replicas than asked for.
