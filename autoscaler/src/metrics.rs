@@ -262,7 +262,11 @@ fn count(length: usize) -> f64 {
 mod tests {
     use super::*;
     use autoscaler_core::BrainSettings;
+    use autoscaler_core::decide::{Observation, conclude, unknown};
+    use domain::why::{Idleness, Trigger};
+    use domain::{Replicas, Why};
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     #[test]
     fn names_follow_the_convention_and_are_unique() {
@@ -275,6 +279,27 @@ mod tests {
         }
     }
 
+    /// A decision in an exclusive group that was carried out.
+    fn scaled(desired: u32, from: u32, at_most: u32) -> Happening {
+        let spec = platform::fixed::default_revision(RevisionId::new("default", "a")).scaling;
+        let seen = Observation {
+            trigger: Trigger::Recheck,
+            ready: Replicas::new(from),
+            requested: Replicas::new(from),
+            concurrency: None,
+            rps: None,
+            delay: None,
+            initialised: true,
+            idleness: Idleness::Spent,
+            backlog: None,
+            hold: None,
+            at_most: Some(Replicas::new(at_most)),
+        };
+        let last = Why { desired: Some(Replicas::new(desired)), ..unknown(Timestamp::ZERO, &spec, &seen) };
+        let why = conclude(Timestamp::ZERO, &spec, &last, &seen);
+        Happening::Scaled { from: Replicas::new(from), to: why.replicas, why: Arc::new(why) }
+    }
+
     #[test]
     fn every_series_shows_its_help_and_a_value() {
         let (recorder, page) = runtime::Metrics::detached();
@@ -284,6 +309,11 @@ mod tests {
             meters.refused(&IngestError::Version(2));
             meters.turn(Turn::Slot, Duration::from_millis(1));
             meters.scale_call(&RevisionId::new("default", "a"), "accepted", Duration::from_millis(3));
+            // Made room, was given a slot, left of its own accord: only the first is a swap.
+            for (desired, from, at_most) in [(1, 1, 0), (1, 0, 1), (0, 1, 1)] {
+                let what = scaled(desired, from, at_most);
+                meters.story(&Story { revision: Some(RevisionId::new("default", "a")), what });
+            }
             meters.leads(true);
             meters.publish(&Brain::new(Timestamp::ZERO, BrainSettings::default()), Timestamp::ZERO);
         });
@@ -294,6 +324,7 @@ mod tests {
             "autoscaler_frame_rows_total 3",
             "autoscaler_frames_refused_total{why=\"version\"} 1",
             "autoscaler_scale_calls_total{namespace=\"default\",revision=\"a\",outcome=\"accepted\"} 1",
+            "autoscaler_exclusive_swaps_total{namespace=\"default\",revision=\"a\"} 1",
             "autoscaler_leader 1",
             "autoscaler_revisions 0",
             "# HELP autoscaler_turn_seconds ",

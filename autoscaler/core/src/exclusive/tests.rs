@@ -142,7 +142,8 @@ fn what_is_not_known_or_not_ours_is_not_taken() {
 
 #[test]
 fn a_surplus_replica_goes_before_anybodys_only_one_and_after_the_idle() {
-    let two = Member { wanted: Replicas::new(2), asked: Replicas::new(2), listed: Replicas::new(2), ..busy("a", 9_000) };
+    let two =
+        Member { wanted: Replicas::new(2), asked: Replicas::new(2), listed: Replicas::new(2), ..busy("a", 9_000) };
     let members = with_slots(3, &[two.clone(), busy("b", 0), waiting("c")]);
     check(&mut Arbiter::default(), 10_000, &members, &[1, 1, 0], &["a"]);
     let members = with_slots(3, &[two, idle("b", 0, 0), waiting("c")]);

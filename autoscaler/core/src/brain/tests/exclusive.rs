@@ -221,9 +221,8 @@ impl Machine {
                 service.arrived += 1;
                 service.queued = Some(now);
             }
-            let open = |(name, ready): &(String, u64)| {
-                *ready <= now && !service.drained.contains(&EndpointId::new(name))
-            };
+            let open =
+                |(name, ready): &(String, u64)| *ready <= now && !service.drained.contains(&EndpointId::new(name));
             if let Some(since) = service.queued {
                 if service.replicas.iter().any(open) && service.in_flight.is_none() {
                     (service.queued, service.in_flight) = (None, Some(now + self.work));

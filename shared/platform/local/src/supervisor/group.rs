@@ -260,7 +260,8 @@ impl Group {
                 continue;
             }
             let processes = self.replicas.iter().filter(|replica| replica.has_process()).count();
-            if self.fixed_port.is_some() && processes > 0 || self.exclusive && processes >= self.wanted(resources.gpus) {
+            if self.fixed_port.is_some() && processes > 0 || self.exclusive && processes >= self.wanted(resources.gpus)
+            {
                 return;
             }
             if (self.workload.gpus as usize) > resources.gpus_free.len() {
