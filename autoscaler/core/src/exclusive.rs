@@ -16,8 +16,9 @@ mod tests;
 /// A member whose residence has not passed may be told to leave when it had no request for so long: two regular frames,
 /// so that no pause between a client's requests is taken for the end of its work.
 pub const IDLE_FOR: Duration = Duration::from_secs(2);
-/// A claim keeps its place for so long after its last request was seen waiting: a client that tries again is no newcomer.
-pub const PLACE_KEPT: Duration = Duration::from_secs(2);
+/// A claim stands for so long after its last request was seen waiting: a client that tries again and again in less time
+/// than a swap takes is no newcomer each time, and the drain that was begun for it goes on.
+pub const CLAIM_KEPT: Duration = Duration::from_secs(2);
 /// Members that are named where one waits for them; of others only the number is said.
 const NAMED_MAX: usize = 3;
 
@@ -103,9 +104,9 @@ impl Member {
         if self.may_grow { self.wanted.get().saturating_sub(self.asked.get()) } else { 0 }
     }
 
-    /// Requests wait for its first slot.
-    fn waits(&self) -> bool {
-        self.asked.is_zero() && self.missing() > 0 && self.queued > 0
+    /// It has no slot and wants one.
+    fn lacks(&self) -> bool {
+        self.asked.is_zero() && self.missing() > 0
     }
 
     fn resided(&self, now: Timestamp) -> bool {
@@ -232,7 +233,7 @@ impl Arbiter {
         let shares = members.iter().zip(granted).zip(taken).map(|((member, granted), taken)| {
             let standing = if taken > 0 {
                 Standing::MakesRoom { claimant: claimants.next() }
-            } else if member.asked.is_zero() && member.missing() > granted && granted == 0 {
+            } else if member.lacks() && granted == 0 {
                 Standing::Waits { held_by: Arc::clone(&held_by) }
             } else {
                 Standing::Settled
@@ -249,10 +250,10 @@ impl Arbiter {
         for member in members {
             let leaves = self.leaving.get(&member.id).is_some_and(|taken| *taken >= member.kept());
             let before = self.claims.get(&member.id).copied();
-            let claim = if member.waits() || leaves && member.queued > 0 {
+            let claim = if member.queued > 0 && (member.lacks() || leaves) {
                 Some(Claim { since: before.map_or(now, |claim| claim.since), seen: now })
             } else {
-                before.filter(|claim| (member.asked.is_zero() || leaves) && now.since(claim.seen) < PLACE_KEPT)
+                before.filter(|claim| (member.asked.is_zero() || leaves) && now.since(claim.seen) < CLAIM_KEPT)
             };
             claims.extend(claim.map(|claim| (member.id.clone(), claim)));
         }
@@ -261,12 +262,11 @@ impl Arbiter {
 
     /// Those that wait, the longest first.
     fn in_line(&self, members: &[Member]) -> Vec<usize> {
-        let mut line: Vec<usize> = (0..members.len()).filter(|index| members[*index].waits()).collect();
-        line.sort_by_key(|index| {
-            let id = &members[*index].id;
-            (self.claims.get(id).map(|claim| claim.since), id)
-        });
-        line
+        let claims = members.iter().enumerate().filter(|(_, member)| member.lacks());
+        let mut line: Vec<(Timestamp, &RevisionId, usize)> =
+            claims.filter_map(|(index, Member { id, .. })| Some((self.claims.get(id)?.since, id, index))).collect();
+        line.sort();
+        line.into_iter().map(|(_, _, index)| index).collect()
     }
 
     /// Takes `needed` slots from those that may lose them; how many each gives back.

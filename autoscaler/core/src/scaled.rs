@@ -352,21 +352,6 @@ impl Scaled {
         blind
     }
 
-    /// Why its requests are not known well enough to take anything from it.
-    fn blind(&self, context: Context<'_>) -> Option<Hold> {
-        if matches!(self.revision.mode, Mode::Invalid(_)) {
-            return Some(Hold::Invalid);
-        }
-        match self.coverage(context) {
-            Coverage::NoReporters => return Some(Hold::NoReporters),
-            Coverage::Partial { .. } => return Some(Hold::PartialCoverage),
-            Coverage::Full => {}
-        }
-        let defaulted = self.revision.scaling.min_scale.origin == Origin::Default;
-        let unseen = context.settings.unseen_traffic_holds && !self.traffic_seen && defaulted;
-        unseen.then_some(Hold::TrafficNotSeen)
-    }
-
     fn coverage(&self, context: Context<'_>) -> Coverage {
         context.reporters.coverage(context.now, &self.revision.id, *self.revision.scaling.stable_window)
     }
@@ -388,16 +373,6 @@ impl Scaled {
     pub(crate) fn leaving(&self) -> Option<Vec<EndpointId>> {
         let victims = self.drain.iter().flat_map(Drain::victims).chain(self.outgoing.victims());
         (self.drain.is_some() || !self.outgoing.is_empty()).then(|| victims.cloned().collect())
-    }
-
-    /// Its start failed: the reason, and when the next may be tried.
-    pub(crate) fn start_failure(&self) -> Option<(String, Timestamp)> {
-        let until = self.idle.retry_at()?;
-        let reason = match &self.trouble {
-            Some(trouble) => format!("{}: {}", trouble.reason, trouble.message),
-            None => "no replica became ready within the start deadline".to_owned(),
-        };
-        Some((reason, until))
     }
 
     /// Whether it is worth a look every 100 ms.

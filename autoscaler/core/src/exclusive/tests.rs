@@ -172,7 +172,7 @@ fn what_leaves_anyway_is_waited_for() {
 }
 
 #[test]
-fn a_client_that_tries_again_keeps_its_place() {
+fn a_client_that_tries_again_keeps_its_place_and_whom_it_made_leave() {
     let arbiter = &mut Arbiter::default();
     let holds = busy("x", 0);
     let between = Member { queued: 0, ..waiting("a") };
@@ -182,6 +182,12 @@ fn a_client_that_tries_again_keeps_its_place() {
     check(arbiter, 3_000, &[holds.clone(), between.clone(), waiting("b")], &[1, 0, 0], &[]);
     check(arbiter, 5_000, &[holds, between, waiting("b")], &[1, 0, 0], &[]);
     check(arbiter, 5_100, &[asleep("x"), waiting("a"), waiting("b")], &[0, 0, 1], &[]);
+
+    let arbiter = &mut Arbiter::default();
+    check(arbiter, 9_000, &[idle("x", 0, 0), waiting("a")], &[0, 0], &["x"]);
+    let between = Member { queued: 0, ..waiting("a") };
+    check(arbiter, 10_999, &[idle("x", 0, 0), between.clone()], &[0, 0], &["x"]);
+    check(arbiter, 11_000, &[idle("x", 0, 0), between], &[1, 0], &[]);
 }
 
 #[test]
@@ -222,6 +228,8 @@ struct Machine {
     work: u64,
     stop: u64,
     now: u64,
+    /// When somebody last waited.
+    waited: u64,
     arbiter: Arbiter,
     services: Vec<Service>,
 }
@@ -285,12 +293,14 @@ impl Machine {
             }
         }
         let members: Vec<Member> = (0..self.services.len()).map(|index| self.member(index)).collect();
-        let somebody_waits = members.iter().any(Member::waits);
+        if members.iter().any(|member| member.lacks() && member.queued > 0) {
+            self.waited = now;
+        }
         let shares = self.arbiter.arbitrate(at(now), &group(), &members);
         for (index, (share, member)) in shares.iter().zip(&members).enumerate() {
             let leaves = matches!(share.standing, Standing::MakesRoom { .. });
             if leaves {
-                prop_assert!(somebody_waits, "nobody waits for it");
+                prop_assert!(at(now).since(at(self.waited)) < CLAIM_KEPT, "nobody waits for it");
                 prop_assert!(member.life != Life::Starting, "it was starting");
                 let has_work = member.in_flight + member.queued > 0;
                 prop_assert!(!has_work || member.resided(at(now)), "it had work and its residence was not over");
@@ -334,7 +344,7 @@ proptest! {
     ) {
         let services = vec![Service::default(); count];
         let arbiter = Arbiter::default();
-        let mut machine = Machine { slots, residence, start, work, stop, now: 0, arbiter, services };
+        let mut machine = Machine { slots, residence, start, work, stop, now: 0, waited: 0, arbiter, services };
         for (who, steps) in toggles {
             let service = &mut machine.services[who % count];
             service.client = !service.client;

@@ -40,6 +40,16 @@ impl Scaled {
         }
     }
 
+    /// Its start failed: the reason, and when the next may be tried.
+    pub(crate) fn start_failure(&self) -> Option<(String, Timestamp)> {
+        let until = self.idle.retry_at()?;
+        let reason = match &self.trouble {
+            Some(trouble) => format!("{}: {}", trouble.reason, trouble.message),
+            None => "no replica became ready within the start deadline".to_owned(),
+        };
+        Some((reason, until))
+    }
+
     #[cfg(test)]
     pub(crate) const fn memory(&self) -> crate::decide::Memory {
         self.memory

@@ -132,8 +132,7 @@ impl Group {
     }
 
     pub(super) fn stop_all(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let ids: Vec<EndpointId> = self.replicas.iter().map(|replica| replica.id.clone()).collect();
-        for id in ids {
+        for id in self.replicas.iter().map(|replica| replica.id.clone()).collect::<Vec<_>>() {
             self.leave(now, &id, actions);
         }
     }
