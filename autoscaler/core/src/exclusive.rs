@@ -63,6 +63,8 @@ pub struct Member {
     pub id: RevisionId,
     /// What it would have without the group.
     pub wanted: Replicas,
+    /// What it would have without any request: `min-scale`, or `initial-scale` until that was reached once.
+    pub minimum: Replicas,
     /// What the platform was asked for, an order to raise it that is not shown yet included.
     pub asked: Replicas,
     /// An order to raise it is under way: it is not taken back.
@@ -219,7 +221,7 @@ impl Arbiter {
             }
         }
         for (index, member) in members.iter().enumerate() {
-            let more = (member.missing() - granted[index].min(member.missing())).min(free);
+            let more = self.due(member).saturating_sub(granted[index]).min(free);
             (granted[index], free) = (granted[index] + more, free - more);
         }
 
@@ -227,14 +229,15 @@ impl Arbiter {
         let promised = granted.iter().sum::<u32>().saturating_add(u32::try_from(unmet.len()).unwrap_or(u32::MAX));
         let taken = self.make_room(now, members, kept.saturating_add(promised).saturating_sub(slots.get()));
 
-        let held_by: Arc<[RevisionId]> =
-            members.iter().filter(|member| member.used() > 0).map(|member| member.id.clone()).collect();
+        let held_by = |own: &RevisionId| {
+            members.iter().filter(|other| other.used() > 0 && other.id != *own).map(|other| other.id.clone()).collect()
+        };
         let mut claimants = unmet.into_iter().map(|index| members[index].id.clone());
         let shares = members.iter().zip(granted).zip(taken).map(|((member, granted), taken)| {
             let standing = if taken > 0 {
                 Standing::MakesRoom { claimant: claimants.next() }
-            } else if member.lacks() && granted == 0 {
-                Standing::Waits { held_by: Arc::clone(&held_by) }
+            } else if member.lacks() && self.due(member) > 0 && granted == 0 {
+                Standing::Waits { held_by: held_by(&member.id) }
             } else {
                 Standing::Settled
             };
@@ -242,6 +245,12 @@ impl Arbiter {
             Share { group: group.clone(), slots, at_most: Replicas::new(at_most), standing }
         });
         shares.collect()
+    }
+
+    /// Slots that a member could use. What one at zero had before is no reason to start it: a request, or a minimum, is.
+    fn due(&self, member: &Member) -> u32 {
+        let claims = !member.asked.is_zero() || self.claims.contains_key(&member.id);
+        if claims { member.missing() } else { member.missing().min(member.minimum.get()) }
     }
 
     /// Keeps the place of those that wait. One that makes room is in line as soon as a request waits for it.

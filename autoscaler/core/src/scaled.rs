@@ -13,7 +13,7 @@ use crate::proposal::backlog::{Floor, backlog};
 use crate::reporters::{Coverage, Effect, Load, Reporters, Span};
 use crate::window::{Collection, Sample};
 use domain::why::{Backlog, Hold, Idleness, Trigger};
-use domain::{Endpoint, EndpointId, Mode, Origin, Replicas, Revision, Timestamp, Trouble, Why};
+use domain::{Endpoint, EndpointId, Replicas, Revision, Timestamp, Trouble, Why};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

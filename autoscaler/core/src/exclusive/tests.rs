@@ -18,6 +18,7 @@ fn asleep(name: &str) -> Member {
     Member {
         id: id(name),
         wanted: Replicas::ZERO,
+        minimum: Replicas::ZERO,
         asked: Replicas::ZERO,
         raising: false,
         listed: Replicas::ZERO,
@@ -87,13 +88,23 @@ fn the_longest_idle_one_makes_room_and_both_say_so() {
 #[test]
 fn nobody_makes_room_for_growth_or_a_minimum() {
     let growing = Member { wanted: Replicas::new(3), queued: 5, ..busy("a", 0) };
-    let minimum = Member { wanted: Replicas::ONE, ..asleep("c") };
+    let minimum = Member { wanted: Replicas::ONE, minimum: Replicas::ONE, ..asleep("c") };
     let members = [growing, idle("b", 0, 0), minimum.clone()];
     check(&mut Arbiter::default(), 600_000, &with_slots(2, &members), &[1, 1, 0], &[]);
     // A free slot may grow it; requests that wait go before it.
     check(&mut Arbiter::default(), 600_000, &with_slots(3, &members), &[2, 1, 0], &[]);
     let claim = Member { queued: 1, ..minimum };
     check(&mut Arbiter::default(), 600_000, &with_slots(3, &[members[0].clone(), claim]), &[2, 1], &[]);
+}
+
+#[test]
+fn what_one_at_zero_had_before_is_no_reason_to_start_it() {
+    let average = Member { wanted: Replicas::new(2), ..asleep("a") };
+    let shares = check(&mut Arbiter::default(), 0, &with_slots(3, std::slice::from_ref(&average)), &[0], &[]);
+    assert_eq!(shares[0].standing, Standing::Settled);
+    let shares =
+        check(&mut Arbiter::default(), 0, &[busy("b", 0), Member { minimum: Replicas::ONE, ..average }], &[1, 0], &[]);
+    assert_eq!(shares[1].standing, Standing::Waits { held_by: [id("b")].into() });
 }
 
 #[test]
@@ -362,7 +373,7 @@ proptest! {
 
     /// A member alone is limited by the number of slots and by nothing else.
     #[test]
-    fn a_member_alone_has_what_it_wants(wanted in 0_u32..6, asked in 0_u32..6, queued in 0_u32..3, slots in 6_u32..9) {
+    fn a_member_alone_has_what_it_wants(wanted in 0_u32..6, asked in 0_u32..6, queued in 1_u32..3, slots in 6_u32..9) {
         let (wanted, asked) = (Replicas::new(wanted), Replicas::new(asked));
         let member = Member { wanted, asked, listed: asked, queued, slots: Replicas::new(slots), ..asleep("a") };
         let shares = Arbiter::default().arbitrate(at(0), &group(), std::slice::from_ref(&member));

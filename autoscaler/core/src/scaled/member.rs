@@ -25,6 +25,7 @@ impl Scaled {
         Member {
             id: self.revision.id.clone(),
             wanted,
+            minimum: self.why.map_or(*spec.min_scale, |why| why.min),
             asked: self.requested.max(ordered),
             raising: ordered > self.requested,
             listed: Replicas::new(u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX)),

@@ -50,7 +50,7 @@ fn it_reads_as_arithmetic() {
         Why { exclusive, requested: Replicas::new(requested), replicas: wanted.min(at_most), ..why() }.to_string()
     };
     assert_eq!(share(0, 0), "waits for a slot of its exclusive group");
-    assert_eq!(share(0, 1), "makes room in its exclusive group: 1 -> 0");
+    assert_eq!(share(0, 1), "makes room in its exclusive group");
     assert_eq!(share(1, 1), "at most 1: its exclusive group has no free slot");
     assert_eq!(share(2, 1), why().to_string(), "what limits nothing is not mentioned");
 }
