@@ -51,7 +51,7 @@ pub struct ScalingSpec {
     pub exclusive_group: Resolved<Option<String>>,
     /// `kpa.dev/exclusive-slots`, 1 or more: replicas of the whole group at once. Means nothing without a group.
     pub exclusive_slots: Resolved<Replicas>,
-    /// `kpa.dev/exclusive-residence`, 0 to 1 h: how long it keeps its slot once it is ready, has work and others wait.
+    /// `kpa.dev/exclusive-residence`, 1 s to 1 h: how long it keeps its slot once it is ready, has work and others wait.
     pub exclusive_residence: Resolved<Duration>,
     /// `kpa.dev/exact`: true switches off everything of kpa-behaviour section 5 that Knative does not have.
     pub exact: Resolved<bool>,

@@ -350,7 +350,7 @@ proptest! {
     #[test]
     fn slots_are_never_exceeded_and_everybody_has_a_turn(
         (slots, count) in (1_u32..4, 1_usize..7),
-        (residence, start, work, stop) in (0_u64..8_000, 0_u64..5_000, 0_u64..3_000, 0_u64..3_000),
+        (residence, start, work, stop) in (1_000_u64..8_000, 0_u64..5_000, 0_u64..3_000, 0_u64..3_000),
         toggles in proptest::collection::vec((0_usize..7, 0_u64..80), 1..60),
     ) {
         let services = vec![Service::default(); count];

@@ -209,7 +209,8 @@ keys! {
     EXCLUSIVE_SLOTS = "kpa.dev/exclusive-slots", Kind::Whole { min: 1, max: i32::MAX as u32 },
         default "1",
         "Replicas that the whole group may have at once, leaving ones included. Where members disagree the smallest counts.";
-    EXCLUSIVE_RESIDENCE = "kpa.dev/exclusive-residence", span(Duration::ZERO, HOUR),
+    // Less than a second could take the slot back before the first held request is sent on.
+    EXCLUSIVE_RESIDENCE = "kpa.dev/exclusive-residence", span(Duration::from_secs(1), HOUR),
         default "30s",
         "How long a member keeps its slot, from its first ready replica on, while others wait and it still has requests.";
     EXACT = "kpa.dev/exact", Kind::Flag,

@@ -359,7 +359,7 @@ fn nobody_makes_room_while_an_activator_is_silent() {
 
 #[test]
 fn a_claim_that_ends_takes_the_drain_back() {
-    let mut machine = Machine::new(vec![spec_of(0), spec_of(0)]);
+    let mut machine = Machine::new(vec![spec_of(1), spec_of(1)]);
     machine.services[0].client = true;
     machine.work = 10_000;
     machine.pass(5_000);
