@@ -166,7 +166,10 @@ impl EventLoop {
                         self.around.orders.give(Order { revision, target, from, to, remove_first });
                     }
                 }
-                Command::Tell(story) => story::tell(&story),
+                Command::Tell(story) => {
+                    self.around.meters.story(&story);
+                    story::tell(&story);
+                }
             }
         }
     }

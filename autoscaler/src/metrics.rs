@@ -4,7 +4,8 @@
 //! [`PUBLISH_EVERY`](crate::event_loop::PUBLISH_EVERY), or the exporter would forget it and the handle go dark.
 
 use crate::ingest::IngestError;
-use autoscaler_core::{Activity, Brain, RevisionStatus};
+use autoscaler_core::{Activity, Brain, Happening, RevisionStatus, Story};
+use domain::why::Step;
 use domain::{RevisionId, Timestamp};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use parking_lot::Mutex;
@@ -56,6 +57,10 @@ pub const IN_FLIGHT_REQUESTS: &str = "autoscaler_in_flight_requests";
 pub const QUEUED_REQUESTS: &str = "autoscaler_queued_requests";
 /// Whether it follows the panic window.
 pub const PANIC: &str = "autoscaler_panic";
+/// Times that a revision was told to leave so that another of its exclusive group has room.
+pub const EXCLUSIVE_SWAPS: &str = "autoscaler_exclusive_swaps_total";
+/// Whether it waits for a slot of its exclusive group.
+pub const EXCLUSIVE_WAITING: &str = "autoscaler_exclusive_waiting";
 /// Things wrong with its settings.
 pub const PROBLEMS: &str = "autoscaler_problems";
 
@@ -78,6 +83,8 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (IN_FLIGHT_REQUESTS, Kind::Gauge, "Requests running on replicas, newest reports, by revision."),
     (QUEUED_REQUESTS, Kind::Gauge, "Requests waiting, newest reports, by revision."),
     (PANIC, Kind::Gauge, "1 while the revision follows the panic window."),
+    (EXCLUSIVE_SWAPS, Kind::Counter, "Times that the revision gave slots of its exclusive group to others."),
+    (EXCLUSIVE_WAITING, Kind::Gauge, "1 while the revision waits for a slot of its exclusive group."),
     (PROBLEMS, Kind::Gauge, "Things wrong with the revision's settings."),
 ];
 
@@ -135,6 +142,7 @@ struct OfRevision {
     in_flight: Gauge,
     queued: Gauge,
     panic: Gauge,
+    exclusive_waiting: Gauge,
     problems: Gauge,
 }
 
@@ -183,6 +191,15 @@ impl Meters {
         histogram!(SCALE_CALL_SECONDS, "outcome" => outcome).record(took);
     }
 
+    /// Counts a swap: the group had the last word about a count that was lowered.
+    pub(crate) fn story(&self, story: &Story) {
+        let (Some(revision), Happening::Scaled { from, to, why }) = (&story.revision, &story.what) else { return };
+        if to < from && why.step() == Step::Exclusive {
+            let (namespace, name) = (revision.namespace().to_owned(), revision.name().to_owned());
+            counter!(EXCLUSIVE_SWAPS, "namespace" => namespace, "revision" => name).increment(1);
+        }
+    }
+
     pub(crate) fn leads(&self, leads: bool) {
         self.leader.set(f64::from(u8::from(leads)));
     }
@@ -218,6 +235,7 @@ impl OfRevision {
             in_flight: gauge(IN_FLIGHT_REQUESTS),
             queued: gauge(QUEUED_REQUESTS),
             panic: gauge(PANIC),
+            exclusive_waiting: gauge(EXCLUSIVE_WAITING),
             problems: gauge(PROBLEMS),
         }
     }
@@ -230,6 +248,7 @@ impl OfRevision {
         self.in_flight.set(status.in_flight);
         self.queued.set(status.queued);
         self.panic.set(f64::from(u8::from(status.mode == Activity::Panic)));
+        self.exclusive_waiting.set(f64::from(u8::from(status.mode == Activity::Waiting)));
         self.problems.set(count(status.problems.len()));
     }
 }
@@ -243,7 +262,11 @@ fn count(length: usize) -> f64 {
 mod tests {
     use super::*;
     use autoscaler_core::BrainSettings;
+    use autoscaler_core::decide::{Observation, conclude, unknown};
+    use domain::why::{Idleness, Trigger};
+    use domain::{Replicas, Why};
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     #[test]
     fn names_follow_the_convention_and_are_unique() {
@@ -256,6 +279,27 @@ mod tests {
         }
     }
 
+    /// A decision in an exclusive group that was carried out.
+    fn scaled(desired: u32, from: u32, at_most: u32) -> Happening {
+        let spec = platform::fixed::default_revision(RevisionId::new("default", "a")).scaling;
+        let seen = Observation {
+            trigger: Trigger::Recheck,
+            ready: Replicas::new(from),
+            requested: Replicas::new(from),
+            concurrency: None,
+            rps: None,
+            delay: None,
+            initialised: true,
+            idleness: Idleness::Spent,
+            backlog: None,
+            hold: None,
+            at_most: Some(Replicas::new(at_most)),
+        };
+        let last = Why { desired: Some(Replicas::new(desired)), ..unknown(Timestamp::ZERO, &spec, &seen) };
+        let why = conclude(Timestamp::ZERO, &spec, &last, &seen);
+        Happening::Scaled { from: Replicas::new(from), to: why.replicas, why: Arc::new(why) }
+    }
+
     #[test]
     fn every_series_shows_its_help_and_a_value() {
         let (recorder, page) = runtime::Metrics::detached();
@@ -265,6 +309,11 @@ mod tests {
             meters.refused(&IngestError::Version(2));
             meters.turn(Turn::Slot, Duration::from_millis(1));
             meters.scale_call(&RevisionId::new("default", "a"), "accepted", Duration::from_millis(3));
+            // Made room, was given a slot, left of its own accord: only the first is a swap.
+            for (desired, from, at_most) in [(1, 1, 0), (1, 0, 1), (0, 1, 1)] {
+                let what = scaled(desired, from, at_most);
+                meters.story(&Story { revision: Some(RevisionId::new("default", "a")), what });
+            }
             meters.leads(true);
             meters.publish(&Brain::new(Timestamp::ZERO, BrainSettings::default()), Timestamp::ZERO);
         });
@@ -275,6 +324,7 @@ mod tests {
             "autoscaler_frame_rows_total 3",
             "autoscaler_frames_refused_total{why=\"version\"} 1",
             "autoscaler_scale_calls_total{namespace=\"default\",revision=\"a\",outcome=\"accepted\"} 1",
+            "autoscaler_exclusive_swaps_total{namespace=\"default\",revision=\"a\"} 1",
             "autoscaler_leader 1",
             "autoscaler_revisions 0",
             "# HELP autoscaler_turn_seconds ",

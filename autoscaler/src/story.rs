@@ -20,6 +20,7 @@ const fn needs_attention(what: &Happening) -> bool {
         | Happening::Ready { .. }
         | Happening::Scaled { .. }
         | Happening::Asleep
+        | Happening::Exclusive { .. }
         | Happening::CoverageFull => false,
         Happening::StartFailed { .. }
         | Happening::CoveragePartial { .. }

@@ -3,7 +3,7 @@
 cd "$(dirname "$0")" || exit 2
 failed=()
 for script in curl-loop burst-at-zero step kill-replica kill-kpa invalid-and-restart streams-uncut slow-start \
-  ten-in-flight last-replica fleet; do
+  ten-in-flight exclusive last-replica fleet; do
   echo "=== $script"
   "./$script.sh" || failed+=("$script")
 done

@@ -76,7 +76,7 @@ trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 # service NAME [annotation|env] KEY VALUE ...: writes a Deployment that runs the sample model server. Its replicas note
-# their process, port and start in $work/starts.
+# their process, port and start in $work/starts, and run $work/at-start if a script has put one there.
 service() {
   local name=$1 annotations="" env="" replicas="${REPLICAS:-}"
   shift
@@ -91,6 +91,7 @@ service() {
   cat >"$work/replica.sh" <<END
 #!/usr/bin/env bash
 echo "\$\$ \$PORT \$((\${EPOCHREALTIME/[.,]/} / 1000))" >>"$work/starts"
+if [[ -f "$work/at-start" ]]; then source "$work/at-start"; fi
 exec "$loadtest_bin" model-server
 END
   chmod +x "$work/replica.sh"

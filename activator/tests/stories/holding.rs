@@ -115,6 +115,7 @@ async fn a_failed_start_refuses_those_who_wait_with_the_reason() {
         revision: svc(),
         requested: domain::Replicas::ONE,
         ready: domain::Replicas::ZERO,
+        terminating: domain::Replicas::ZERO,
         trouble,
     };
     rig.tell(replicas(trouble(false))).await;

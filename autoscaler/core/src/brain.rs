@@ -4,9 +4,10 @@
 //! that may act asks for anything.
 
 use crate::event::{BrainSettings, Command, Event, FrameChunk, Happening, ScaleOutcome, Story};
+use crate::exclusive::{GroupId, Groups};
 use crate::history::History;
 use crate::reporters::{Effect, Reporters};
-use crate::scaled::{Context, Scaled};
+use crate::scaled::{Context, Counts, Scaled};
 use crate::slots::Slots;
 use crate::status::{Kept, RevisionStatus};
 use domain::{Ack, Change, Millis, ReporterId, Revision, RevisionId, StartFailed, Timestamp};
@@ -28,6 +29,7 @@ pub struct Brain {
     reporters: Reporters,
     revisions: BTreeMap<RevisionId, Scaled>,
     slots: Slots,
+    groups: Groups,
     /// Revisions that are looked at every 100 ms.
     attention: BTreeSet<RevisionId>,
     history: History,
@@ -64,6 +66,7 @@ impl Brain {
             reporters: Reporters::new(started),
             revisions: BTreeMap::new(),
             slots: Slots::new(started),
+            groups: Groups::default(),
             attention: BTreeSet::new(),
             history: History::new(settings.history_bytes),
             synced: false,
@@ -107,13 +110,17 @@ impl Brain {
                 self.attention.remove(&id);
                 self.history.forget(&id);
                 self.reporters.forget(&id);
+                if let Some(group) = self.groups.forget(&id) {
+                    self.give_out(now, &group, commands);
+                }
             }
             Change::Endpoints { revision, version: _, endpoints } => {
                 self.with(now, &revision, |scaled, _| scaled.set_endpoints(now, endpoints));
                 self.visit(now, &revision, Visit::Settle, commands);
             }
-            Change::Replicas { revision, requested, ready, trouble } => {
-                self.with(now, &revision, |scaled, context| scaled.set_replicas(context, requested, ready, trouble));
+            Change::Replicas { revision, requested, ready, terminating, trouble } => {
+                let counts = Counts { requested, ready, terminating, trouble };
+                self.with(now, &revision, |scaled, context| scaled.set_replicas(context, counts));
                 self.visit(now, &revision, Visit::Settle, commands);
             }
             Change::Activators(reporters) => self.reporters.list(now, reporters),
@@ -123,6 +130,7 @@ impl Brain {
 
     fn applied(&mut self, now: Timestamp, revision: Arc<Revision>, commands: &mut Vec<Command>) {
         let id = revision.id.clone();
+        self.groups.follow(&revision);
         if self.revisions.contains_key(&id) {
             self.with(now, &id, |scaled, context| scaled.apply(context, revision));
         } else {
@@ -171,8 +179,16 @@ impl Brain {
         for id in self.slots.due(now) {
             self.visit(now, &id, Visit::Tick, commands);
         }
+        let mut groups = BTreeSet::new();
         for id in self.attention.clone() {
-            self.visit(now, &id, Visit::Settle, commands);
+            match self.groups.of(&id).cloned() {
+                // Once for all its members: nothing has happened in between.
+                Some(group) if groups.contains(&group) => self.settle(now, &id, commands),
+                group => {
+                    groups.extend(group);
+                    self.visit(now, &id, Visit::Settle, commands);
+                }
+            }
         }
         self.tell_reporters(now, commands);
     }
@@ -201,12 +217,34 @@ impl Brain {
         self.synced && self.leading
     }
 
-    /// Looks at a revision: its tick if due, then what it asks for; keeps slot, attention and history in step.
+    /// Looks at a revision: its tick if due, what its exclusive group leaves it and the others, then what it asks for.
     fn visit(&mut self, now: Timestamp, id: &RevisionId, visit: Visit, commands: &mut Vec<Command>) {
-        let Some((awake, attention, why)) = self.with(now, id, |scaled, context| {
-            if matches!(visit, Visit::Tick) {
-                scaled.tick(context);
+        if matches!(visit, Visit::Tick) {
+            self.with(now, id, Scaled::tick);
+        }
+        match self.groups.of(id).cloned() {
+            Some(group) => self.give_out(now, &group, commands),
+            None => drop(self.with(now, id, |scaled, context| scaled.set_share(context, None))),
+        }
+        self.settle(now, id, commands);
+    }
+
+    /// Gives out the slots of an exclusive group, and has every member follow whose part has changed.
+    fn give_out(&mut self, now: Timestamp, group: &GroupId, commands: &mut Vec<Command>) {
+        let acting = self.acting();
+        let Self { groups, revisions, reporters, settings, .. } = self;
+        let context = Context { now, reporters, settings, acting };
+        let shares = groups.arbitrate(now, group, |id| revisions.get(id).map(|scaled| scaled.member(context)));
+        for (id, share) in shares {
+            if self.with(now, &id, |scaled, context| scaled.set_share(context, Some(share))) == Some(true) {
+                self.settle(now, &id, commands);
             }
+        }
+    }
+
+    /// Has a revision ask for what it wants; keeps slot, attention and history in step.
+    fn settle(&mut self, now: Timestamp, id: &RevisionId, commands: &mut Vec<Command>) {
+        let Some((awake, attention, why)) = self.with(now, id, |scaled, context| {
             scaled.settle(context, commands);
             let awake = scaled.awake(context);
             if !awake {

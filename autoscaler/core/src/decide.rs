@@ -1,4 +1,4 @@
-//! The decision: Knative's arithmetic, then bounds, idleness, holds and the backlog floor.
+//! The decision: Knative's arithmetic, then bounds, idleness, holds, the backlog floor and the exclusive group.
 //!
 //! Invariant: a function of its arguments. The state of the next evaluation changes in [`decide`] only; [`conclude`]
 //! applies newer limits to the demand of the last evaluation and changes nothing.
@@ -6,7 +6,7 @@
 use crate::delay::DelayFloor;
 use crate::proposal::kpa::{self, Desire};
 use crate::window::Reading;
-use domain::why::{Backlog, Hold, Idleness, SignalSet, Trigger};
+use domain::why::{Backlog, Exclusive, Hold, Idleness, SignalSet, Trigger};
 use domain::{Replicas, ScalingSpec, Signal, Timestamp, Why};
 use serde::Serialize;
 
@@ -57,6 +57,8 @@ pub struct Observation {
     pub backlog: Option<Backlog>,
     /// Why nothing may shrink.
     pub hold: Option<Hold>,
+    /// The most that its exclusive group leaves it.
+    pub at_most: Option<Replicas>,
 }
 
 impl Observation {
@@ -159,12 +161,13 @@ pub fn unknown(now: Timestamp, spec: &ScalingSpec, seen: &Observation) -> Why {
         idleness: seen.idleness,
         backlog: None,
         hold: None,
+        exclusive: None,
         replicas: seen.requested,
     }
 }
 
-/// Applies bounds, idleness, holds and the backlog floor to the demand in `last` (knative-behaviour 8.2 to 8.4,
-/// kpa-behaviour 5.2 to 5.7).
+/// Applies bounds, idleness, holds, the backlog floor and the exclusive group's limit to the demand in `last`
+/// (knative-behaviour 8.2 to 8.4, kpa-behaviour 5.2 to 5.7).
 #[must_use]
 pub fn conclude(now: Timestamp, spec: &ScalingSpec, last: &Why, seen: &Observation) -> Why {
     let initial = spec.initial_scale.value;
@@ -181,7 +184,10 @@ pub fn conclude(now: Timestamp, spec: &ScalingSpec, last: &Why, seen: &Observati
         hold: seen.hold.or_else(|| (!last.unavailable.is_empty()).then_some(Hold::SignalUnavailable)),
         ..*last
     };
-    why.replicas = bounded(&why);
+    let wanted = bounded(&why);
+    // The last word, also over min-scale and a hold: the slots are what the machine has.
+    why.exclusive = seen.at_most.map(|at_most| Exclusive { wanted, at_most });
+    why.replicas = seen.at_most.map_or(wanted, |at_most| wanted.min(at_most));
     why
 }
 

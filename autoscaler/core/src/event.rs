@@ -156,6 +156,11 @@ pub enum Happening {
     },
     /// Its last replica was told to leave.
     Asleep,
+    /// It waits for a slot of its exclusive group, or makes room in it.
+    Exclusive {
+        /// A sentence that names the group and the others.
+        standing: String,
+    },
     /// No replica became ready in time.
     StartFailed {
         /// Why, as far as the platform knows.
@@ -193,6 +198,7 @@ impl fmt::Display for Happening {
             Self::Ready { after } => write!(f, "ready in {:.1} s", after.as_secs_f64()),
             Self::Scaled { from, to, why } => write!(f, "scaled {from} -> {to} because {why}"),
             Self::Asleep => f.write_str("asleep"),
+            Self::Exclusive { standing } => f.write_str(standing),
             Self::StartFailed { reason, retry_after } => {
                 write!(f, "start failed: {reason}; next try in {:.0} s", retry_after.as_secs_f64())
             }

@@ -3,6 +3,7 @@
 //! Invariant: a woken revision keeps a replica until one was ready and then idle for window + retention, or its start
 //! deadline passed; a client that gives up undoes no start.
 
+use crate::exclusive::Life;
 use domain::why::Idleness;
 use domain::{Replicas, ScalingSpec, Timestamp};
 use std::time::Duration;
@@ -146,6 +147,22 @@ impl Idle {
                 let until = emptied.max(grown_up) + *spec.scale_to_zero_pod_retention_period;
                 if now < until { Idleness::Retained { until } } else { Idleness::Spent }
             }
+        }
+    }
+
+    /// When it last had a request.
+    #[must_use]
+    pub const fn last_active(&self) -> Option<Timestamp> {
+        self.last_active
+    }
+
+    /// Where it is in its life, as its exclusive group must know it.
+    #[must_use]
+    pub const fn life(&self) -> Life {
+        match self.phase {
+            Phase::Asleep | Phase::Failed { .. } => Life::Idle,
+            Phase::Starting { .. } => Life::Starting,
+            Phase::Awake { since } => Life::Ready { since },
         }
     }
 

@@ -6,6 +6,7 @@
 //! Frame ──> reporters ──Sample──> window ──averages──> decide ──Why──> brain ──> Command::Scale
 //!               │                 delay, idle ────────────^              │
 //!               └──newest load──> proposal::backlog ──floor──────────────┤
+//!                                             exclusive ──at most────────┤
 //!                                             victims ──> drain ─────────┘──> Ack.drain
 //! ```
 
@@ -14,6 +15,7 @@ pub mod decide;
 pub mod delay;
 pub mod drain;
 pub mod event;
+pub mod exclusive;
 pub mod history;
 pub mod idle;
 pub mod proposal;

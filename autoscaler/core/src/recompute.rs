@@ -61,7 +61,7 @@ fn evaluate(why: &Why, before: &Memory) -> (u32, Memory) {
     (wanted.max(why.delay.map_or(0, Replicas::get)), after)
 }
 
-/// Bounds, idleness, floor and hold.
+/// Bounds, idleness, floor, hold and exclusive group.
 fn limit(why: &Why, desired: u32) -> u32 {
     let (min, max) = (why.min.get(), why.max.map_or(u32::MAX, Replicas::get));
     let bound = |count: u32| if count < min { min } else { count.min(max) };
@@ -84,5 +84,6 @@ fn limit(why: &Why, desired: u32) -> u32 {
     let failed = matches!(why.idleness, Idleness::Failed { .. });
     let floor = why.backlog.filter(|_| !failed).map_or(0, |backlog| bound(backlog.replicas.get()));
     let held = if why.hold.is_some() { requested } else { 0 };
-    count.max(floor).max(held)
+    let most = why.exclusive.map_or(u32::MAX, |exclusive| exclusive.at_most.get());
+    count.max(floor).max(held).min(most)
 }

@@ -121,6 +121,8 @@ impl<'a> Decider<'a> {
         let t = self.next;
         let now = Timestamp::from_secs(t);
         let seen = Observation {
+            // One revision alone: whom it shared slots with is not in its samples.
+            at_most: None,
             trigger: Trigger::Tick,
             ready: self.ready,
             requested: self.ready,

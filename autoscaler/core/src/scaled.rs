@@ -7,15 +7,17 @@ use crate::decide::{Memory, Observation, conclude, decide, next_check, unknown};
 use crate::delay::DelayWindow;
 use crate::drain::{Drain, Outgoing};
 use crate::event::BrainSettings;
+use crate::exclusive::Share;
 use crate::idle::Idle;
 use crate::proposal::backlog::{Floor, backlog};
 use crate::reporters::{Coverage, Effect, Load, Reporters, Span};
 use crate::window::{Collection, Sample};
 use domain::why::{Backlog, Hold, Idleness, Trigger};
-use domain::{Endpoint, EndpointId, Mode, Origin, Replicas, Revision, Timestamp, Trouble, Why};
+use domain::{Endpoint, EndpointId, Replicas, Revision, Timestamp, Trouble, Why};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod member;
 mod settle;
 mod view;
 
@@ -27,6 +29,15 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a BrainSettings,
     /// This process may act, and everything known has been told.
     pub(crate) acting: bool,
+}
+
+/// Replica counts as the platform shows them.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) requested: Replicas,
+    pub(crate) ready: Replicas,
+    pub(crate) terminating: Replicas,
+    pub(crate) trouble: Option<Trouble>,
 }
 
 /// A count that was asked for and is not shown by the platform yet.
@@ -44,6 +55,7 @@ pub(crate) struct Scaled {
     counted: bool,
     requested: Replicas,
     ready: Replicas,
+    terminating: Replicas,
     trouble: Option<Trouble>,
     endpoints: Arc<[Endpoint]>,
     last_busy: BTreeMap<EndpointId, Timestamp>,
@@ -61,6 +73,8 @@ pub(crate) struct Scaled {
     idle: Idle,
     initialised: bool,
     traffic_seen: bool,
+    /// What its exclusive group leaves it.
+    share: Option<Share>,
     drain: Option<Drain>,
     outgoing: Outgoing,
     /// When replicas that the platform replaces were last let go.
@@ -79,6 +93,7 @@ impl Scaled {
             counted: false,
             requested: Replicas::ZERO,
             ready: Replicas::ZERO,
+            terminating: Replicas::ZERO,
             trouble: None,
             endpoints: Arc::new([]),
             last_busy: BTreeMap::new(),
@@ -92,6 +107,7 @@ impl Scaled {
             idle: Idle::default(),
             initialised: !fresh,
             traffic_seen: false,
+            share: None,
             drain: None,
             outgoing: Outgoing::default(),
             let_go: None,
@@ -118,13 +134,8 @@ impl Scaled {
     }
 
     /// The platform shows other counts. They trigger no evaluation (engineering 26).
-    pub(crate) fn set_replicas(
-        &mut self,
-        context: Context<'_>,
-        requested: Replicas,
-        ready: Replicas,
-        trouble: Option<Trouble>,
-    ) {
+    pub(crate) fn set_replicas(&mut self, context: Context<'_>, counts: Counts) {
+        let Counts { requested, ready, terminating, trouble } = counts;
         let now = context.now;
         let first = !self.counted;
         if first {
@@ -136,7 +147,7 @@ impl Scaled {
         if self.asked.is_some_and(|asked| asked.to == requested) {
             self.asked = None;
         }
-        (self.requested, self.ready, self.trouble) = (requested, ready, trouble);
+        (self.requested, self.ready, self.terminating, self.trouble) = (requested, ready, terminating, trouble);
         if ready >= self.revision.scaling.initial_scale.max(*self.revision.scaling.min_scale) {
             self.initialised = true;
         }
@@ -322,27 +333,23 @@ impl Scaled {
             idleness: self.idle.verdict(context.now, &self.revision.scaling),
             backlog: self.floor.map(|floor| floor.asked),
             hold: self.hold(context),
+            at_most: self.at_most(),
         }
     }
 
     /// Why nothing may shrink, if so.
     fn hold(&self, context: Context<'_>) -> Option<Hold> {
-        let Context { now, reporters, settings, .. } = context;
+        let Context { now, reporters, .. } = context;
         let spec = &self.revision.scaling;
-        if matches!(self.revision.mode, Mode::Invalid(_)) {
-            return Some(Hold::Invalid);
-        }
-        match self.coverage(context) {
-            Coverage::NoReporters => return Some(Hold::NoReporters),
-            Coverage::Partial { .. } => return Some(Hold::PartialCoverage),
-            Coverage::Full => {}
+        let blind = self.blind(context);
+        if blind.is_some_and(|blind| blind != Hold::TrafficNotSeen) {
+            return blind;
         }
         let covered_from = reporters.covered_from(now).max(self.covered_from);
         if reporters.closed() < covered_from + spec.stable_window.as_secs() {
             return Some(Hold::WarmingUp);
         }
-        let unseen = settings.unseen_traffic_holds && !self.traffic_seen && spec.min_scale.origin == Origin::Default;
-        unseen.then_some(Hold::TrafficNotSeen)
+        blind
     }
 
     fn coverage(&self, context: Context<'_>) -> Coverage {
@@ -368,21 +375,12 @@ impl Scaled {
         (self.drain.is_some() || !self.outgoing.is_empty()).then(|| victims.cloned().collect())
     }
 
-    /// Its start failed: the reason, and when the next may be tried.
-    pub(crate) fn start_failure(&self) -> Option<(String, Timestamp)> {
-        let until = self.idle.retry_at()?;
-        let reason = match &self.trouble {
-            Some(trouble) => format!("{}: {}", trouble.reason, trouble.message),
-            None => "no replica became ready within the start deadline".to_owned(),
-        };
-        Some((reason, until))
-    }
-
     /// Whether it is worth a look every 100 ms.
     pub(crate) fn needs_attention(&self) -> bool {
         self.drain.is_some()
             || !self.outgoing.is_empty()
             || self.asked.is_some()
+            || self.waits_for_a_slot()
             || self.why.as_ref().is_some_and(|why| why.replicas != self.requested || next_check(why).is_some())
             || matches!(self.why.as_ref().map(|why| why.idleness), Some(Idleness::Failed { .. }))
     }

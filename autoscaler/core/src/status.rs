@@ -71,6 +71,8 @@ pub enum Activity {
     Asleep,
     /// Woken; no replica was ready yet.
     Starting,
+    /// No replica, because others of its exclusive group have the slots.
+    Waiting,
     /// Nothing to do; the last replica waits for its retention period.
     Idle,
     /// Replicas are leaving.
@@ -102,6 +104,7 @@ impl Activity {
             Self::Panic => "panic",
             Self::Asleep => "asleep",
             Self::Starting => "starting",
+            Self::Waiting => "waiting",
             Self::Idle => "idle",
             Self::Draining => "draining",
             Self::Holding => "holding",
@@ -132,7 +135,7 @@ pub struct Setting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// One word: `Coverage`, `Started`, `Replicas`.
+    /// One word: `Coverage`, `Started`, `Replicas`, `Slots`, `Scaled`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Whether all is well in this respect.
@@ -199,6 +202,9 @@ pub fn settings(scaling: &ScalingSpec, limits: &Limits) -> Vec<Setting> {
         span("scale-to-zero-pod-retention-period", &scaling.scale_to_zero_pod_retention_period),
         plain("metric-aggregation-algorithm", &scaling.aggregation),
         plain("target-burst-capacity", &scaling.target_burst_capacity),
+        show("exclusive-group", &scaling.exclusive_group, |group| group.clone().unwrap_or_else(|| "none".to_owned())),
+        plain("exclusive-slots", &scaling.exclusive_slots),
+        span("exclusive-residence", &scaling.exclusive_residence),
         plain("exact", &scaling.exact),
         plain("manual", &scaling.manual),
         span("start-deadline", &scaling.start_deadline),

@@ -31,6 +31,9 @@ pub(crate) fn spec(total: f64) -> ScalingSpec {
         scale_to_zero_grace_period: span(30),
         scale_to_zero_pod_retention_period: span(0),
         aggregation: Resolved::default_value(Aggregation::Linear),
+        exclusive_group: Resolved::default_value(None),
+        exclusive_slots: Resolved::default_value(Replicas::ONE),
+        exclusive_residence: span(30),
         exact: Resolved::default_value(false),
         manual: Resolved::default_value(Manual::Resume),
         start_deadline: span(1800),
@@ -67,5 +70,6 @@ pub(crate) fn seen(ready: u32, stable: f64, panic: f64) -> crate::decide::Observ
         idleness: domain::why::Idleness::Spent,
         backlog: None,
         hold: None,
+        at_most: None,
     }
 }

@@ -35,6 +35,9 @@ pub enum Change {
         requested: Replicas,
         /// How many are ready.
         ready: Replicas,
+        /// Told to end and not gone yet, so that what they hold of the machine is not free: on a cluster pods with a
+        /// deletionTimestamp. A platform counts one here no later than it takes it from the endpoints.
+        terminating: Replicas,
         /// Why replicas do not become ready, when the platform knows.
         trouble: Option<Trouble>,
     },

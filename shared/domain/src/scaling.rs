@@ -47,6 +47,12 @@ pub struct ScalingSpec {
     pub scale_to_zero_pod_retention_period: Resolved<Duration>,
     /// `metric-aggregation-algorithm`.
     pub aggregation: Resolved<Aggregation>,
+    /// `kpa.dev/exclusive-group`, a DNS label: it shares slots with the other members in its namespace; `None` is no group.
+    pub exclusive_group: Resolved<Option<String>>,
+    /// `kpa.dev/exclusive-slots`, 1 or more: replicas of the whole group at once. Means nothing without a group.
+    pub exclusive_slots: Resolved<Replicas>,
+    /// `kpa.dev/exclusive-residence`, 1 s to 1 h: how long it keeps its slot once it is ready, has work and others wait.
+    pub exclusive_residence: Resolved<Duration>,
     /// `kpa.dev/exact`: true switches off everything of kpa-behaviour section 5 that Knative does not have.
     pub exact: Resolved<bool>,
     /// `kpa.dev/manual`: what happens after the 30 s hold on a count that somebody else wrote.

@@ -60,6 +60,8 @@ pub struct Why {
     pub backlog: Option<Backlog>,
     /// Why nothing may shrink now.
     pub hold: Option<Hold>,
+    /// What its exclusive group leaves it; `None` outside of one.
+    pub exclusive: Option<Exclusive>,
     /// The decision.
     pub replicas: Replicas,
 }
@@ -175,6 +177,16 @@ pub struct Backlog {
     pub replicas: Replicas,
 }
 
+/// The last step: what an exclusive group leaves one of its members. The count is the smaller one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exclusive {
+    /// What all other steps come to.
+    pub wanted: Replicas,
+    /// The most that it may have now.
+    pub at_most: Replicas,
+}
+
 /// Why nothing may shrink. The first that applies is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -255,6 +267,7 @@ impl Why {
             (self.replicas, self.desired, self.requested, self.ready),
             (self.panic.panicking(), self.panic_max, self.delay, self.min, self.max),
             (std::mem::discriminant(&self.idleness), self.hold, self.backlog.is_some(), self.unavailable),
+            self.exclusive.map(|exclusive| (exclusive.wanted > exclusive.at_most, exclusive.at_most)),
         )
     }
 
@@ -262,7 +275,9 @@ impl Why {
     #[must_use]
     pub fn step(&self) -> Step {
         let desired = self.desired.unwrap_or(self.requested);
-        if matches!(self.idleness, Idleness::Failed { .. }) {
+        if self.exclusive.is_some_and(|exclusive| exclusive.wanted > exclusive.at_most) {
+            Step::Exclusive
+        } else if matches!(self.idleness, Idleness::Failed { .. }) {
             Step::StartFailed
         } else if self.trigger == Trigger::Wake {
             Step::Wake
@@ -314,6 +329,8 @@ pub enum Step {
     StartFailed,
     /// A paused or refused revision was woken.
     Wake,
+    /// Its exclusive group has no more slots for it.
+    Exclusive,
 }
 
 impl Step {
@@ -332,6 +349,7 @@ impl Step {
             Self::NoReading => "no_reading",
             Self::StartFailed => "start_failed",
             Self::Wake => "wake",
+            Self::Exclusive => "exclusive",
         }
     }
 }

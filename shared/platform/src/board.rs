@@ -3,7 +3,7 @@
 //! Invariant: a watcher that falls behind is given the whole state again, with [`Change::Deleted`] for what it was told of
 //! and is no more; it can miss a step on the way but never the end of it.
 
-use domain::{ActivatorConfig, Change, Endpoint, Peer, Replicas, ReporterId, Revision, RevisionId, Trouble};
+use domain::{ActivatorConfig, Change, Endpoint, Peer, ReporterId, Revision, RevisionId};
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
@@ -37,7 +37,8 @@ struct State {
 struct Known {
     revision: Option<Arc<Revision>>,
     endpoints: Option<(u64, Arc<[Endpoint]>)>,
-    replicas: Option<(Replicas, Replicas, Option<Trouble>)>,
+    /// A [`Change::Replicas`].
+    replicas: Option<Change>,
 }
 
 impl Default for Board {
@@ -94,9 +95,8 @@ impl State {
             Change::Endpoints { revision, version, endpoints } => {
                 self.revisions.entry(revision.clone()).or_default().endpoints = Some((*version, endpoints.clone()));
             }
-            Change::Replicas { revision, requested, ready, trouble } => {
-                self.revisions.entry(revision.clone()).or_default().replicas =
-                    Some((*requested, *ready, trouble.clone()));
+            Change::Replicas { revision, .. } => {
+                self.revisions.entry(revision.clone()).or_default().replicas = Some(change.clone());
             }
             Change::Activators(activators) => self.activators = Some(activators.clone()),
             Change::Autoscalers(autoscalers) => self.autoscalers = Some(autoscalers.clone()),
@@ -108,18 +108,12 @@ impl State {
     fn list(&self) -> impl Iterator<Item = Change> {
         let revisions = self.revisions.iter().flat_map(|(id, known)| {
             let applied = known.revision.clone().map(Change::Applied);
-            let replicas = known.replicas.clone().map(|(requested, ready, trouble)| Change::Replicas {
-                revision: id.clone(),
-                requested,
-                ready,
-                trouble,
-            });
             let endpoints = known.endpoints.clone().map(|(version, endpoints)| Change::Endpoints {
                 revision: id.clone(),
                 version,
                 endpoints,
             });
-            applied.into_iter().chain(replicas).chain(endpoints)
+            applied.into_iter().chain(known.replicas.clone()).chain(endpoints)
         });
         let peers = self.activators.clone().map(Change::Activators);
         let config = self.activator.clone().map(Change::ActivatorConfig);
@@ -178,6 +172,7 @@ impl Watcher {
 mod tests {
     use super::*;
     use crate::fixed::default_revision;
+    use domain::Replicas;
     use futures_util::FutureExt;
 
     fn id(name: &str) -> RevisionId {
@@ -190,7 +185,7 @@ mod tests {
 
     fn replicas(name: &str, ready: u32) -> Change {
         let (requested, ready) = (Replicas::new(ready), Replicas::new(ready));
-        Change::Replicas { revision: id(name), requested, ready, trouble: None }
+        Change::Replicas { revision: id(name), requested, ready, terminating: Replicas::ZERO, trouble: None }
     }
 
     fn heard(watch: &mut BoxStream<'static, Change>) -> Vec<Change> {

@@ -300,6 +300,8 @@ impl Running {
             revision: id.clone(),
             requested: self.requested,
             ready: Replicas::new(u32::try_from(ready).unwrap_or(u32::MAX)),
+            // They vanish at once.
+            terminating: Replicas::ZERO,
             trouble: self.trouble.clone(),
         });
         self.version += 1;

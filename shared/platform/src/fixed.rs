@@ -34,7 +34,13 @@ impl FixedPlatform {
             revision.mode = Mode::Refused(Refusal::NotAnnotated);
             board.tell(Change::Applied(Arc::new(revision)));
             let count = Replicas::new(u32::try_from(addresses.len()).unwrap_or(u32::MAX));
-            board.tell(Change::Replicas { revision: id.clone(), requested: count, ready: count, trouble: None });
+            board.tell(Change::Replicas {
+                revision: id.clone(),
+                requested: count,
+                ready: count,
+                terminating: Replicas::ZERO,
+                trouble: None,
+            });
             board.tell(Change::Endpoints {
                 revision: id,
                 version: 1,

@@ -1,3 +1,4 @@
+mod exclusive;
 mod floor;
 mod leaving;
 
@@ -139,6 +140,7 @@ impl World {
             revision: self.id.clone(),
             requested: Replicas::new(self.requested),
             ready: Replicas::new(self.ready),
+            terminating: Replicas::ZERO,
             trouble: None,
         }));
     }
@@ -500,6 +502,7 @@ fn the_same_count_is_asked_for_once_a_second_until_it_is_shown() {
             revision: id.clone(),
             requested: Replicas::new(requested),
             ready: Replicas::ZERO,
+            terminating: Replicas::ZERO,
             trouble: None,
         })
     };
@@ -668,7 +671,13 @@ fn decisions_read_closed_seconds_only() {
     let mut commands = Vec::new();
     let id = RevisionId::new("default", "model");
     brain.handle(at(0), Event::Change(applied(revision("model", six_and_five()))), &mut commands);
-    let shown = Change::Replicas { revision: id, requested: Replicas::ONE, ready: Replicas::ONE, trouble: None };
+    let shown = Change::Replicas {
+        revision: id,
+        requested: Replicas::ONE,
+        ready: Replicas::ONE,
+        terminating: Replicas::ZERO,
+        trouble: None,
+    };
     brain.handle(at(0), Event::Change(shown), &mut commands);
     brain.handle(at(0), Event::Change(Change::Synced), &mut commands);
     for millis in (10..40_000).step_by(10) {
@@ -696,7 +705,13 @@ fn a_request_that_comes_before_the_platforms_counts_still_wakes() {
     brain.handle(at(0), Event::Leadership(true), &mut commands);
     brain.handle(at(0), Event::Change(applied(revision("model", six_and_five()))), &mut commands);
     brain.handle(at(500), Event::Frame(three_in_flight("a", 1)), &mut commands);
-    let shown = Change::Replicas { revision: id, requested: Replicas::ZERO, ready: Replicas::ZERO, trouble: None };
+    let shown = Change::Replicas {
+        revision: id,
+        requested: Replicas::ZERO,
+        ready: Replicas::ZERO,
+        terminating: Replicas::ZERO,
+        trouble: None,
+    };
     brain.handle(at(600), Event::Change(shown), &mut commands);
     assert!(commands.iter().all(|command| !matches!(command, Command::Scale { .. })), "not everything is known yet");
     brain.handle(at(700), Event::Change(Change::Synced), &mut commands);

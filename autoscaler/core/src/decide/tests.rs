@@ -2,7 +2,7 @@ use super::*;
 use crate::delay::DelayWindow;
 use crate::recompute::recompute;
 use crate::testing::{seen, spec};
-use domain::why::PanicStep;
+use domain::why::{PanicStep, Step};
 use domain::{Resolved, SignalSpec};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -217,6 +217,7 @@ prop_compose! {
             idleness,
             backlog: load.map(|load| Backlog { load, target: 1.0, replicas: Replicas::new(load) }),
             hold,
+            at_most: None,
         }
     }
 }
@@ -243,7 +244,13 @@ proptest! {
     }
 
     #[test]
-    fn the_record_explains_the_count(spec in any_spec(), seen in any_seen(), before in any_memory()) {
+    fn the_record_explains_the_count(
+        spec in any_spec(),
+        seen in any_seen(),
+        at_most in prop::option::of(0_u32..20),
+        before in any_memory(),
+    ) {
+        let seen = Observation { at_most: at_most.map(Replicas::new), ..seen };
         let decision = decide(at(100), &spec, &before, &seen);
         let again = recompute(&decision.why, &before);
         prop_assert_eq!(again.replicas, decision.replicas);
@@ -259,6 +266,23 @@ proptest! {
         let why = decide(at(100), &spec, &before, &seen).why;
         prop_assert!(why.hold.is_none() || why.replicas >= seen.requested);
         prop_assert!(why.unavailable.is_empty() || why.replicas >= seen.requested);
+    }
+
+    /// What the windows remember does not depend on the group.
+    #[test]
+    fn an_exclusive_group_has_the_last_word(
+        spec in any_spec(),
+        seen in any_seen(),
+        at_most in 0_u32..20,
+        before in any_memory(),
+    ) {
+        let at_most = Replicas::new(at_most);
+        let alone = decide(at(100), &spec, &before, &seen);
+        let shared = decide(at(100), &spec, &before, &Observation { at_most: Some(at_most), ..seen });
+        prop_assert_eq!(shared.replicas, alone.replicas.min(at_most));
+        prop_assert_eq!((shared.after, shared.undelayed), (alone.after, alone.undelayed));
+        prop_assert_eq!(shared.why.exclusive.map(|step| step.wanted), Some(alone.replicas));
+        prop_assert_eq!(shared.why.step() == Step::Exclusive, alone.replicas > at_most);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::drain::{Drain, Facts};
 use crate::event::{Command, Happening, Story};
 use crate::idle::Turn;
 use crate::reporters::Reporters;
-use domain::why::{Idleness, Trigger};
+use domain::why::{Idleness, Step, Trigger};
 use domain::{EndpointId, Mode, Replicas, RevisionId, Timestamp, Why};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -148,7 +148,8 @@ impl Scaled {
     /// A paused or refused revision at zero is woken to one, so that no request hangs (kpa-behaviour 1.8).
     fn wake_once(&mut self, context: Context<'_>, commands: &mut Vec<Command>) {
         self.drain = None;
-        if !self.requested.is_zero() || self.load(context).total() == 0 {
+        let full = self.at_most().is_some_and(Replicas::is_zero);
+        if !self.requested.is_zero() || full || self.load(context).total() == 0 {
             return;
         }
         let Some(last) = self.why else { return };
@@ -179,7 +180,7 @@ impl Scaled {
                 self.idle.woken(now);
             }
             self.stories.push(Happening::Scaled { from, to, why: Arc::clone(&why) });
-            if to.is_zero() {
+            if to.is_zero() && why.step() != Step::Exclusive {
                 self.stories.push(Happening::Asleep);
             }
         }

@@ -40,6 +40,16 @@ impl Scaled {
         }
     }
 
+    /// Its start failed: the reason, and when the next may be tried.
+    pub(crate) fn start_failure(&self) -> Option<(String, Timestamp)> {
+        let until = self.idle.retry_at()?;
+        let reason = match &self.trouble {
+            Some(trouble) => format!("{}: {}", trouble.reason, trouble.message),
+            None => "no replica became ready within the start deadline".to_owned(),
+        };
+        Some((reason, until))
+    }
+
     #[cfg(test)]
     pub(crate) const fn memory(&self) -> crate::decide::Memory {
         self.memory
@@ -69,6 +79,7 @@ impl Scaled {
             Mode::Refused(_) => return Activity::Refused,
             Mode::Invalid(_) => return Activity::Invalid,
             Mode::Removed => return Activity::Removed,
+            Mode::Act if self.waits_for_a_slot() => return Activity::Waiting,
             Mode::Act => {}
         }
         let Some(why) = &self.why else { return Activity::Holding };
@@ -93,6 +104,7 @@ impl Scaled {
             (_, Some(trouble)) if self.ready.is_zero() && !self.requested.is_zero() => {
                 format!("{}: {}", trouble.reason, trouble.message)
             }
+            _ if let Some(share) = self.standing() => share.to_string(),
             (Some(Why { idleness: Idleness::Asleep, trigger, replicas, .. }), _)
                 if replicas.is_zero() && *trigger != Trigger::Wake =>
             {
@@ -125,6 +137,14 @@ impl Scaled {
         }
         if let Some(trouble) = &self.trouble {
             bad("Replicas", trouble.reason.clone(), trouble.message.clone());
+        }
+        if let Some(share) = self.share.as_ref().filter(|share| share.slots < *self.revision.scaling.exclusive_slots) {
+            let own = *self.revision.scaling.exclusive_slots;
+            let message = format!(
+                "another member of group {} says {} slots, this one says {own}: the smallest counts",
+                share.group, share.slots
+            );
+            bad("Slots", "Disagree".to_owned(), message);
         }
         if let Some(error) = &self.last_error {
             bad("Scaled", "ScaleFailed".to_owned(), error.clone());

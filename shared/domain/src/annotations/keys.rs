@@ -203,6 +203,17 @@ keys! {
     MANUAL = "kpa.dev/manual", Kind::Word(&["resume", "hold"]),
         default "resume",
         "What follows 30 s after somebody else wrote a count: decisions again, or that count until it is changed.";
+    EXCLUSIVE_GROUP = "kpa.dev/exclusive-group", Kind::Text("a DNS label: a-z, 0-9 and -"),
+        default "none",
+        "Services of one group (per namespace) share slots, because they do not fit on the machine at once: a request for \
+         one that has none makes another leave. See docs/one-machine.md.";
+    EXCLUSIVE_SLOTS = "kpa.dev/exclusive-slots", Kind::Whole { min: 1, max: i32::MAX as u32 },
+        default "1",
+        "Replicas that the whole group may have at once, leaving ones included. Where members disagree the smallest counts.";
+    // Less than a second could take the slot back before the first held request is sent on.
+    EXCLUSIVE_RESIDENCE = "kpa.dev/exclusive-residence", span(Duration::from_secs(1), HOUR),
+        default "30s",
+        "How long a member keeps its slot, from its first ready replica on, while others wait and it still has requests.";
     EXACT = "kpa.dev/exact", Kind::Flag,
         default "false",
         "true switches off what Knative does not have: the backlog proposal and early evaluation.";

@@ -1,20 +1,25 @@
 //! The autoscaler's keys: signals, windows, rates, bounds (knative-behaviour 2 and 4).
 
 use super::keys;
-use super::kind::{Kind, Refused};
+use super::kind::{Kind, Refused, quoted};
 use super::read::Reader;
 use super::shown::Shown;
 use crate::defaults::Defaults;
+use crate::host::is_label;
 use crate::limits::Limits;
 use crate::origin::{Origin, Resolved};
 use crate::scaling::{Aggregation, Manual, ScalingSpec};
 use crate::signal::{Signal, SignalSpec};
 use crate::units::Replicas;
+use std::time::Duration;
 
 /// The share of the rps target to aim for, which no config key changes (knative-behaviour 3.1).
 const RPS_UTILIZATION: f64 = 0.7;
 /// CPU percent per replica when none is asked for, as Kubernetes' HorizontalPodAutoscaler.
 const CPU_TARGET: f64 = 80.0;
+
+/// A swap is a drain, a stop and a start; with much less, a machine would mostly swap.
+const EXCLUSIVE_RESIDENCE: Duration = Duration::from_secs(30);
 
 /// Every scaling setting, resolved. `limits` are the object's own.
 pub(super) fn scaling(
@@ -86,6 +91,24 @@ pub(super) fn scaling(
             last.map(|l| &*l.aggregation),
             Resolved::default_value(Aggregation::Linear),
         ),
+        exclusive_group: reader.value(
+            &keys::EXCLUSIVE_GROUP,
+            label,
+            last.map(|l| &*l.exclusive_group),
+            Resolved::default_value(None),
+        ),
+        exclusive_slots: reader.value(
+            &keys::EXCLUSIVE_SLOTS,
+            |kind, text| kind.whole(text).map(Replicas::new),
+            last.map(|l| &*l.exclusive_slots),
+            Resolved::default_value(Replicas::ONE),
+        ),
+        exclusive_residence: reader.value(
+            &keys::EXCLUSIVE_RESIDENCE,
+            Kind::span,
+            last.map(|l| &*l.exclusive_residence),
+            Resolved::default_value(EXCLUSIVE_RESIDENCE),
+        ),
         exact: reader.value(&keys::EXACT, Kind::flag, last.map(|l| &*l.exact), Resolved::default_value(false)),
         manual: reader.value(
             &keys::MANUAL,
@@ -96,6 +119,10 @@ pub(super) fn scaling(
         start_deadline: limits.start_deadline,
         drain_timeout: limits.drain_timeout,
     }
+}
+
+fn label(_: &Kind, text: &str) -> Result<Option<String>, Refused> {
+    if is_label(text) { Ok(Some(text.to_owned())) } else { Err(Refused(format!("{} is no DNS label", quoted(text)))) }
 }
 
 /// Knative also accepts an empty text and the older spelling.

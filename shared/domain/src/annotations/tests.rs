@@ -128,6 +128,9 @@ fn our_own_ranges() {
         &["/", "/v1", "/v1/", "/a%2Fb:c"],
         &["", "v1", "/a b", "/a?b", "/a#b", "/caf\u{e9}", &long],
     );
+    accepts("kpa:exclusive-group", &["gpu", "gpu-0"], &["", "GPU", "a b", "-gpu", "a.b"]);
+    accepts("kpa:exclusive-slots", &["1", "8"], &["0", "-1", "two"]);
+    accepts("kpa:exclusive-residence", &["1s", "30s", "1h"], &["30", "0s", "999ms", "61m"]);
     accepts("kpa:default-route", &["true", "false", "1"], &["yes", ""]);
     accepts("kpa:queue-depth", &["0", "10000"], &["-1", "x"]);
     accepts("kpa:queue-timeout", &["0s", "1m"], &["60", "-1s", "25h"]);

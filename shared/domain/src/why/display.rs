@@ -79,6 +79,9 @@ impl fmt::Display for Why {
             }
             Step::NoReading => write!(f, "kept at {requested}: nothing was measured yet ({ready} ready)"),
             Step::StartFailed => f.write_str("no replica became ready in time"),
+            Step::Exclusive if replicas < requested => f.write_str("makes room in its exclusive group"),
+            Step::Exclusive if replicas.is_zero() => f.write_str("waits for a slot of its exclusive group"),
+            Step::Exclusive => write!(f, "at most {replicas}: its exclusive group has no free slot"),
             Step::Wake => f.write_str("woken by a request although it is not ours to scale"),
         }
     }

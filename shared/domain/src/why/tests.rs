@@ -27,6 +27,7 @@ fn why() -> Why {
         idleness: Idleness::Spent,
         backlog: None,
         hold: None,
+        exclusive: None,
         replicas: Replicas::new(2),
     }
 }
@@ -43,6 +44,15 @@ fn it_reads_as_arithmetic() {
     assert_eq!(bounded.to_string(), "stable 10.0 / (10 x 0.70) -> 2, at most 1");
     let held = Why { hold: Some(Hold::PartialCoverage), replicas: Replicas::new(5), ..why() };
     assert_eq!(held.to_string(), "kept at 5: an activator is silent");
+    let share = |at_most, requested| {
+        let (wanted, at_most) = (Replicas::new(2), Replicas::new(at_most));
+        let exclusive = Some(Exclusive { wanted, at_most });
+        Why { exclusive, requested: Replicas::new(requested), replicas: wanted.min(at_most), ..why() }.to_string()
+    };
+    assert_eq!(share(0, 0), "waits for a slot of its exclusive group");
+    assert_eq!(share(0, 1), "makes room in its exclusive group");
+    assert_eq!(share(1, 1), "at most 1: its exclusive group has no free slot");
+    assert_eq!(share(2, 1), why().to_string(), "what limits nothing is not mentioned");
 }
 
 #[test]

@@ -230,6 +230,7 @@ impl Runner {
             let first = self.first_count(&shown, workload.replicas);
             self.supervisor.apply(Arc::new(workload.clone()), first);
             self.supervisor.set_drain_timeout(&id, *revision.scaling.drain_timeout);
+            self.supervisor.set_exclusive(&id, revision.scaling.exclusive_group.is_some());
             if is_fixed(revision) {
                 self.fix(&id, workload.replicas);
             }
@@ -319,13 +320,14 @@ impl Runner {
                     endpoints: view.endpoints.clone().into(),
                 });
             }
-            let counts = |view: &View| (view.requested, view.ready, view.trouble.clone());
+            let counts = |view: &View| (view.requested, view.ready, view.terminating, view.trouble.clone());
             if before.is_none_or(|before| counts(before) != counts(&view)) {
                 self.tell_trouble(id, before, &view);
                 self.feed.publish(Change::Replicas {
                     revision: id.clone(),
                     requested: view.requested,
                     ready: view.ready,
+                    terminating: view.terminating,
                     trouble: view.trouble.clone(),
                 });
             }

@@ -29,7 +29,7 @@ pub use expand::expand;
 pub use workload::{EnvVar, PreStop, Workload};
 
 use domain::defaults::Defaults;
-use domain::{ActivatorConfig, Mode, Problem, Revision, RevisionId};
+use domain::{ActivatorConfig, Mode, Problem, Revision, RevisionId, Severity};
 use objects::Objects;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -237,6 +237,7 @@ pub fn load(sources: &[Source], options: &Options, previous: Option<&Manifests>)
     }
     out.entries = entries.into_values().collect();
     out.problems.extend(objects.problems);
+    out.problems.extend(disagreeing_slots(&out.entries));
     out.ignored = objects.ignored;
     out
 }
@@ -254,4 +255,34 @@ fn locate_all(document: &document::Document, revision: &mut Revision, options: &
     if let Mode::Invalid(problems) = &mut revision.mode {
         locate(document, problems, options);
     }
+}
+
+/// What is said of members of an exclusive group that name more slots than another one does.
+fn disagreeing_slots(entries: &[Entry]) -> Vec<Problem> {
+    let members = || {
+        entries.iter().filter_map(|Entry { revision, .. }| {
+            let group = revision.scaling.exclusive_group.as_deref()?;
+            Some(((revision.id.namespace(), group), &**revision))
+        })
+    };
+    let slots = |revision: &Revision| *revision.scaling.exclusive_slots;
+    let mut fewest: BTreeMap<(&str, &str), &Revision> = BTreeMap::new();
+    for (group, revision) in members() {
+        let least = fewest.entry(group).or_insert(revision);
+        if slots(revision) < slots(least) {
+            *least = revision;
+        }
+    }
+    let disagrees = |(group, revision): ((&str, &str), &Revision)| {
+        let least = fewest.get(&group).filter(|least| slots(least) < slots(revision))?;
+        Some(Problem {
+            severity: Severity::Warning,
+            place: format!("{} {}", revision.target.kind, revision.id),
+            key: "kpa.dev/exclusive-slots".into(),
+            what: format!("{} disagrees with {}, which says {}", slots(revision), least.id, slots(least)),
+            expected: format!("the same number in every member of group {}", group.1),
+            consequence: format!("the smallest one, {}, counts", slots(least)),
+        })
+    };
+    members().filter_map(disagrees).collect()
 }

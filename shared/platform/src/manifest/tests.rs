@@ -586,3 +586,26 @@ proptest! {
         prop_assert!(again.entries.iter().all(|entry| !entry.workload.command.is_empty()));
     }
 }
+
+#[test]
+fn members_of_an_exclusive_group_that_disagree_about_its_slots_are_named() {
+    let member = |namespace: &str, name: &str, group: &str, slots: &str| {
+        let annotations = format!("{{kpa.dev/exclusive-group: \"{group}\", kpa.dev/exclusive-slots: \"{slots}\"}}");
+        let spec = "spec: {template: {spec: {containers: [{name: m, image: m, command: [serve]}]}}}";
+        format!(
+            "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}, namespace: {namespace}, annotations: {annotations}}}\n{spec}\n"
+        )
+    };
+    let text = [
+        member("default", "a", "gpu", "2"),
+        member("default", "b", "gpu", "1"),
+        member("default", "c", "other", "3"),
+        member("elsewhere", "d", "gpu", "4"),
+    ];
+    let manifests = read(&text.concat());
+    assert_eq!(manifests.entries.len(), 4, "{:?}", manifests.problems);
+    let told: Vec<_> = manifests.problems.iter().filter(|problem| problem.key == "kpa.dev/exclusive-slots").collect();
+    assert_eq!(told.len(), 1, "groups are of one namespace: {told:?}");
+    assert_eq!(told[0].place, "Deployment default/a");
+    assert_eq!(told[0].what, "2 disagrees with default/b, which says 1");
+}

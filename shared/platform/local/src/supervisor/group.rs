@@ -29,6 +29,8 @@ pub(super) struct Group {
     pub(super) removed: bool,
     /// How long a replica that is replaced or removed may finish what it has.
     pub(super) drain_timeout: Duration,
+    /// There is no room for more processes than asked for, not even while one takes another's place.
+    pub(super) exclusive: bool,
     pub(super) replicas: Vec<Replica>,
     /// Its program ignores `PORT` and listens here, so there can be only one.
     pub(super) fixed_port: Option<u16>,
@@ -43,6 +45,7 @@ impl Group {
             requested,
             removed: false,
             drain_timeout: Duration::ZERO,
+            exclusive: false,
             replicas: Vec::new(),
             fixed_port: None,
             shortage: None,
@@ -129,8 +132,7 @@ impl Group {
     }
 
     pub(super) fn stop_all(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let ids: Vec<EndpointId> = self.replicas.iter().map(|replica| replica.id.clone()).collect();
-        for id in ids {
+        for id in self.replicas.iter().map(|replica| replica.id.clone()).collect::<Vec<_>>() {
             self.leave(now, &id, actions);
         }
     }
@@ -216,8 +218,9 @@ impl Group {
         // A successor that cannot run beside the old one needs its place first, one at a time.
         let settled =
             new.iter().all(|replica| replica.state != State::Starting) && self.replicas.iter().all(Replica::is_member);
-        let needs_place =
-            self.fixed_port.is_some() || self.workload.gpus as usize > resources.gpus_free.len() && settled;
+        let needs_place = self.exclusive
+            || self.fixed_port.is_some()
+            || self.workload.gpus as usize > resources.gpus_free.len() && settled;
         let keep = wanted.saturating_sub(new_ready + usize::from(needs_place));
         old.sort_by_key(|replica| replica.born);
         let leaving = old.len().saturating_sub(keep);
@@ -257,7 +260,9 @@ impl Group {
             if !matches!(self.replicas[index].state, State::Backoff { until } if until <= now) {
                 continue;
             }
-            if self.fixed_port.is_some() && self.replicas.iter().any(Replica::has_process) {
+            let processes = self.replicas.iter().filter(|replica| replica.has_process()).count();
+            if self.fixed_port.is_some() && processes > 0 || self.exclusive && processes >= self.wanted(resources.gpus)
+            {
                 return;
             }
             if (self.workload.gpus as usize) > resources.gpus_free.len() {

@@ -84,6 +84,8 @@ pub(crate) struct View {
     pub(crate) requested: Replicas,
     /// How many answer.
     pub(crate) ready: Replicas,
+    /// How many were told to end and have not ended.
+    pub(crate) terminating: Replicas,
     /// Why replicas do not become ready.
     pub(crate) trouble: Option<Trouble>,
 }
@@ -145,6 +147,13 @@ impl Supervisor {
     pub(crate) fn set_drain_timeout(&mut self, revision: &RevisionId, drain_timeout: Duration) {
         if let Some(group) = self.groups.get_mut(revision) {
             group.drain_timeout = drain_timeout;
+        }
+    }
+
+    /// Whether replicas of `revision` have no more room than was asked for: none is started before another is gone.
+    pub(crate) fn set_exclusive(&mut self, revision: &RevisionId, exclusive: bool) {
+        if let Some(group) = self.groups.get_mut(revision) {
+            group.exclusive = exclusive;
         }
     }
 

@@ -374,6 +374,46 @@ fn every_state_of_a_replica_is_shown_to_people() {
 }
 
 #[test]
+fn what_was_told_to_end_is_told_until_it_is_gone() {
+    let mut world = World::with(workload("app"), 2);
+    world.see_all_ready();
+    let ids = world.ids();
+    world.scale(2, 1, &ids[..1]).unwrap();
+    let counts = |world: &World| (world.view().endpoints.len(), world.view().terminating.get());
+    assert_eq!(counts(&world), (1, 1));
+    world.wait(GRACE);
+    assert_eq!((world.killed.len(), counts(&world)), (1, (1, 1)), "killed is not gone");
+    world.see(&ids[0], crash());
+    assert_eq!(counts(&world), (1, 0));
+}
+
+#[test]
+fn exclusive_replicas_take_each_others_place_one_at_a_time() {
+    let mut world = World::with(workload("app"), 1);
+    world.supervisor.set_exclusive(&app(), true);
+    world.see_all_ready();
+    let old = world.ids().remove(0);
+    world.supervisor.apply(Arc::new(Workload { command: vec!["new".into()], ..workload("app") }), Replicas::ZERO);
+    world.turn();
+    assert_eq!(world.draining(), std::slice::from_ref(&old));
+    world.let_go();
+    assert_eq!(world.ids(), std::slice::from_ref(&old), "nothing starts beside it");
+    world.see(&old, crash());
+    assert_eq!(world.alive[0].workload.command, ["new"]);
+    let new = world.ids().remove(0);
+    world.see(&new, Seen::Ready);
+    let failed = Failure { reason: None, message: "no answer".into(), permanent: false };
+    world.see(&new, Seen::Unhealthy(failed));
+    assert_eq!(world.ids(), std::slice::from_ref(&new), "nor beside one that failed its probe");
+    world.scale(1, 0, &[]).unwrap();
+    world.scale(0, 1, &[]).unwrap();
+    assert_eq!(world.ids(), std::slice::from_ref(&new), "nor beside one that is still ending");
+    world.see(&new, crash());
+    assert_eq!(world.alive.len(), 1);
+    assert_ne!(world.ids()[0], new);
+}
+
+#[test]
 fn a_new_version_that_crashes_leaves_the_old_one_serving() {
     let mut world = World::with(workload("app"), 2);
     world.see_all_ready();
@@ -622,12 +662,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn whatever_happens(steps in prop::collection::vec(step(), 1..60)) {
+    fn whatever_happens(exclusive in any::<bool>(), steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::with(workload("app"), 2);
         let mut started = BTreeMap::new();
         for step in &steps {
+            world.supervisor.set_exclusive(&app(), exclusive);
+            let before = world.alive.len();
             world.do_step(step);
             world.check(&mut started);
+            let requested = world.supervisor.requested(&app()).map_or(0, Replicas::get) as usize;
+            prop_assert!(!exclusive || world.alive.len() <= before.max(requested), "one too many");
         }
         // Left alone, with processes that do as they are told, it comes to rest at what was asked for.
         let requested = world.supervisor.requested(&app()).map_or(0, Replicas::get) as usize;

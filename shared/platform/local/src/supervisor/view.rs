@@ -14,9 +14,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 impl Group {
     pub(super) fn view(&self, gpus: u32) -> View {
         let endpoints: Vec<Endpoint> = self.replicas.iter().filter_map(endpoint).collect();
-        let ready = self.members().filter(|replica| replica.state == State::Ready).count();
-        let ready = Replicas::new(u32::try_from(ready).unwrap_or(u32::MAX));
-        View { endpoints, requested: self.requested, ready, trouble: self.trouble(gpus) }
+        let count = |of: fn(&Replica) -> bool| {
+            let count = self.replicas.iter().filter(|replica| of(replica)).count();
+            Replicas::new(u32::try_from(count).unwrap_or(u32::MAX))
+        };
+        View {
+            endpoints,
+            requested: self.requested,
+            ready: count(|replica| replica.state == State::Ready),
+            terminating: count(|replica| matches!(replica.state, State::Stopping { .. } | State::Killed)),
+            trouble: self.trouble(gpus),
+        }
     }
 
     pub(super) fn replica_statuses(&self, now: Timestamp, revision: &RevisionId) -> Vec<ReplicaStatus> {
