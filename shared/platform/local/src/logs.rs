@@ -10,6 +10,7 @@ use files::Files;
 use lines::Lines;
 pub(crate) use lines::Tail;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Lines a sink may be behind by; with the longest lines 16 MiB.
 const SINK_LINES: usize = 1024;
+/// Sources remembered as failing; of more nothing is told.
+const FAILING_MAX: usize = 256;
 /// Bytes read at once from a replica.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -79,7 +82,7 @@ impl Sink {
 }
 
 fn drain(lines: &Receiver<Line>, mut target: impl Target) {
-    let mut failing = false;
+    let mut failing = Failing::default();
     for Line { source, text, lost } in lines {
         let mut write = || {
             if lost > 0 {
@@ -91,12 +94,28 @@ fn drain(lines: &Receiver<Line>, mut target: impl Target) {
             target.write(&source, &text)
         };
         match write() {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
-                failing = true;
+            Ok(()) => failing.recovers(&source),
+            Err(error) if failing.begins(&source) => {
                 tracing::warn!(source = %source.label, %error, "replicas' output cannot be written");
             }
             Err(_) => {}
+        }
+    }
+}
+
+/// The sources whose last line could not be written: each is told of once, however many others can be written meanwhile.
+#[derive(Debug, Default)]
+struct Failing(BTreeSet<PathBuf>);
+
+impl Failing {
+    /// Whether this is news. Beyond [`FAILING_MAX`] nothing is.
+    fn begins(&mut self, source: &Source) -> bool {
+        self.0.len() < FAILING_MAX && self.0.insert(source.path.clone())
+    }
+
+    fn recovers(&mut self, source: &Source) {
+        if !self.0.is_empty() {
+            self.0.remove(&source.path);
         }
     }
 }
@@ -182,6 +201,20 @@ mod tests {
         gate.send(()).unwrap();
         assert!(lines.recv().unwrap().starts_with(&format!("[{lost} lines dropped")));
         assert_eq!(lines.recv().unwrap(), "after");
+    }
+
+    #[test]
+    fn a_failure_is_told_once_a_source_and_again_after_it_has_passed() {
+        let source = |name: &str| Source { label: name.into(), path: name.into() };
+        let (full, fine) = (source("full"), source("fine"));
+        let mut failing = Failing::default();
+        assert!(failing.begins(&full));
+        failing.recovers(&fine);
+        assert!(!failing.begins(&full), "another source that can be written changes nothing");
+        failing.recovers(&full);
+        assert!(failing.begins(&full));
+        let news = (0..2 * FAILING_MAX).filter(|number| failing.begins(&source(&number.to_string()))).count();
+        assert_eq!(news, FAILING_MAX - 1, "bounded");
     }
 
     #[tokio::test]
