@@ -43,7 +43,7 @@ struct Run {
 
 /// Does it all; true when nothing was wrong.
 pub(crate) async fn run(seed: u64, length: Duration, edits: usize) -> bool {
-    let folder = tempfile::tempdir().expect("a folder for the run");
+    let mut folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder for the run");
     let place = Place {
         folder: folder.path().canonicalize().expect("a folder that exists"),
         proxy: free_address(),
@@ -62,7 +62,9 @@ pub(crate) async fn run(seed: u64, length: Duration, edits: usize) -> bool {
     let ledger = read_ledgers(&run.place.ledgers());
     let (history, hits) = (run.hand.history.lock().clone(), run.hand.hits.lock().clone());
     let book = std::mem::take(&mut *run.book.lock());
-    run.report.end(&book, &ledger, &history, &hits, &run.place)
+    let passed = run.report.end(&book, &ledger, &history, &hits, &run.place);
+    folder.disable_cleanup(!passed);
+    passed
 }
 
 impl Run {
@@ -79,7 +81,7 @@ impl Run {
         kpa.ready(&place).await?;
         self.load('w', WARM_UP, |_, _| true).await;
         self.rest(&mut kpa, "after the warm-up").await?;
-        let before = Held::by(kpa.pid(), &place.state()).map_err(failed("/proc"))?;
+        let before = Held::at_rest(kpa.pid(), &place.state()).await.map_err(failed("/proc"))?;
 
         let plan = Plan::new(self.seed, length, edits);
         let strikes = self.hand.clone().strike(plan.strokes.clone());
@@ -87,7 +89,7 @@ impl Run {
         let ((), (), edited) = tokio::join!(self.load('c', length, is_active), strikes, edits);
         edited?;
         self.rest(&mut kpa, "after the load").await?;
-        let after = Held::by(kpa.pid(), &place.state()).map_err(failed("/proc"))?;
+        let after = Held::at_rest(kpa.pid(), &place.state()).await.map_err(failed("/proc"))?;
         self.report.compare(&before, &after);
         self.end(kpa).await?;
         self.killed().await

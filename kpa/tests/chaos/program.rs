@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(LOOKING.as_secs() * 6);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(20);
+/// Looks at what a process holds.
+const LOOKS: u32 = 50;
 
 /// Milliseconds since the machine was started: one clock for every process.
 pub(crate) fn uptime_ms() -> u64 {
@@ -70,6 +72,11 @@ impl Place {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// How often the program's log says so.
+    pub(crate) fn logged(&self, words: &str) -> usize {
+        fs::read_to_string(self.log()).unwrap_or_default().lines().filter(|line| line.ends_with(words)).count()
     }
 
     async fn get(&self, path: &'static str) -> Option<String> {
@@ -168,8 +175,23 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// By process `pid`, whose replicas' logs are in `state`.
-    pub(crate) fn by(pid: u32, state: &Path) -> io::Result<Self> {
+    /// What process `pid` holds at rest: of each kind the least seen in several looks, because a question of ours may be
+    /// just ending.
+    pub(crate) async fn at_rest(pid: u32, state: &Path) -> io::Result<Self> {
+        let mut least = Self::by(pid, state)?;
+        for _ in 0..LOOKS {
+            sleep(LOOK).await;
+            let now = Self::by(pid, state)?;
+            least.resident_kib = least.resident_kib.min(now.resident_kib);
+            for (kind, count) in &mut least.descriptors {
+                *count = now.descriptors.get(kind).map_or(0, |now| (*count).min(*now));
+            }
+        }
+        Ok(least)
+    }
+
+    /// Now, without the log files of the replicas, which are in `state`.
+    fn by(pid: u32, state: &Path) -> io::Result<Self> {
         let logs = state.join("logs");
         let mut descriptors = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
@@ -179,8 +201,10 @@ impl Held {
             }
             let text = target.to_string_lossy();
             // "socket:[123]" and the like are kinds with a number.
-            let kind = text.split(":[").next().unwrap_or(&text).to_owned();
-            *descriptors.entry(kind).or_insert(0) += 1;
+            let kind = text.split(":[").next().unwrap_or(&text);
+            // A file that was deleted while it is open, as the lock of a lost folder.
+            let kind = kind.trim_end_matches(" (deleted)");
+            *descriptors.entry(kind.to_owned()).or_insert(0) += 1;
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));

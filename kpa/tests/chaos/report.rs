@@ -59,6 +59,11 @@ impl Report {
             println!("  hung up {how}: {count}");
         }
         println!("  replicas: {} ran; {}", ledger.replicas, counts(hits));
+        println!(
+            "  services: {} times woken, {} times asleep",
+            place.logged("woken by a request"),
+            place.logged("asleep")
+        );
         if let Some((before, after)) = self.resident {
             println!("  memory at rest: {before} KiB after the warm-up, {after} KiB after the load");
         }
@@ -72,6 +77,7 @@ impl Report {
         }
         if !self.wrong.is_empty() {
             println!("{} wrong; kpa's last words:\n{}", self.wrong.len(), place.log_tail(LOG_LINES));
+            println!("kept: {}", place.folder.display());
         }
         self.wrong.is_empty()
     }
