@@ -102,7 +102,7 @@ impl Client {
                 continue;
             }
             self.request().await;
-            let think = if TABLE[self.service].name == "closer" && self.dice.random_ratio(1, 3) {
+            let think = if TABLE[self.service].closes_idle && self.dice.random_ratio(1, 3) {
                 // About as long as its replicas keep an idle connection.
                 self.dice.random_range(900..1_100)
             } else {

@@ -85,10 +85,14 @@ impl Hand {
         match stroke.fault {
             Fault::Kill => drop(self.history.lock().killed.insert(name, now)),
             Fault::Stop { ms } => {
-                let mark = self.mark.clone();
+                let (mark, history) = (self.mark.clone(), Arc::clone(&self.history));
+                let closes_idle = TABLE.iter().any(|one| one.closes_idle && name.starts_with(one.name));
                 stopped.spawn(async move {
                     sleep(Duration::from_millis(ms)).await;
                     if is_ours(pid, &mark) {
+                        if closes_idle {
+                            history.lock().overslept.push((name, uptime_ms()));
+                        }
                         // It may have been killed meanwhile.
                         let _ = kill(process, Signal::SIGCONT);
                     }

@@ -46,6 +46,9 @@ pub(crate) struct Failed {
 pub(crate) struct History {
     /// Replicas that were killed.
     pub(crate) killed: BTreeMap<String, u64>,
+    /// Replicas that were stopped for longer than they keep idle connections, and until when: their clocks ran on, and what
+    /// came meanwhile they close before they look at it.
+    pub(crate) overslept: Vec<(String, u64)>,
     /// The object of a service was gone, from when to when.
     pub(crate) away: Vec<(&'static str, u64, u64)>,
     /// kpa was killed: from when to when it died, and until when nobody listened.
@@ -59,7 +62,7 @@ pub(crate) enum Excuse {
     Killed,
     /// It was running on a replica that was told to reset it.
     Reset,
-    /// It was sent to a replica that was killed or closed its listener before it read it.
+    /// It was sent to a replica that was killed, closed its listener or overslept before it read it.
     Unread,
     /// Its service was not configured meanwhile.
     Away,
@@ -74,7 +77,7 @@ impl fmt::Display for Excuse {
         f.write_str(match self {
             Self::Killed => "on a killed replica",
             Self::Reset => "reset as told",
-            Self::Unread => "unread by a killed or refusing replica",
+            Self::Unread => "unread by a killed, refusing or stopped replica",
             Self::Away => "while its object was away",
             Self::KpaKilled => "in flight when kpa was killed",
             Self::KpaDown => "no connection while kpa was down",
@@ -112,13 +115,15 @@ fn last_start(last: &Start, history: &History) -> Option<Excuse> {
 fn never_started(failed: &Failed, ledger: &Ledger, history: &History) -> Option<Excuse> {
     let overlaps = |from: u64, to: u64| from <= failed.ended && failed.began <= to;
     let Failure { status, code, .. } = &failed.failure;
-    if *status == Some(404) {
-        let away = history.away.iter().any(|(service, from, to)| *service == failed.service && overlaps(*from, *to));
+    let away = history.away.iter().any(|(service, from, to)| *service == failed.service && overlaps(*from, *to));
+    // A large body is refused before it has come; our clients stop at the first error of writing and do not read then.
+    if *status == Some(404) || (status.is_none() && code == CUT) {
         return away.then_some(Excuse::Away);
     }
     // Bytes that lay in the socket of a process that never read them: nobody can know.
     let killed = history.killed.iter().map(|(replica, at)| (replica.as_str(), *at));
-    let mut unreading = killed.chain(ledger.refusals.iter().map(|(replica, at)| (replica.as_str(), *at)));
+    let closed = ledger.refusals.iter().chain(&history.overslept).map(|(replica, at)| (replica.as_str(), *at));
+    let mut unreading = killed.chain(closed);
     let of_service = |replica: &str| replica.split_once('.').is_some_and(|(service, _)| service == failed.service);
     let unread = unreading.any(|(replica, at)| of_service(replica) && overlaps(at, at + NEWS_GRACE_MS));
     (code == "broken" && unread).then_some(Excuse::Unread)

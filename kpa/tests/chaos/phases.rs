@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Load before the first look at what kpa holds.
-const WARM_UP: Duration = Duration::from_secs(4);
+const WARM_UP: Duration = Duration::from_secs(3);
 /// Load before and after kpa is killed.
-const AROUND_KILL: Duration = Duration::from_secs(3);
+const AROUND_KILL: Duration = Duration::from_secs(2);
 /// How often it is looked which services are asked for.
 const PACE: Duration = Duration::from_millis(100);
 /// The service whose first log file leads nowhere from the beginning.

@@ -19,7 +19,7 @@ pub(crate) struct Service {
     target: u32,
     max_scale: u32,
     /// Its replicas close idle connections after a second.
-    closes_idle: bool,
+    pub(crate) closes_idle: bool,
     /// Of a hundred requests, so many are streams.
     pub(crate) streams: u32,
     /// Judged clients.

@@ -72,7 +72,21 @@ impl StateDir {
 
     /// Replaces what is remembered.
     pub(crate) fn remember(&self, memory: &Memory) -> io::Result<()> {
-        replace(&self.path.join("state.json"), memory)
+        self.put(&self.path.join("state.json"), memory)
+    }
+
+    /// Replaces a file. A directory that somebody deleted meanwhile is made again, so that the next start still finds what
+    /// this one leaves behind.
+    fn put<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
+        match replace(path, value) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(self.path.join("replicas"))?;
+                write_instance(&self.path, &self.instance)?;
+                tracing::warn!(dir = %self.path.display(), "the state directory was deleted and is made again; nothing keeps a second run from using it now");
+                replace(path, value)
+            }
+            done => done,
+        }
     }
 
     fn record_path(&self, id: &str) -> PathBuf {
@@ -82,7 +96,7 @@ impl StateDir {
     /// Writes down a replica that runs.
     pub(crate) fn record(&self, id: &EndpointId, pid: i32, grace: Duration) -> io::Result<()> {
         let Some(start_time) = procs::start_time(pid) else { return Ok(()) };
-        replace(&self.record_path(id.as_str()), &Record { boot_id: procs::boot_id(), pid, start_time, grace })
+        self.put(&self.record_path(id.as_str()), &Record { boot_id: procs::boot_id(), pid, start_time, grace })
     }
 
     /// Forgets a replica that is gone.
@@ -135,10 +149,15 @@ fn instance(dir: &Path) -> io::Result<String> {
         Err(error) => return Err(error),
     }
     let id = procs::unique_id()?;
-    let next = path.with_extension("new");
-    fs::write(&next, &id)?;
-    fs::rename(next, path)?;
+    write_instance(dir, &id)?;
     Ok(id)
+}
+
+fn write_instance(dir: &Path, id: &str) -> io::Result<()> {
+    let path = dir.join("instance");
+    let next = path.with_extension("new");
+    fs::write(&next, id)?;
+    fs::rename(next, path)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
@@ -179,6 +198,28 @@ mod tests {
         assert_eq!(memory.boot, 2);
         assert_eq!(memory.requested[&revision], Replicas::new(3));
         assert_eq!(state.instance(), instance);
+    }
+
+    #[test]
+    fn a_directory_that_was_deleted_is_made_again_with_the_same_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let (state, mut memory) = StateDir::open(&path).unwrap();
+        let instance = state.instance().to_owned();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        for first in ["record", "remember"] {
+            fs::remove_dir_all(&path).unwrap();
+            if first == "record" {
+                state.record(&EndpointId::new("app-0-1-1"), pid, Duration::from_secs(5)).unwrap();
+                assert!(state.records().contains_key("app-0-1-1"));
+            } else {
+                memory.requested.insert(RevisionId::new("default", "app"), Replicas::new(3));
+                state.remember(&memory).unwrap();
+            }
+        }
+        drop(state);
+        let (state, remembered) = StateDir::open(&path).unwrap();
+        assert_eq!((state.instance(), remembered.requested), (instance.as_str(), memory.requested));
     }
 
     #[test]
