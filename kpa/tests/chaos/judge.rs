@@ -94,6 +94,12 @@ pub(crate) fn excuse(failed: &Failed, ledger: &Ledger, history: &History) -> Opt
         if failed.began <= to && failed.ended >= from {
             return Some(Excuse::KpaKilled);
         }
+        // Sent on a connection of the killed one, before its client had seen that it was closed.
+        let unseen =
+            failed.failure.status.is_none() && failed.failure.code == CUT && failed.began <= to + NEWS_GRACE_MS;
+        if unseen && failed.began >= from && ledger.starts(&failed.id).is_empty() {
+            return Some(Excuse::KpaKilled);
+        }
         if failed.failure.code == NOT_CONNECTED && (from..=up).contains(&failed.began) {
             return Some(Excuse::KpaDown);
         }

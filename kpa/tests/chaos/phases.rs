@@ -18,6 +18,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -52,7 +53,12 @@ pub(crate) async fn run(seed: u64, length: Duration, edits: usize) -> bool {
     let mark = format!("{seed}-{}", std::process::id());
     let hand = Hand { place: place.clone(), mark: mark.clone(), history: Arc::default(), hits: Arc::default() };
     let mut run = Run { place, mark, seed, book: Arc::default(), hand, report: Report::default() };
-    if let Err(error) = run.phases(length, edits).await {
+    let outcome = tokio::select! {
+        biased;
+        error = told_to_end() => Err(error),
+        outcome = run.phases(length, edits) => outcome,
+    };
+    if let Err(error) = outcome {
         run.report.wrong(error);
     }
     // A run that was given up left what it was about to look at.
@@ -65,6 +71,18 @@ pub(crate) async fn run(seed: u64, length: Duration, edits: usize) -> bool {
     let passed = run.report.end(&book, &ledger, &history, &hits, &run.place);
     folder.disable_cleanup(!passed);
     passed
+}
+
+/// Waits for whoever has enough of it; kpa and the replicas must not outlive the run.
+async fn told_to_end() -> String {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt)] = signals else { return "no signals can be followed".into() };
+    tokio::select! {
+        biased; // Both mean the same.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    "ended by a signal".into()
 }
 
 impl Run {

@@ -182,9 +182,12 @@ fn the_end_of_kpa_excuses_what_was_in_flight_and_what_could_not_connect() {
     let history = History { kpa_killed: Some((10_500, 10_600, 12_000)), ..History::default() };
     let told = |failed: Failed| excuse(&failed, &Ledger::default(), &history);
     assert_eq!(told(failed(None, CUT)), Some(Excuse::KpaKilled));
-    let later = |code| Failed { began: 10_700, ended: 10_800, ..failed(None, code) };
-    assert_eq!(told(later(NOT_CONNECTED)), Some(Excuse::KpaDown));
-    assert_eq!(told(later(CUT)), None, "the next life keeps what it takes");
+    let from = |began, code| Failed { began, ended: began + 50, ..failed(None, code) };
+    assert_eq!(told(from(10_700, NOT_CONNECTED)), Some(Excuse::KpaDown));
+    assert_eq!(told(from(12_100, NOT_CONNECTED)), None, "the next life listens");
+    assert_eq!(told(from(10_700, CUT)), Some(Excuse::KpaKilled), "sent on a connection of the killed one");
+    assert_eq!(told(from(11_700, CUT)), None, "the next life keeps what it takes");
+    assert_eq!(excuse(&from(10_700, CUT), &ledger("10710 start p1 POST\n"), &history), None, "it took this one");
 }
 
 #[test]
