@@ -186,6 +186,7 @@ impl Held {
             for (kind, count) in &mut least.descriptors {
                 *count = now.descriptors.get(kind).map_or(0, |now| (*count).min(*now));
             }
+            least.descriptors.retain(|_, count| *count > 0);
         }
         Ok(least)
     }
