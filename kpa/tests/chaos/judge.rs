@@ -4,6 +4,7 @@
 //! content is never excused.
 
 use crate::ledger::{Ledger, Start};
+use crate::plan::REFUSING;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -64,6 +65,8 @@ pub(crate) enum Excuse {
     Reset,
     /// It was sent to a replica that was killed, closed its listener or overslept before it read it.
     Unread,
+    /// A replica of its service refused every connection, and three tries found no other (kpa-behaviour 4.6).
+    Refused,
     /// Its service was not configured meanwhile.
     Away,
     /// It was in flight when kpa was killed.
@@ -78,6 +81,7 @@ impl fmt::Display for Excuse {
             Self::Killed => "on a killed replica",
             Self::Reset => "reset as told",
             Self::Unread => "unread by a killed, refusing or stopped replica",
+            Self::Refused => "refused by a refusing replica",
             Self::Away => "while its object was away",
             Self::KpaKilled => "in flight when kpa was killed",
             Self::KpaDown => "no connection while kpa was down",
@@ -120,18 +124,25 @@ fn last_start(last: &Start, history: &History) -> Option<Excuse> {
 
 fn never_started(failed: &Failed, ledger: &Ledger, history: &History) -> Option<Excuse> {
     let overlaps = |from: u64, to: u64| from <= failed.ended && failed.began <= to;
-    let Failure { status, code, .. } = &failed.failure;
-    let away = history.away.iter().any(|(service, from, to)| *service == failed.service && overlaps(*from, *to));
+    let of_service = |replica: &str| replica.split_once('.').is_some_and(|(service, _)| service == failed.service);
+    let Failure { status, code, what } = &failed.failure;
     // A large body is refused before it has come; our clients stop at the first error of writing and do not read then.
-    if *status == Some(404) || (status.is_none() && code == CUT) {
-        return away.then_some(Excuse::Away);
+    let unread_answer = status.is_none() && code == CUT;
+    let away = history.away.iter().any(|(service, from, to)| *service == failed.service && overlaps(*from, *to));
+    // Whoever is held when the object goes is told so.
+    let told_away = *status == Some(404) || (code == "start_failed" && what.contains("removed"));
+    if away && (told_away || unread_answer) {
+        return Some(Excuse::Away);
+    }
+    let refusing_ms = REFUSING.as_millis() as u64 + NEWS_GRACE_MS;
+    let refusing = ledger.refusals.iter().any(|(replica, at)| of_service(replica) && overlaps(*at, at + refusing_ms));
+    if refusing && (code == "unreachable" || unread_answer) {
+        return Some(Excuse::Refused);
     }
     // Bytes that lay in the socket of a process that never read them: nobody can know.
     let killed = history.killed.iter().map(|(replica, at)| (replica.as_str(), *at));
     let closed = ledger.refusals.iter().chain(&history.overslept).map(|(replica, at)| (replica.as_str(), *at));
-    let mut unreading = killed.chain(closed);
-    let of_service = |replica: &str| replica.split_once('.').is_some_and(|(service, _)| service == failed.service);
-    let unread = unreading.any(|(replica, at)| of_service(replica) && overlaps(at, at + NEWS_GRACE_MS));
+    let unread = killed.chain(closed).any(|(replica, at)| of_service(replica) && overlaps(at, at + NEWS_GRACE_MS));
     (code == "broken" && unread).then_some(Excuse::Unread)
 }
 

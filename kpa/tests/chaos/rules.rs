@@ -152,7 +152,9 @@ fn what_was_never_begun_is_excused_near_a_replica_that_could_not_read_it() {
         let mut refused = Ledger::default();
         refused.add(replica, &format!("{at} refuse\n"));
         let by_a_kill = excuse(&failed(Some(502), code), &Ledger::default(), &history);
-        assert_eq!(by_a_kill, excuse(&failed(Some(502), code), &refused, &History::default()));
+        if code == "broken" {
+            assert_eq!(by_a_kill, excuse(&failed(Some(502), code), &refused, &History::default()));
+        }
         let overslept = History { overslept: vec![(replica.to_owned(), at)], ..History::default() };
         assert_eq!(by_a_kill, excuse(&failed(Some(502), code), &Ledger::default(), &overslept));
         by_a_kill
@@ -166,6 +168,19 @@ fn what_was_never_begun_is_excused_near_a_replica_that_could_not_read_it() {
 }
 
 #[test]
+fn a_replica_that_refuses_excuses_what_found_no_other() {
+    let told = |at: u64, code| {
+        let mut ledger = Ledger::default();
+        ledger.add("one.7", &format!("{at} refuse\n"));
+        excuse(&failed(Some(502), code), &ledger, &History::default())
+    };
+    assert_eq!(told(10_500, "unreachable"), Some(Excuse::Refused));
+    assert_eq!(told(8_500, "unreachable"), Some(Excuse::Refused), "it refuses for a second and is known soon after");
+    assert_eq!(told(7_000, "unreachable"), None, "it listens again");
+    assert_eq!(told(10_500, "queue_full"), None);
+}
+
+#[test]
 fn a_service_that_is_away_is_unknown_and_nothing_else() {
     let history = History { away: vec![("one", 10_900, 12_000)], ..History::default() };
     let told = |status, code| excuse(&failed(status, code), &Ledger::default(), &history);
@@ -173,6 +188,13 @@ fn a_service_that_is_away_is_unknown_and_nothing_else() {
     assert_eq!(told(None, CUT), Some(Excuse::Away), "refused while its body was on its way");
     assert_eq!(told(Some(200), CUT), None);
     assert_eq!(told(Some(502), "broken"), None);
+    let held = |what: &str| {
+        let mut failed = failed(Some(503), "start_failed");
+        failed.failure.what = what.to_owned();
+        excuse(&failed, &Ledger::default(), &history)
+    };
+    assert_eq!(held("the service was removed"), Some(Excuse::Away));
+    assert_eq!(held("ended with status 1"), None);
     let earlier = History { away: vec![("one", 9_000, 9_999)], ..History::default() };
     assert_eq!(excuse(&failed(Some(404), "unknown_host"), &Ledger::default(), &earlier), None);
 }
