@@ -42,6 +42,13 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
     }
 }
 
+/// Where replicas listen: outside of the default range and of the machine's ephemeral ports, in one of a few parts. A replica
+/// that refuses gives its port up for a moment, and another kpa on this machine might take it: then one run's requests
+/// would reach the other's replicas.
+const PORTS: std::ops::Range<u32> = 30_000..32_750;
+/// Ports of one run: those that rest after use are far fewer.
+const PORTS_PER_RUN: u32 = 250;
+
 /// Where the program lives and listens.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -122,8 +129,10 @@ impl Kpa {
     pub(crate) fn start(place: &Place) -> io::Result<Self> {
         let log = File::options().create(true).append(true).open(place.log())?;
         let (listen, admin) = (place.proxy.to_string(), place.admin.to_string());
+        let first = PORTS.start + std::process::id() % (PORTS.len() as u32 / PORTS_PER_RUN) * PORTS_PER_RUN;
+        let ports = format!("{first}-{}", first + PORTS_PER_RUN - 1);
         let child = kpa(&place.folder, &["run", "services", "--state-dir", "state", "--quiet-replicas"])
-            .args(["--listen", &listen, "--admin", &admin])
+            .args(["--listen", &listen, "--admin", &admin, "--ports", &ports])
             .stderr(Stdio::from(log))
             .spawn()?;
         Ok(Self(Running(child)))
