@@ -13,6 +13,7 @@ use crate::services::{Manifests, TABLE};
 use crate::support::free_address;
 use parking_lot::Mutex;
 use runtime::Tasks;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -102,10 +103,15 @@ impl Run {
         let before = Held::at_rest(kpa.pid(), &place.state()).await.map_err(failed("/proc"))?;
 
         let plan = Plan::new(self.seed, length, edits);
+        let planned: BTreeSet<&str> = plan.strokes.iter().map(|stroke| stroke.fault.name()).collect();
         let strikes = self.hand.clone().strike(plan.strokes.clone());
         let edits = self.hand.clone().edit(plan, manifests, length);
         let ((), (), edited) = tokio::join!(self.load('c', length, is_active), strikes, edits);
         edited?;
+        let hits = self.hand.hits.lock().clone();
+        for kind in planned.into_iter().filter(|kind| !hits.contains_key(kind)) {
+            self.report.wrong(format!("no replica was ever {kind}: the run has tried less than it says"));
+        }
         self.rest(&mut kpa, "after the load").await?;
         let after = Held::at_rest(kpa.pid(), &place.state()).await.map_err(failed("/proc"))?;
         self.report.compare(&before, &after);
