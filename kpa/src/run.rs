@@ -132,6 +132,7 @@ async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCo
         admin,
         Admin::new(phase.clone(), metrics.clone()).routes(by_hand),
     )?;
+    until_known(&phase, tasks, &stop).await;
     let threads = Threads::start(runs, listeners, internal)?;
     metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
     greet(&args, admin_address, &platform);
@@ -164,6 +165,18 @@ async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCo
     phase.advance(Phase::Stopped);
     tracing::info!("stopped");
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Waits until the activator knows its services. That is a moment; whoever connects meanwhile waits in the listeners'
+/// backlog, where a worker would have to refuse.
+async fn until_known(phase: &PhaseSender, tasks: &Tasks, stop: &Stop) {
+    let (mut phase, failed) = (phase.subscribe(), tasks.failed());
+    tokio::select! {
+        biased; // A death is told before a wish, and is seen again by whoever goes on.
+        () = failed.cancelled() => {}
+        () = stop.drain.cancelled() => {}
+        _ = phase.wait_for(|phase| *phase >= Phase::Ready) => {}
+    }
 }
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {

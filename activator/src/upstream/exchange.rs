@@ -265,7 +265,8 @@ impl<S: Socket> Exchange<S> {
                 loop {
                     match poll_fn(|cx| self.poll_body(cx)).await {
                         Some(Ok(_)) => {}
-                        Some(Err(_)) => return drop(self.failed()),
+                        // Our side may be the one that broke off: the replica has to close before the slot falls.
+                        Some(Err(_)) => return drop(self),
                         None => return self.complete(),
                     }
                 }

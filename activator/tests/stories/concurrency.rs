@@ -259,3 +259,47 @@ async fn cancel_waits_no_longer_than_the_grace() {
     assert!(took > Duration::from_millis(4500) && took < Duration::from_millis(7000), "{took:?}");
     rig.at_rest().await;
 }
+
+/// A body that breaks off ends our side at once; the replica learns of it when it next reads, and is busy until then.
+#[tokio::test]
+async fn a_client_that_leaves_in_its_body_frees_the_slot_when_the_replica_closes() {
+    let early = [false, true];
+    for (on_disconnect, early) in
+        [OnDisconnect::Finish, OnDisconnect::Cancel].into_iter().flat_map(|how| early.map(|early| (how, early)))
+    {
+        let closes = Arc::new(Semaphore::new(0));
+        let go = Arc::clone(&closes);
+        let backend = Backend::script(move |mut wire, number, _| {
+            let go = Arc::clone(&go);
+            async move {
+                if number == 0 {
+                    if early {
+                        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
+                    }
+                    go.acquire().await.unwrap().forget();
+                    return;
+                }
+                while wire.request().await.is_some() {
+                    wire.send(ok("next")).await;
+                }
+            }
+        })
+        .await;
+        let rig = Rig::new(limited(1, on_disconnect), &[backend.address]).await;
+        let mut first = rig.client().await;
+        first.send("POST / HTTP/1.1\r\nhost: svc.default\r\ncontent-length: 100\r\n\r\npart").await;
+        eventually("it is at the replica", || backend.accepted.load(Relaxed) == 1).await;
+        if early {
+            soon(first.head()).await.unwrap();
+        }
+        drop(first);
+        eventually("its load has fallen", || rig.in_flight() == 0).await;
+        let mut second = rig.client().await;
+        second.send(GET).await;
+        eventually("the second waits", || rig.waiting() == 1).await;
+        assert_eq!((rig.permits(), backend.accepted.load(Relaxed)), (1, 1), "{on_disconnect:?} {early}");
+        closes.add_permits(1);
+        assert_eq!(second.answer().await.text(), "next", "{on_disconnect:?} {early}");
+        rig.at_rest().await;
+    }
+}

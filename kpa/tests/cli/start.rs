@@ -46,3 +46,34 @@ fn what_cannot_be_read_or_used_stops_the_start() {
     let error = fails("services");
     assert!(error.contains(&format!("is in use by process {}", first.0.id())), "{error}");
 }
+
+/// After a restart clients are there before the services are known: they wait that moment and are not refused.
+#[test]
+fn whoever_connects_first_is_not_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let document = |number: u32| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: s{number}, annotations: {{kpa.dev/local-command: 'true'}}}}\n\
+             spec:\n  selector: {{matchLabels: {{app: a}}}}\n  template:\n    metadata: {{labels: {{app: a}}}}\n    \
+             spec: {{containers: [{{name: main, image: a, ports: [{{containerPort: 8080}}]}}]}}\n"
+        )
+    };
+    let many: Vec<String> = (0..300).map(document).collect();
+    fs::write(folder.path().join("many.yaml"), many.join("---\n")).unwrap();
+    let [listen, admin] = [free_address(), free_address()];
+    let child =
+        kpa(folder.path(), &["run", "many.yaml", "--listen", &listen.to_string(), "--admin", &admin.to_string()])
+            .args(["--state-dir", "state"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+    let mut running = Running(child);
+    let (head, _) = loop {
+        assert!(running.0.try_wait().unwrap().is_none(), "it ended");
+        if let Some(answer) = http_get(listen, "nobody.example.com", "/") {
+            break answer;
+        }
+        std::thread::yield_now();
+    };
+    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+}
