@@ -9,7 +9,7 @@ use platform::ScaleError;
 use platform_local::{FloorSet, OperateError, ReplicaState, Shutdown};
 use std::time::Duration;
 use support::{DEADLINE, Local, Manifest, Place, View, eventually};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -31,14 +31,7 @@ fn mode(view: &View) -> Option<Mode> {
 async fn again(place: &Place, local: Local) -> Local {
     timeout(DEADLINE, local.platform.shutdown(Shutdown::Kill)).await.unwrap();
     drop(local);
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match place.start_with(platform_local::DEFAULT_PORTS).await {
-            Ok(local) => return local,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        tokio::task::yield_now().await;
-    }
+    place.start_again().await
 }
 
 #[tokio::test]

@@ -210,7 +210,7 @@ async fn a_state_directory_that_is_deleted_stops_nothing_and_comes_back() {
     assert!(matches!(place.start_with(20_000..=20_001).await, Err(StartError::Locked { .. })), "it is in use");
     // What was asked for is remembered in the new one.
     local.end().await;
-    let mut local = eventually_starts(&place).await;
+    let mut local = place.start_again().await;
     local.ready(1).await;
     local.end().await;
 }
@@ -383,23 +383,11 @@ async fn counts_outlive_a_restart_and_names_are_never_used_again() {
     assert!(matches!(place.start_with(20_000..=20_001).await, Err(StartError::Locked { .. })), "it is still in use");
     drop(local);
 
-    let mut local = eventually_starts(&place).await;
+    let mut local = place.start_again().await;
     local.ready(2).await;
     assert_eq!(local.view.requested.get(), 2);
     assert!(local.view.were_ready.is_disjoint(&before));
     local.end().await;
-}
-
-/// The lock is given back when the last task of the earlier platform has ended.
-async fn eventually_starts(place: &Place) -> support::Local {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match place.start_with(platform_local::DEFAULT_PORTS).await {
-            Ok(local) => return local,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod group;
+mod leaving;
 mod replica;
 #[cfg(test)]
 mod tests;
