@@ -121,7 +121,21 @@ async fn http2_becomes_http1() {
     rig.at_rest().await;
 }
 
-/// hyper's HTTP/1.1 client sends no body of unknown length with GET unless it is told to.
+/// HTTP/1.1 lets a sender name its trailers beforehand and does not ask for it (RFC 9110 section 6.6.2).
+#[tokio::test]
+async fn trailers_that_nobody_announced_survive_the_translation() {
+    let backend = Backend::new(|_| ok("")).await;
+    let rig = Rig::new(limits(|l| l.protocol = set(Protocol::Http1)), &[backend.address]).await;
+    let (mut client, _tasks) = client(rig.addresses[0]).await;
+    let response = ask(&mut client, request("POST", "/", with_trailers("abc", "x-check", "3"))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = backend.last();
+    assert_eq!((seen.text(), seen.field("content-length")), ("abc", None));
+    assert_eq!(seen.trailers, [("x-check".to_owned(), "3".to_owned())]);
+    rig.at_rest().await;
+}
+
+/// Whatever the method, a body whose length nobody knows goes on in chunks.
 #[tokio::test]
 async fn a_body_of_unknown_length_survives_the_translation() {
     let backend = Backend::new(|_| ok("")).await;
