@@ -60,6 +60,8 @@ pub struct Connection<S: Socket> {
     touched: bool,
     /// Some byte of the request is out.
     begun: bool,
+    /// Some byte of an answer has come, be it an interim one.
+    heard: bool,
     /// Writing failed: the answer may have come before.
     mute: bool,
     decoder: Decoder,
@@ -87,6 +89,7 @@ impl<S: Socket> Connection<S> {
             encoder: Encoder::Done,
             touched: false,
             begun: false,
+            heard: false,
             mute: false,
             decoder: Decoder::Done,
             keeps_alive: true,
@@ -100,7 +103,7 @@ impl<S: Socket> Connection<S> {
     pub fn start(&mut self, request: Request<RequestBody>) {
         self.encoder = head::write_request(&mut self.out, &request);
         self.request = Some(request);
-        (self.touched, self.begun) = (false, false);
+        (self.touched, self.begun, self.heard) = (false, false, false);
     }
 
     /// Nobody has seen the request: it comes back if it is still whole.
@@ -121,6 +124,7 @@ impl<S: Socket> Connection<S> {
             }
             match read {
                 Poll::Ready(Ok(1..)) => {
+                    self.heard = true;
                     let method = self.request.as_ref().map_or(&Method::GET, |request| request.method());
                     match head::read_answer(&mut self.read, method) {
                         Ok(None) => {}
@@ -131,7 +135,7 @@ impl<S: Socket> Connection<S> {
                         Err(unreadable) => return Poll::Ready(Err(Failure::Unreadable(unreadable))),
                     }
                 }
-                Poll::Ready(Ok(0) | Err(_)) if self.read.is_empty() => return Poll::Ready(Err(Failure::Closed(None))),
+                Poll::Ready(Ok(0) | Err(_)) if !self.heard => return Poll::Ready(Err(Failure::Closed(None))),
                 Poll::Ready(Ok(0) | Err(_)) => {
                     return Poll::Ready(Err(Failure::Unreadable(Unreadable("an answer's head broke off"))));
                 }

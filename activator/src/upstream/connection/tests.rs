@@ -137,7 +137,7 @@ async fn a_request_that_was_seen_does_not() {
         drop(replica);
     });
     assert!(matches!(answered, Err(Failure::Closed(None))), "{answered:?}");
-    for broken in ["HTTP/1.1 200 O", "nonsense\r\n\r\n"] {
+    for broken in ["HTTP/1.1 200 O", "nonsense\r\n\r\n", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
         let (mut connection, mut replica) = pair().await;
         connection.start(get());
         let (answered, ()) = tokio::join!(head(&mut connection), async {
