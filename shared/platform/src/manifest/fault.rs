@@ -3,7 +3,9 @@
 //! Invariant: no value of a Secret is in it.
 
 use super::lines::{Lines, Step, path};
+use domain::{Problem, Severity};
 use serde_json::Value;
+use std::path::Path;
 
 /// Longest text of an input that is shown.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -53,6 +55,19 @@ pub(super) struct Fault {
 }
 
 impl Fault {
+    /// As a problem of `file`.
+    pub(super) fn into_problem(self, file: &Path, consequence: &str) -> Problem {
+        let place = format!("{}:{} {}", file.display(), self.line, self.object);
+        Problem {
+            severity: Severity::Error,
+            place: place.trim_end().to_owned(),
+            key: self.key,
+            what: self.what,
+            expected: self.expected,
+            consequence: consequence.into(),
+        }
+    }
+
     /// About a document as a whole.
     pub(super) fn whole(line: usize, what: impl Into<String>, expected: impl Into<String>) -> Self {
         Self { line, key: "document".into(), what: what.into(), expected: expected.into(), ..Self::default() }

@@ -17,6 +17,9 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// What becomes of a document that cannot be read.
+const UNREADABLE: &str = "it is left out; what it declared before stays as it was";
+
 /// Objects by kind.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
@@ -99,7 +102,7 @@ impl Objects {
             if faults.iter().any(|fault| is_template(&source.text, fault.line)) {
                 foreign.template(&source.path);
                 let fault = Fault::whole(1, "is a Helm template", "what helm template makes of it");
-                self.broken.insert(source.path.clone(), self.unreadable(&source.path, fault));
+                self.broken.insert(source.path.clone(), fault.into_problem(&source.path, UNREADABLE));
                 continue;
             }
             for fault in faults {
@@ -252,22 +255,10 @@ impl Objects {
 
     /// Remembers that `path` declares something that cannot be read, which is said of `file`: the same, or a patch.
     fn break_file(&mut self, path: &Path, file: &Path, fault: Fault) -> Problem {
-        let problem = self.unreadable(file, fault);
+        let problem = fault.into_problem(file, UNREADABLE);
         self.broken.entry(path.to_owned()).or_insert_with(|| problem.clone());
         self.problems.push(problem.clone());
         problem
-    }
-
-    fn unreadable(&self, file: &Path, fault: Fault) -> Problem {
-        let place = format!("{}:{} {}", file.display(), fault.line, fault.object);
-        Problem {
-            severity: Severity::Error,
-            place: place.trim_end().to_owned(),
-            key: fault.key,
-            what: fault.what,
-            expected: fault.expected,
-            consequence: "it is left out; what it declared before stays as it was".into(),
-        }
     }
 
     /// Why `entry` stays although nothing declares it now: its file holds something that cannot be read.

@@ -8,8 +8,8 @@ use super::fault::Fault;
 use super::lines::path;
 use super::merge;
 use super::{Role, Source};
+use domain::Problem;
 use domain::annotations::did_you_mean;
-use domain::{Problem, Severity};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ pub(super) fn apply(
             }));
         }
         for fault in faults {
-            let problem = problem(file.path, fault, consequence);
+            let problem = fault.into_problem(file.path, consequence);
             if lost {
                 out.lost.push(problem.clone());
             }
@@ -93,18 +93,6 @@ pub(super) fn apply(
         }
     }
     out
-}
-
-fn problem(path: &Path, fault: Fault, consequence: &str) -> Problem {
-    let place = format!("{}:{} {}", path.display(), fault.line, fault.object);
-    Problem {
-        severity: Severity::Error,
-        place: place.trim_end().to_owned(),
-        key: fault.key,
-        what: fault.what,
-        expected: fault.expected,
-        consequence: consequence.into(),
-    }
 }
 
 fn read<'a>(source: &'a Source, namespace: &str) -> PatchFile<'a> {
