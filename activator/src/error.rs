@@ -100,7 +100,17 @@ pub struct Reply {
     pub retry_after_s: Option<u64>,
 }
 
+/// When to ask again for a service that nobody has said anything about.
+const RETRY_START: Duration = Duration::from_secs(1);
+
 impl RequestError {
+    /// No replica answered within `start_deadline`, and nobody knows why.
+    #[must_use]
+    pub fn not_started(start_deadline: Duration) -> Self {
+        let reason = format!("no replica was ready within {start_deadline:?} (kpa.dev/start-deadline)");
+        Self::StartFailed { reason: reason.into(), retry_after: RETRY_START }
+    }
+
     /// The one table of statuses, codes and advice.
     #[must_use]
     pub fn reply(&self) -> Reply {

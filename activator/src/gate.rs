@@ -9,6 +9,7 @@
 
 mod early;
 mod entry;
+mod paced;
 mod state;
 
 pub use early::{Cold, ColdCount};
@@ -40,6 +41,7 @@ pub struct Gate {
     state: Mutex<State>,
     open: AtomicBool,
     waiting: AtomicU32,
+    paced: AtomicBool,
     version: AtomicU64,
     edge: Box<dyn Edge>,
     itself: Weak<Self>,
@@ -98,6 +100,7 @@ impl Gate {
             }),
             open: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
+            paced: AtomicBool::new(false),
             version: AtomicU64::new(0),
             edge,
             itself: itself.clone(),
@@ -207,11 +210,12 @@ impl Gate {
         drop(waiter);
     }
 
-    /// When a request that arrived at `arrived` has waited long enough, as things stand now.
+    /// When a request that arrived at `arrived` has waited long enough, and for what, as things stand now.
     #[must_use]
-    pub fn patience(&self, arrived: Timestamp) -> Timestamp {
+    pub fn patience(&self, arrived: Timestamp) -> (Timestamp, Warmth) {
         let state = self.state.lock();
-        patience::due(state.warmth, arrived, *state.limits.queue_timeout, *state.limits.start_deadline)
+        let due = patience::due(state.warmth, arrived, *state.limits.queue_timeout, *state.limits.start_deadline);
+        (due, state.warmth)
     }
 
     /// Whether replicas may be sent requests.
@@ -370,6 +374,7 @@ impl Gate {
         let waiting = u32::try_from(state.admission.waiting()).unwrap_or(u32::MAX);
         let open = waiting == 0 && state.admission.open_seats() > 0 && state.admission.limit().is_none();
         self.waiting.store(waiting, Ordering::Release);
+        self.paced.store(state.admission.is_paced(), Ordering::Release);
         self.open.store(open, Ordering::Release);
     }
 }

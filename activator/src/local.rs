@@ -273,8 +273,9 @@ impl<S: Socket> Local<S> {
         view
     }
 
-    /// Closes connections that have been idle for too long.
+    /// Closes connections that have been idle for too long, and lets time pass at the gate.
     pub fn tidy(&self, now: Timestamp) {
+        self.handle.gate.look(now);
         let view = self.fresh();
         let idle_timeout = *view.limits.upstream_idle_timeout;
         for seat in view.seats.iter().flatten() {
@@ -309,6 +310,16 @@ impl<S: Socket> Permit<S> {
     /// Whether the replica's concurrency is limited, so that the slot must not fall before the replica is done.
     pub const fn is_limited(&self) -> bool {
         self.slot.is_some()
+    }
+
+    /// The replica has begun its answer.
+    pub fn answered(&self) {
+        if !self.seat.endpoint.answered.load(Relaxed) {
+            self.seat.endpoint.answered.store(true, Relaxed);
+        }
+        if let Some(slot) = &self.slot {
+            slot.answered();
+        }
     }
 }
 

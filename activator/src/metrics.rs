@@ -19,6 +19,7 @@ pub const ALL: &[(&str, &str, &str)] = &[
     ("activator_request_replays_total", "counter", "Requests sent a second time because a connection had gone stale."),
     ("activator_response_head_seconds", "histogram", "Time from the arrival of a request to its response head."),
     ("activator_replicas_usable", "gauge", "Replicas that may be sent requests."),
+    ("activator_replicas_paced", "gauge", "Replicas that get what waited no faster than they answer."),
     ("activator_replicas_probed", "gauge", "Replicas that are not ready and are asked by us whether they answer."),
     ("activator_replicas_unprobed", "gauge", "Replicas that are to be asked so, and for which there is no place."),
 ];
@@ -45,6 +46,7 @@ struct Row {
     latency: [u64; LATENCY_BUCKETS_MS.len() + 1],
     latency_sum_us: u64,
     usable: usize,
+    paced: usize,
     cold: ColdCount,
 }
 
@@ -61,6 +63,7 @@ impl Row {
             latency: std::array::from_fn(|i| sum(&|counters| counters.latency[i].load(Relaxed))),
             latency_sum_us: sum(&|counters| counters.latency_sum_us.load(Relaxed)),
             usable: handle.gate.endpoints().iter().filter(|(_, usable)| *usable).count(),
+            paced: handle.gate.paced(),
             cold: handle.gate.cold(),
         }
     }
@@ -81,6 +84,7 @@ impl Row {
             "activator_waiting_requests" => writeln!(out, "{name}{{{labels}}} {}", self.waiting),
             "activator_request_replays_total" => writeln!(out, "{name}{{{labels}}} {}", self.replays),
             "activator_replicas_usable" => writeln!(out, "{name}{{{labels}}} {}", self.usable),
+            "activator_replicas_paced" => writeln!(out, "{name}{{{labels}}} {}", self.paced),
             "activator_replicas_probed" => writeln!(out, "{name}{{{labels}}} {}", self.cold.probed),
             "activator_replicas_unprobed" => writeln!(out, "{name}{{{labels}}} {}", self.cold.unprobed),
             "activator_response_head_seconds" => self.write_latency(name, out),

@@ -1,15 +1,17 @@
 //! Who goes to which replica now, and who waits: one per revision.
 //!
-//! Invariants: first in, first out within a class; no replica carries more than the container concurrency; a free slot
-//! never coexists with a waiting request once [`Admission::grant`] has returned fewer grants than it was allowed; at
-//! most `queue_depth` wait. Knative's breaker (knative-behaviour 12) keeps two semaphores for this and lets them disagree;
-//! here there is one state.
+//! Invariants: first in, first out within a class; no replica carries more than the container concurrency, and without
+//! one no more of a queue than its [`Pace`] lets through; room never coexists with a waiting request once
+//! [`Admission::grant`] has returned fewer grants than it was allowed; at most `queue_depth` wait. Knative's breaker
+//! (knative-behaviour 12) keeps two semaphores for this and lets them disagree; here there is one state.
 
 use crate::balance::Chooser;
+use crate::pace::Pace;
 use crate::queue::Queue;
 pub use crate::queue::TicketId;
-use domain::LoadBalancing;
+use domain::{LoadBalancing, Timestamp};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,8 @@ struct Seat {
     generation: u32,
     state: SeatState,
     in_use: u32,
+    /// While it is let through what waited, and no limit says how much.
+    pace: Option<Pace>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,8 @@ pub struct Admission<W> {
     chooser: Chooser,
     seats: Vec<Seat>,
     open: usize,
+    /// Some seat has a pace.
+    paced: bool,
     lines: [Queue<Waiting<W>>; Class::COUNT],
 }
 
@@ -119,16 +125,21 @@ impl<W> Admission<W> {
             chooser: Chooser::new(policy, seed),
             seats: Vec::new(),
             open: 0,
+            paced: false,
             lines: [const { Queue::new() }; Class::COUNT],
         }
     }
 
     /// Changes the settings. What is over a lower limit finishes; what a higher one allows is given by
     /// [`Admission::grant`].
-    pub const fn configure(&mut self, limit: Option<NonZeroU32>, queue_depth: u32, policy: LoadBalancing) {
+    pub fn configure(&mut self, limit: Option<NonZeroU32>, queue_depth: u32, policy: LoadBalancing) {
+        let changes_kind = self.limit.is_some() != limit.is_some();
         self.limit = limit;
         self.queue_depth = queue_depth as usize;
         self.chooser.set_policy(policy);
+        if changes_kind {
+            (0..self.seats.len()).for_each(|index| self.begin_pace(index));
+        }
     }
 
     /// A request arrives: it goes, waits (then, and only then, `waiter` is made) or is refused.
@@ -163,6 +174,31 @@ impl<W> Admission<W> {
         }
     }
 
+    /// The replica has begun to answer what holds `slot`. Follow with [`Admission::grant`].
+    pub fn answered(&mut self, slot: Slot) {
+        if let Some(pace) = self.seat_mut(slot.seat).and_then(|seat| seat.pace.as_mut()) {
+            pace.answered();
+        }
+    }
+
+    /// Time passes for replicas that are let through a queue at their own pace, each for `at_most` so long. Follow with
+    /// [`Admission::grant`].
+    pub fn look(&mut self, now: Timestamp, at_most: Duration) {
+        self.paced = false;
+        for seat in &mut self.seats {
+            if seat.pace.as_mut().is_some_and(|pace| pace.look(now, at_most)) {
+                seat.pace = None;
+            }
+            self.paced |= seat.pace.is_some();
+        }
+    }
+
+    /// Whether [`Admission::answered`] and [`Admission::look`] change anything now.
+    #[must_use]
+    pub const fn is_paced(&self) -> bool {
+        self.paced
+    }
+
     /// Hands free room to those who wait, oldest first, at most `max` of them. Fewer than `max` means that nobody else can
     /// go now.
     pub fn grant(&mut self, max: usize, granted: &mut Vec<(W, Slot)>) -> usize {
@@ -175,25 +211,30 @@ impl<W> Admission<W> {
                 granted.push((waiting.waiter, slot));
             }
         }
+        self.settle();
         granted.len() - before
     }
 
     /// A waiting request leaves. `None` when it was granted or cancelled before.
     pub fn cancel(&mut self, ticket: TicketId) -> Option<W> {
         // One line today; with more, the ticket would name its own.
-        self.lines.iter_mut().find_map(|line| line.remove(ticket)).map(|waiting| waiting.waiter)
+        let left = self.lines.iter_mut().find_map(|line| line.remove(ticket)).map(|waiting| waiting.waiter);
+        self.settle();
+        left
     }
 
     /// Takes the oldest waiting request out of the queue, to be refused.
     pub fn refuse_next(&mut self) -> Option<W> {
-        self.lines.iter_mut().find_map(Queue::pop_front).map(|waiting| waiting.waiter)
+        let refused = self.lines.iter_mut().find_map(Queue::pop_front).map(|waiting| waiting.waiter);
+        self.settle();
+        refused
     }
 
     /// A replica appears. It gets nothing before [`Admission::set_open`].
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
     pub fn add_seat(&mut self) -> SeatId {
         let index = self.seats.iter().position(|seat| seat.state == SeatState::Vacant).unwrap_or_else(|| {
-            self.seats.push(Seat { generation: 0, state: SeatState::Vacant, in_use: 0 });
+            self.seats.push(Seat { generation: 0, state: SeatState::Vacant, in_use: 0, pace: None });
             self.seats.len() - 1
         });
         let seat = &mut self.seats[index];
@@ -215,6 +256,7 @@ impl<W> Admission<W> {
             } else {
                 self.open -= 1;
             }
+            self.begin_pace(id.index as usize);
         }
     }
 
@@ -246,6 +288,12 @@ impl<W> Admission<W> {
         self.open
     }
 
+    /// Replicas that are let through a queue at their own pace.
+    #[must_use]
+    pub fn paced_seats(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.pace.is_some()).count()
+    }
+
     /// What a replica carries through slots; 0 when it is gone.
     #[must_use]
     pub fn in_use(&self, id: SeatId) -> u32 {
@@ -264,6 +312,24 @@ impl<W> Admission<W> {
             .filter(|seat| seat.generation == id.generation && seat.state != SeatState::Vacant)
     }
 
+    /// Where somebody waits and no limit says how much of that a replica may get.
+    fn begin_pace(&mut self, index: usize) {
+        let needed = self.limit.is_none() && self.anyone_waiting();
+        let seat = &mut self.seats[index];
+        seat.pace = (needed && seat.state == SeatState::Open).then(|| Pace::new(seat.in_use));
+        self.paced = self.seats.iter().any(|seat| seat.pace.is_some());
+    }
+
+    /// Nobody waits: what comes now comes at its own pace.
+    fn settle(&mut self) {
+        if self.paced && !self.anyone_waiting() {
+            self.paced = false;
+            for seat in &mut self.seats {
+                seat.pace = None;
+            }
+        }
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
     fn claim(&mut self, weight: u32) -> Option<Slot> {
         if self.open == 0 {
@@ -274,7 +340,9 @@ impl<W> Admission<W> {
         let seats = &self.seats;
         let index = self.chooser.choose(seats.len(), |i| {
             let seat = &seats[i];
-            (seat.state == SeatState::Open && seat.in_use.saturating_add(weight) <= limit).then_some(seat.in_use)
+            let room = seat.pace.map_or(limit, |pace| pace.window());
+            let fits = seat.in_use.saturating_add(weight.min(room)) <= room;
+            (seat.state == SeatState::Open && fits).then_some(seat.in_use)
         })?;
         let seat = &mut self.seats[index];
         seat.in_use += weight;

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod balance;
 pub mod meter;
+pub mod pace;
 pub mod patience;
 mod queue;
 

@@ -3,6 +3,7 @@ use domain::Endpoint as Listed;
 use domain::origin::Resolved;
 use domain::{Probe, ProbeCheck};
 use futures_util::FutureExt;
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -195,12 +196,12 @@ fn patience_follows_the_warmth() {
     let (gate, _) = gate(1, 10);
     let at = Timestamp::from_secs;
     let held = waiting(gate.enter(at(100)));
-    assert_eq!(gate.patience(at(100)), at(100 + 1800));
+    assert_eq!(gate.patience(at(100)).0, at(100 + 1800));
     gate.set_endpoints(at(160), 1, &listed(&["a"]));
-    assert_eq!(gate.patience(at(100)), at(160 + 60), "its full time from the first ready replica");
+    assert_eq!(gate.patience(at(100)).0, at(160 + 60), "its full time from the first ready replica");
     let second = waiting(gate.enter(at(170)));
     gate.set_endpoints(at(180), 2, &[]);
-    assert_eq!(gate.patience(at(170)), at(180 + 1800), "the last replica died while somebody waits");
+    assert_eq!(gate.patience(at(170)).0, at(180 + 1800), "the last replica died while somebody waits");
     drop((held, second));
 }
 
@@ -336,4 +337,41 @@ fn the_limit_holds_between_threads() {
     let all: Vec<HeldSlot> = (0..2 * LIMIT).map(|_| going(gate.enter(NOW))).collect();
     assert!(matches!(gate.enter(NOW), Entry::Wait(_)));
     drop(all);
+}
+
+#[test]
+fn a_queue_goes_to_a_new_replica_at_the_pace_of_its_answers() {
+    fn gone(line: &mut VecDeque<Waiting>) -> Vec<HeldSlot> {
+        let next = || {
+            let slot = granted(line.front_mut()?)?.unwrap();
+            line.pop_front();
+            Some(slot)
+        };
+        std::iter::from_fn(next).collect()
+    }
+    let at = Timestamp::from_millis;
+    let (gate, _) = gate(0, 1000);
+    let mut line: VecDeque<Waiting> = (0..200).map(|_| waiting(gate.enter(NOW))).collect();
+    gate.set_endpoints(NOW, 1, &listed(&["a"]));
+    let first = gone(&mut line);
+    assert_eq!((first.len(), gate.waiting(), gate.is_open(), gate.paced()), (8, 192, false, 1));
+    first.iter().for_each(HeldSlot::answered);
+    let second = gone(&mut line);
+    assert_eq!(second.len(), 8, "one more for each that is being answered");
+    drop(first);
+    let third = gone(&mut line);
+    assert_eq!(third.len(), 8, "and one for each answer that has ended");
+    for (when, more, why) in [
+        (0, 0, "a first look"),
+        (999, 0, "not yet"),
+        (1000, 16, "silence for a second lets as many again through"),
+        (30_000, 160, "half of the queue timeout is over"),
+    ] {
+        gate.look(at(when));
+        let more_went = gone(&mut line);
+        assert_eq!(more_went.len(), more, "{why}");
+        more_went.into_iter().for_each(std::mem::forget);
+    }
+    assert_eq!((gate.is_open(), gate.paced()), (true, 0));
+    drop((second, third));
 }

@@ -89,9 +89,12 @@ async fn patiently<C: Connect>(
     waiting: &mut Waiting,
 ) -> Result<HeldSlot, RequestError> {
     loop {
-        let (now, due) = (worker.base.clock.now(), local.handle.gate.patience(arrived));
+        let (now, (due, warmth)) = (worker.base.clock.now(), local.handle.gate.patience(arrived));
         if now >= due {
-            return Err(RequestError::QueueTimeout(now - arrived));
+            return Err(match warmth {
+                Warmth::Warm { .. } => RequestError::QueueTimeout(now - arrived),
+                Warmth::Waking { .. } | Warmth::Asleep => RequestError::not_started(*local.limits().start_deadline),
+            });
         }
         let look = LOOK.min(due - now);
         // A grant beats the clock; and each look wakes the connection, which then sees whether its client has left.

@@ -25,11 +25,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Replicas tried for one dispatch.
+/// Replicas tried without a pause.
 pub const TRIES_MAX: u32 = 3;
-/// Pause after a round of tries at replicas that have never answered; doubles up to [`COLD_PAUSE_MAX`].
-const COLD_PAUSE: Duration = Duration::from_millis(20);
-const COLD_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Pause after a round of tries that no replica took; doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The request of a dispatch while it waits to be sent; one place for all tries, because it is large.
 type Outgoing = Option<Request<RequestBody>>;
@@ -62,7 +62,7 @@ pub struct Tries {
 
 impl Default for Tries {
     fn default() -> Self {
-        Self { count: 0, pause: COLD_PAUSE }
+        Self { count: 0, pause: PAUSE }
     }
 }
 
@@ -114,10 +114,8 @@ impl<'a, C: Connect> Trip<'a, C> {
         loop {
             let failed = match self.once(outgoing, permit, &mut replayed).await {
                 Ok(()) => {
-                    if let Some(permit) = self.exchange.as_ref().and_then(Exchange::permit)
-                        && !permit.seat.endpoint.answered.load(Relaxed)
-                    {
-                        permit.seat.endpoint.answered.store(true, Relaxed);
+                    if let Some(permit) = self.exchange.as_ref().and_then(Exchange::permit) {
+                        permit.answered();
                     }
                     return Ok(());
                 }
@@ -145,18 +143,23 @@ impl<'a, C: Connect> Trip<'a, C> {
             drop(failed);
             return self.reacquire(entry).await;
         }
-        if failed.seat.endpoint.answered.load(Relaxed) {
-            return Err(RequestError::Unreachable);
-        }
-        // It has never answered: it is still starting, whatever its platform says.
-        if clock.now() - self.arrived >= *self.limits.start_deadline {
-            return Err(RequestError::Unreachable);
+        // One that has never answered is still starting, whatever its platform says; of one that has, the platform may not
+        // have heard yet that it is gone.
+        let started = failed.seat.endpoint.answered.load(Relaxed);
+        let (due, error) = if started {
+            (self.local.handle.gate.patience(self.arrived).0, RequestError::Unreachable)
+        } else {
+            let deadline = *self.limits.start_deadline;
+            (self.arrived + deadline, RequestError::not_started(deadline))
+        };
+        if clock.now() >= due {
+            return Err(error);
         }
         drop(failed);
         let held = Held::new(self.watch);
         tokio::time::sleep(tries.pause).await;
         drop(held);
-        *tries = Tries { count: 0, pause: (tries.pause * 2).min(COLD_PAUSE_MAX) };
+        *tries = Tries { count: 0, pause: (tries.pause * 2).min(PAUSE_MAX) };
         let entry = self.local.handle.gate.reenter(clock.now());
         self.reacquire(entry).await
     }

@@ -60,6 +60,7 @@ pub async fn open<C: Connect>(
     let mut response =
         sender.send_request(http::Request::from_parts(head, body)).await.map_err(|_| RequestError::Broken)?;
 
+    permit.answered();
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, incoming) = response.into_parts();
         headers::forward_response(&mut head);

@@ -41,6 +41,35 @@ async fn from_zero_everybody_waits_and_is_answered_in_order() {
     assert_eq!((warm.field("x-kpa-queue-wait"), warm.field("x-kpa-cold")), (None, None));
 }
 
+/// The first of several replicas is not flooded with all that waited (knative/serving#9888).
+#[tokio::test]
+async fn a_queue_is_shared_with_the_replicas_that_start_a_little_later() {
+    const HELD: usize = 100;
+    let silent = Backend::script(|mut wire, _, backend| async move {
+        while let Some(request) = wire.request().await {
+            backend.note(request);
+        }
+    })
+    .await;
+    let rig = Rig::new(Limits::default(), &[]).await;
+    let mut clients = Vec::new();
+    for n in 0..HELD {
+        let mut client = rig.client().await;
+        client.send(numbered(n)).await;
+        clients.push(client);
+    }
+    eventually("all wait", || rig.waiting() as usize == HELD).await;
+    rig.replicas(&[silent.address]).await;
+    eventually("it has a first few", || silent.count() >= 8).await;
+    let quick = Backend::new(|_| ok("")).await;
+    rig.replicas(&[silent.address, quick.address]).await;
+    eventually("everybody went", || rig.waiting() == 0).await;
+    eventually("the other answered the rest", || silent.count() + quick.count() == HELD).await;
+    assert!(silent.count() < HELD / 2, "{} went to the first", silent.count());
+    drop(clients);
+    rig.at_rest().await;
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let rig = Rig::new(limits(|l| l.queue_depth = set(2)), &[]).await;
@@ -99,7 +128,8 @@ async fn a_start_may_take_longer_than_the_queue_timeout() {
 async fn a_start_that_takes_too_long_is_given_up() {
     let rig = Rig::new(limits(|l| l.start_deadline = set(Duration::from_millis(100))), &[]).await;
     let answer = rig.client().await.ask(GET).await;
-    assert_eq!(answer.status(), 503, "{answer:?}");
+    assert_eq!((answer.status(), answer.field("x-kpa-reason")), (503, Some("start_failed")));
+    assert!(answer.text().contains("within 100ms (kpa.dev/start-deadline)"), "{}", answer.text());
     rig.at_rest().await;
 }
 

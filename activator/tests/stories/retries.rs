@@ -1,11 +1,11 @@
 //! What is tried again, and what never is.
 
 use crate::rig::{Backend, Rig, limits, set};
-use crate::wire::{GET, eventually, ok, post};
+use crate::wire::{GET, Wire, eventually, ok, post};
 use domain::Limits;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpSocket;
 
 /// An address where nobody listens, kept from being given to others.
 fn nobody() -> (TcpSocket, SocketAddr) {
@@ -46,21 +46,54 @@ async fn a_replica_that_refuses_is_passed_over_and_comes_back() {
 }
 
 #[tokio::test]
-async fn when_every_replica_refuses_a_warm_service_is_unreachable() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let rig = Rig::new(Limits::default(), &[address]).await;
+async fn a_warm_service_whose_replicas_all_refuse_is_waited_for() {
+    let (rig, mut client, place) = answered_once(Duration::from_secs(60)).await;
+    client.send(post("patient")).await;
+    eventually("it was tried", || rig.in_flight() == 1).await;
+    let began = tokio::time::Instant::now();
+    eventually("several rounds passed", || began.elapsed() > Duration::from_millis(200)).await;
+    let backend = Backend::script_on(place.listen(16).unwrap(), |mut wire, _, backend| async move {
+        while let Some(request) = wire.request().await {
+            backend.note(request);
+            wire.send(ok("back")).await;
+        }
+    });
+    assert_eq!(client.answer().await.text(), "back");
+    assert_eq!((backend.count(), backend.last().text()), (1, "patient"));
+    rig.at_rest().await;
+}
+
+#[tokio::test]
+async fn and_is_unreachable_when_the_queue_timeout_is_over() {
+    let (rig, mut client, _place) = answered_once(Duration::from_millis(150)).await;
+    let began = tokio::time::Instant::now();
+    let answer = client.ask(GET).await;
+    assert_eq!((answer.status(), answer.field("x-kpa-reason")), (502, Some("unreachable")));
+    assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
+    rig.at_rest().await;
+}
+
+/// A service with one replica, which has answered one request and then closed its listener; the socket keeps its address
+/// from being given to others.
+async fn answered_once(queue_timeout: Duration) -> (Rig, Wire, TcpSocket) {
+    let shared = |address: SocketAddr| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseport(true).unwrap();
+        socket.bind(address).unwrap();
+        socket
+    };
+    let first = shared("127.0.0.1:0".parse().unwrap());
+    let address = first.local_addr().unwrap();
+    let (place, listener) = (shared(address), first.listen(16).unwrap());
+    let rig = Rig::new(limits(|l| l.queue_timeout = set(queue_timeout)), &[address]).await;
     let mut client = rig.client().await;
     client.send(GET).await;
     let (stream, _) = listener.accept().await.unwrap();
-    let mut wire = crate::wire::Wire::new(stream);
+    let mut wire = Wire::new(stream);
     wire.request().await.unwrap();
     wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
     assert_eq!(client.answer().await.status(), 200);
-    drop((wire, listener));
-    let answer = client.ask(GET).await;
-    assert_eq!((answer.status(), answer.field("x-kpa-reason")), (502, Some("unreachable")));
-    rig.at_rest().await;
+    (rig, client, place)
 }
 
 /// Whatever the platform says, a replica that has never answered is still starting.

@@ -1,6 +1,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a step without a subject does nothing")]
 
 use super::*;
+use crate::pace::FIRST_WINDOW;
 use proptest::prelude::*;
 
 fn limit(count: u32) -> Option<NonZeroU32> {
@@ -76,6 +77,8 @@ enum Move {
     Toggle(prop::sample::Index),
     RemoveSeat(prop::sample::Index),
     Limit(u32),
+    Answer(prop::sample::Index),
+    Look,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -90,6 +93,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
             2 => index().prop_map(Move::Toggle),
             1 => index().prop_map(Move::RemoveSeat),
             1 => (0_u32..4).prop_map(Move::Limit),
+            2 => index().prop_map(Move::Answer),
+            1 => Just(Move::Look),
         ],
         1..120,
     )
@@ -100,6 +105,7 @@ proptest! {
     #[test]
     fn fifo_exact_and_work_conserving(moves in moves(), policy in 0..4_usize, first_limit in 0_u32..4) {
         const DEPTH: usize = 12;
+        const AT_MOST: Duration = Duration::from_secs(5);
         let policy = LoadBalancing::ALL[policy];
         let mut admission = Admission::new(limit(first_limit), 12, policy, 1);
         let mut limit_now = limit(first_limit);
@@ -107,6 +113,7 @@ proptest! {
         let mut line: std::collections::VecDeque<(u32, TicketId)> = std::collections::VecDeque::new();
         let mut running: Vec<(u32, Slot)> = Vec::new();
         let mut seats: Vec<(SeatId, bool)> = Vec::new();
+        let mut now = Timestamp::ZERO;
         for step in moves {
             match step {
                 Move::Arrive => {
@@ -157,6 +164,11 @@ proptest! {
                     limit_now = limit(count);
                     admission.configure(limit_now, 12, policy);
                 }
+                Move::Answer(which) if !running.is_empty() => admission.answered(running[which.index(running.len())].1),
+                Move::Look => {
+                    now += Duration::from_millis(700);
+                    admission.look(now, AT_MOST);
+                }
                 _ => {}
             }
             let mut grants = Vec::new();
@@ -175,9 +187,63 @@ proptest! {
                 if let (true, Some(limit)) = (open, limit_now) {
                     prop_assert!(line.is_empty() || held >= limit.get() as usize, "no idle slot while somebody waits");
                 }
-                prop_assert!(!open || limit_now.is_some() || line.is_empty());
+                let free = *open && limit_now.is_none() && held < FIRST_WINDOW as usize;
+                prop_assert!(!free || line.is_empty(), "the first window is never denied");
+            }
+            prop_assert!(!admission.is_paced() || !line.is_empty(), "only a queue has a pace");
+            prop_assert!(limit_now.is_none() || !admission.is_paced(), "a limit is exact and needs none");
+        }
+    }
+
+    /// Without a limit a queue goes to new replicas no faster than they answer, and it goes: whatever the order in which
+    /// answers begin and end, and at the latest when its time is over.
+    #[test]
+    fn a_queue_goes_at_the_pace_of_its_replicas(
+        count in 1_usize..300,
+        replicas in 1_usize..4,
+        moves in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..400),
+    ) {
+        let mut admission = Admission::new(None, 1000, LoadBalancing::LeastOutstanding, 1);
+        for n in 0..count {
+            prop_assert!(matches!(admission.admit(Ask::default(), || n), Verdict::Wait(_)));
+        }
+        let mut begun = vec![0_u32; replicas];
+        let seats: Vec<_> = (0..replicas).map(|_| { let s = admission.add_seat(); admission.set_open(s, true); s }).collect();
+        let (mut asked, mut answering) = (Vec::new(), Vec::new());
+        let mut sent = 0;
+        for (begins, which) in moves {
+            let mut grants = Vec::new();
+            admission.grant(usize::MAX, &mut grants);
+            for (n, slot) in grants {
+                prop_assert_eq!(n, sent, "in order");
+                sent += 1;
+                asked.push(slot);
+            }
+            prop_assert_eq!(admission.waiting(), count - sent);
+            for (seat, begun) in seats.iter().zip(&begun) {
+                let unanswered = asked.iter().filter(|slot: &&Slot| slot.seat() == *seat).count();
+                prop_assert!(unanswered <= (FIRST_WINDOW + begun) as usize);
+                if sent < count {
+                    prop_assert!(admission.in_use(*seat) == FIRST_WINDOW + begun, "all that the window allows");
+                }
+            }
+            if begins && !asked.is_empty() {
+                let slot: Slot = asked.swap_remove(which.index(asked.len()));
+                admission.answered(slot);
+                if admission.is_paced() {
+                    begun[slot.seat().index as usize] += 1;
+                }
+                answering.push(slot);
+            } else if !answering.is_empty() {
+                admission.release(answering.swap_remove(which.index(answering.len())));
             }
         }
+        let at_most = Duration::from_secs(10);
+        admission.look(Timestamp::ZERO, at_most);
+        admission.look(Timestamp::ZERO + at_most, at_most);
+        let mut grants = Vec::new();
+        admission.grant(usize::MAX, &mut grants);
+        prop_assert_eq!((admission.waiting(), admission.is_paced()), (0, false), "its time is over");
     }
 
     /// With a limit that never changes, no replica ever carries more.
