@@ -261,7 +261,7 @@ impl Group {
         let until = match crash {
             Some(failure) => {
                 replica.port_changes = 0;
-                replica.crashes.note(now, replica.started, failure)
+                replica.crashes.note(now, replica.started, replica.served, failure)
             }
             None => now,
         };
@@ -285,7 +285,7 @@ impl Group {
             return;
         }
         let (id, generation, mut crashes) = (replica.id.clone(), replica.generation, replica.crashes.clone());
-        let until = crashes.note(now, replica.started, failure);
+        let until = crashes.note(now, replica.started, replica.served, failure);
         self.leave(now, &id, actions);
         self.add(now, revision, resources);
         if let Some(successor) = self.replicas.last_mut() {

@@ -70,7 +70,7 @@ impl Group {
         let looping = self
             .members()
             .filter(|replica| replica.state != State::Ready)
-            .filter(|replica| replica.crashes.count() > 1 || replica.crashes.last().is_some_and(|last| last.permanent))
+            .filter(|replica| replica.crashes.count() > 1 || replica.crashes.is_permanent())
             .max_by_key(|replica| replica.crashes.count());
         if let Some((replica, last)) = looping.and_then(|replica| Some((replica, replica.crashes.last()?))) {
             let (slot, count, wait) = (replica.slot, replica.crashes.count(), replica.crashes.wait());
@@ -81,7 +81,7 @@ impl Group {
                     last.message,
                     wait.as_secs()
                 ),
-                permanent: last.permanent,
+                permanent: replica.crashes.is_permanent(),
             });
         }
         let trouble =
