@@ -3,6 +3,7 @@
 //! Invariant: what was done is noted with a time at which nobody could have suffered from it yet; a process is signalled only while it
 //! carries this run's mark.
 
+use crate::clock;
 use crate::judge::History;
 use crate::plan::{Edit, Fault, GUEST, Plan, SERVICES, Stroke};
 use crate::program::{Place, eventually, is_ours, uptime_ms};
@@ -67,6 +68,7 @@ impl Hand {
         let signal = match stroke.fault {
             Fault::LoseState => return self.lose_state().map(|()| true),
             Fault::FullLogs => return self.fill_logs(stroke.service).map(|()| true),
+            Fault::MoveClock { seconds } => return clock::set(&self.place, seconds).map(|()| true),
             Fault::Kill => Signal::SIGKILL,
             Fault::Stop { .. } => Signal::SIGSTOP,
             Fault::Refuse => Signal::SIGUSR1,
@@ -98,7 +100,12 @@ impl Hand {
                     }
                 });
             }
-            Fault::Refuse | Fault::Reset | Fault::Lie | Fault::LoseState | Fault::FullLogs => {}
+            Fault::Refuse
+            | Fault::Reset
+            | Fault::Lie
+            | Fault::LoseState
+            | Fault::FullLogs
+            | Fault::MoveClock { .. } => {}
         }
         Ok(true)
     }

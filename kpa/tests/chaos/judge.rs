@@ -4,7 +4,6 @@
 //! content is never excused.
 
 use crate::ledger::{Ledger, Start};
-use crate::plan::REFUSING;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -65,8 +64,6 @@ pub(crate) enum Excuse {
     Reset,
     /// It was sent to a replica that was killed, closed its listener or overslept before it read it.
     Unread,
-    /// A replica of its service refused every connection, and three tries found no other (kpa-behaviour 4.6).
-    Refused,
     /// Its service was not configured meanwhile.
     Away,
     /// It was in flight when kpa was killed.
@@ -81,7 +78,6 @@ impl fmt::Display for Excuse {
             Self::Killed => "on a killed replica",
             Self::Reset => "reset as told",
             Self::Unread => "unread by a killed, refusing or stopped replica",
-            Self::Refused => "refused by a refusing replica",
             Self::Away => "while its object was away",
             Self::KpaKilled => "in flight when kpa was killed",
             Self::KpaDown => "no connection while kpa was down",
@@ -133,11 +129,6 @@ fn never_started(failed: &Failed, ledger: &Ledger, history: &History) -> Option<
     let told_away = *status == Some(404) || (code == "start_failed" && what.contains("removed"));
     if away && (told_away || unread_answer) {
         return Some(Excuse::Away);
-    }
-    let refusing_ms = REFUSING.as_millis() as u64 + NEWS_GRACE_MS;
-    let refusing = ledger.refusals.iter().any(|(replica, at)| of_service(replica) && overlaps(*at, at + refusing_ms));
-    if refusing && (code == "unreachable" || unread_answer) {
-        return Some(Excuse::Refused);
     }
     // Bytes that lay in the socket of a process that never read them: nobody can know.
     let killed = history.killed.iter().map(|(replica, at)| (replica.as_str(), *at));

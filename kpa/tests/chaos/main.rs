@@ -6,12 +6,9 @@
 //! the seed, its timing from the machine. `CHAOS_SEED` repeats a plan, `CHAOS_SECONDS` is the length of the load with
 //! faults (default 18).
 //!
-//! What kpa cannot know or answers by its rules is excused too, and counted in the table: bytes in the socket of a process
-//! that never read them, and the 502 of a service whose only replica refuses every connection (kpa-behaviour 4.6).
+//! What kpa cannot know is excused too, and counted in the table: bytes in the socket of a process that never read them.
 //!
-//! Left out: jumps of the wall clock. They need root and would disturb the whole machine. No decision can notice one,
-//! because none reads that clock: `clippy.toml` bans `SystemTime::now` everywhere but in `runtime::clock`, in the cores
-//! every clock, and the test `a_pure_crate_repeats_the_roots_bans` in `kpa/tests/tidy.rs` keeps these bans in place.
+//! The wall clock jumps where libfaketime is installed (Debian: `libfaketime`); elsewhere this is left out, and said.
 //!
 //! This program is also the replica (`chaos replica …`), so it has no harness; its pure parts are tested in `rules.rs`.
 
@@ -19,6 +16,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
 
 mod clients;
+mod clock;
 mod content;
 mod faults;
 mod judge;

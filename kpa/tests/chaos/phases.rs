@@ -3,9 +3,10 @@
 //! Invariant: whatever happens, every process of the run is ended and what was found is reported.
 
 use crate::clients::{Book, Client, Crowd, Load};
+use crate::clock;
 use crate::faults::Hand;
 use crate::ledger::Ledger;
-use crate::plan::{ALL, Plan, is_active};
+use crate::plan::{ALL, Fault, Plan, is_active};
 use crate::program::{Held, Kpa, Place, all_ours, eventually, uptime_ms};
 use crate::report::Report;
 use crate::rude::{self, RUDE};
@@ -102,7 +103,11 @@ impl Run {
         self.rest(&mut kpa, "after the warm-up").await?;
         let before = Held::at_rest(kpa.pid(), &place.state()).await.map_err(failed("/proc"))?;
 
-        let plan = Plan::new(self.seed, length, edits);
+        let mut plan = Plan::new(self.seed, length, edits);
+        if clock::library().is_none() {
+            println!("  no libfaketime: the wall clock does not jump");
+            plan.strokes.retain(|stroke| !matches!(stroke.fault, Fault::MoveClock { .. }));
+        }
         let planned: BTreeSet<&str> = plan.strokes.iter().map(|stroke| stroke.fault.name()).collect();
         let strikes = self.hand.clone().strike(plan.strokes.clone());
         let edits = self.hand.clone().edit(plan, manifests, length);
@@ -111,6 +116,9 @@ impl Run {
         let hits = self.hand.hits.lock().clone();
         for kind in planned.into_iter().filter(|kind| !hits.contains_key(kind)) {
             self.report.wrong(format!("no replica was ever {kind}: the run has tried less than it says"));
+        }
+        if clock::library().is_some() && !clock::was_moved(&place.log()) {
+            self.report.wrong("the log does not show that the wall clock was moved".into());
         }
         self.rest(&mut kpa, "after the load").await?;
         let after = Held::at_rest(kpa.pid(), &place.state()).await.map_err(failed("/proc"))?;

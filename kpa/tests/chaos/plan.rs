@@ -22,6 +22,9 @@ pub(crate) const LYING: Duration = Duration::from_secs(2);
 const FAULT_EVERY: Duration = Duration::from_millis(800);
 /// How long a stopped replica stays stopped, in milliseconds.
 const STOPPED_MS: std::ops::RangeInclusive<u64> = 1_000..=3_000;
+/// How far the wall clock is moved, in seconds: an hour, more than a day, more than a year; all of them seen in the time of
+/// day too.
+const CLOCK_MOVES: [i64; 3] = [3_600, 30 * 3_600, 400 * 86_400 + 5 * 3_600];
 /// A service is asked for and then left alone, in turns; the quiet part is long enough to fall asleep.
 const TURN: Duration = Duration::from_secs(24);
 const QUIET: Duration = Duration::from_secs(12);
@@ -48,6 +51,8 @@ pub(crate) enum Fault {
     LoseState,
     /// The log files lead to a full device.
     FullLogs,
+    /// The wall clock is so many seconds from the true time, until it is moved again.
+    MoveClock { seconds: i64 },
 }
 
 impl Fault {
@@ -61,6 +66,7 @@ impl Fault {
             Self::Lie => "told to lie about its health",
             Self::LoseState => "state folder deleted",
             Self::FullLogs => "log files to a full device",
+            Self::MoveClock { .. } => "wall clock moved",
         }
     }
 }
@@ -127,7 +133,9 @@ fn strokes(dice: &mut SmallRng, length: Duration) -> Vec<Stroke> {
     while faults.len() < count {
         // Every kind in each round, in an order of its own.
         let stop = || Fault::Stop { ms: 0 };
-        let mut round = [Fault::Kill, stop(), Fault::Refuse, Fault::Reset, Fault::Lie, Fault::Reset, Fault::FullLogs];
+        let clock = || Fault::MoveClock { seconds: 0 };
+        let mut round =
+            [Fault::Kill, stop(), Fault::Refuse, Fault::Reset, Fault::Lie, Fault::Reset, Fault::FullLogs, clock()];
         round.shuffle(dice);
         faults.extend(round);
     }
@@ -135,10 +143,17 @@ fn strokes(dice: &mut SmallRng, length: Duration) -> Vec<Stroke> {
     if let Some(middle) = faults.get_mut(count / 2) {
         *middle = Fault::LoseState;
     }
-    let mut at = Duration::ZERO;
+    let (mut at, mut ahead) = (Duration::ZERO, false);
     let mut stroke = |fault| {
         let fault = match fault {
             Fault::Stop { .. } => Fault::Stop { ms: dice.random_range(STOPPED_MS) },
+            Fault::MoveClock { .. } => {
+                // Back and forth, so that it goes back at least once.
+                let seconds = CLOCK_MOVES[dice.random_range(0..CLOCK_MOVES.len())];
+                let seconds = if ahead { seconds } else { -seconds };
+                ahead = !ahead;
+                Fault::MoveClock { seconds }
+            }
             Fault::Kill | Fault::Refuse | Fault::Reset | Fault::Lie | Fault::LoseState | Fault::FullLogs => fault,
         };
         // Somewhere within its own span, so that faults sometimes come close together.

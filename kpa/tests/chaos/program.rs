@@ -2,6 +2,7 @@
 //!
 //! Invariant: a process is taken for one of ours only if its environment carries this run's mark.
 
+use crate::clock;
 use crate::services::MARK;
 use crate::support::{PATIENCE as LOOKING, Running, http_get, kpa};
 use std::collections::BTreeMap;
@@ -70,20 +71,30 @@ impl Place {
         self.folder.join("ledgers")
     }
 
-    fn log(&self) -> PathBuf {
+    /// What the wall clock of the program shows.
+    pub(crate) fn clock(&self) -> PathBuf {
+        self.folder.join("clock")
+    }
+
+    fn log_file(&self) -> PathBuf {
         self.folder.join("log")
     }
 
-    /// The last lines of the program's log, over all its lives.
+    /// The program's log, over all its lives.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// The last lines of it.
     pub(crate) fn log_tail(&self, lines: usize) -> String {
-        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let text = self.log();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
     /// How often the program's log says so.
     pub(crate) fn logged(&self, words: &str) -> usize {
-        fs::read_to_string(self.log()).unwrap_or_default().lines().filter(|line| line.ends_with(words)).count()
+        self.log().lines().filter(|line| line.ends_with(words)).count()
     }
 
     async fn get(&self, path: &'static str) -> Option<String> {
@@ -127,15 +138,14 @@ pub(crate) struct Kpa(Running);
 impl Kpa {
     /// Starts it on the folders of `place`; its log is added to the one there.
     pub(crate) fn start(place: &Place) -> io::Result<Self> {
-        let log = File::options().create(true).append(true).open(place.log())?;
+        let log = File::options().create(true).append(true).open(place.log_file())?;
         let (listen, admin) = (place.proxy.to_string(), place.admin.to_string());
         let first = PORTS.start + std::process::id() % (PORTS.len() as u32 / PORTS_PER_RUN) * PORTS_PER_RUN;
         let ports = format!("{first}-{}", first + PORTS_PER_RUN - 1);
-        let child = kpa(&place.folder, &["run", "services", "--state-dir", "state", "--quiet-replicas"])
-            .args(["--listen", &listen, "--admin", &admin, "--ports", &ports])
-            .stderr(Stdio::from(log))
-            .spawn()?;
-        Ok(Self(Running(child)))
+        let mut command = kpa(&place.folder, &["run", "services", "--state-dir", "state", "--quiet-replicas"]);
+        command.args(["--listen", &listen, "--admin", &admin, "--ports", &ports]).stderr(Stdio::from(log));
+        clock::give(&mut command, place)?;
+        Ok(Self(Running(command.spawn()?)))
     }
 
     pub(crate) fn pid(&self) -> u32 {
