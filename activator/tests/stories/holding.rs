@@ -241,31 +241,3 @@ async fn localhost_is_the_default_route() {
     }
     assert_eq!(client.ask(GET).await.text(), "one");
 }
-
-/// hyper alone notices only the first two; everybody else would hold a place until the queue's clock runs out.
-#[tokio::test]
-async fn a_client_that_hangs_up_leaves_the_queue() {
-    let start = |framing: &str| format!("POST / HTTP/1.1\r\nhost: svc.default\r\n{framing}\r\n\r\n");
-    let whole = "x".repeat(20_000);
-    let requests = [
-        ("no body", GET.to_owned()),
-        ("a complete body", start("content-length: 3") + "abc"),
-        ("three of five bytes", start("content-length: 5") + "abc"),
-        ("20 000 bytes, complete", start("content-length: 20000") + &whole),
-        ("a tiny chunked body", start("transfer-encoding: chunked") + "1\r\nx\r\n0\r\n\r\n"),
-        ("half a chunked body", start("transfer-encoding: chunked") + "1\r\nx\r\n"),
-        ("Expect: 100-continue", start("content-length: 5\r\nexpect: 100-continue")),
-        ("a pipelined second request", GET.repeat(2)),
-    ];
-    let rig = Rig::new(Limits::default(), &[]).await;
-    for (what, request) in requests {
-        let mut client = rig.client().await;
-        client.send(&request).await;
-        eventually(what, || rig.waiting() == 1).await;
-        drop(client);
-        let left = tokio::time::Instant::now();
-        eventually(what, || rig.waiting() == 0 && rig.in_flight() == 0).await;
-        let took = left.elapsed();
-        assert!(took < Duration::from_millis(1500), "{what}: noticed after {took:?}");
-    }
-}

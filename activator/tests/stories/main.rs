@@ -9,6 +9,7 @@ mod bodies;
 mod clocks;
 mod concurrency;
 mod early;
+mod hangups;
 mod headers;
 mod holding;
 mod http2;
