@@ -8,7 +8,7 @@ mod answer;
 mod upload;
 
 pub use answer::ResponseBody;
-pub use upload::{Kept, REPLAY_BYTES_MAX, RequestBody, Upload};
+pub use upload::{FromClient, Kept, REPLAY_BYTES_MAX, RequestBody, Upload};
 
 use crate::error::RequestError;
 use crate::request::Peer;
@@ -59,6 +59,12 @@ impl Open {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.0
+    }
+
+    /// The same, for whoever outlives the request.
+    #[must_use]
+    pub fn shared_peer(&self) -> Arc<Peer> {
+        Arc::clone(&self.0)
     }
 }
 

@@ -4,7 +4,7 @@
 //! closes only connections on which nothing has begun. hyper's own `header_read_timeout` stays off: it does not run
 //! before the first byte, and it doubles as the idle timeout.
 
-use crate::body::Open;
+use crate::body::{FromClient, Open};
 use crate::headers::Asked;
 use crate::request::{Door, Peer, Request};
 use crate::settings::Settings;
@@ -101,6 +101,7 @@ fn answer<'a, C: Connect>(
 ) -> impl Future<Output = Result<Response<C>, Infallible>> + Send + use<'a, C> {
     let open = Open::new(Arc::clone(peer));
     let (head, body) = request.into_parts();
+    let body = FromClient::new(body, head.version, &open);
     let asked = Asked::of(&head.headers, &peer.settings.exempt_agents);
     stack.answer(worker, Box::new(Request { head, asked, body, open, until: None }))
 }

@@ -1,7 +1,7 @@
 //! A request on its way through the steps: each one knows more than the one before, so that a wrong order does not
 //! compile.
 
-use crate::body::Open;
+use crate::body::{FromClient, Open};
 use crate::headers::Asked;
 use crate::local::{Local, Permit};
 use crate::settings::Settings;
@@ -9,7 +9,6 @@ use crate::upstream::exchange::InFlight;
 use domain::{Forwarding, Limits, Timestamp};
 use http::HeaderValue;
 use http::request::Parts;
-use hyper::body::Incoming;
 use runtime::net::Socket;
 use runtime::watched::Watch;
 use std::net::{IpAddr, SocketAddr};
@@ -80,7 +79,7 @@ pub struct Request {
     /// What its fields say.
     pub asked: Asked,
     /// What follows.
-    pub body: Incoming,
+    pub body: FromClient,
     /// Who sent it; marks the connection as busy.
     pub open: Open,
     /// The end of the whole exchange, if it has one.

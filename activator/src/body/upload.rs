@@ -3,10 +3,12 @@
 //! Invariant: a pause of the client ends it only where the revision bounds pauses; what is kept for a second sending is
 //! the whole body or nothing.
 
-use super::BodyError;
+use super::{BodyError, Open};
 use crate::deadline::Deadline;
 use crate::error::RequestError;
+use crate::request::Peer;
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -32,10 +34,37 @@ pub enum RequestBody {
     Again(VecDeque<Bytes>),
 }
 
+/// A client's body. When it is dropped before its end, its connection knows that more may come.
+#[derive(Debug)]
+pub struct FromClient {
+    incoming: Incoming,
+    /// Where it comes by HTTP/1.1; streams of HTTP/2 are reset one by one.
+    peer: Option<Arc<Peer>>,
+}
+
+impl FromClient {
+    /// What follows the head of a request of this `version`.
+    #[must_use]
+    pub fn new(incoming: Incoming, version: Version, open: &Open) -> Self {
+        let peer = (version != Version::HTTP_2 && !incoming.is_end_stream()).then(|| open.shared_peer());
+        Self { incoming, peer }
+    }
+}
+
+impl Drop for FromClient {
+    fn drop(&mut self) {
+        if let Some(peer) = &self.peer
+            && !self.incoming.is_end_stream()
+        {
+            peer.watch.leave_unread();
+        }
+    }
+}
+
 /// A body that is being streamed from the client.
 #[derive(Debug)]
 pub struct Upload {
-    incoming: Incoming,
+    body: FromClient,
     kept: Option<Arc<Mutex<Kept>>>,
     silence: Option<Duration>,
     deadline: Deadline,
@@ -69,11 +98,11 @@ impl Kept {
 
 impl RequestBody {
     /// The body of a client's request; `silence` bounds how long the client may pause.
-    pub fn from_client(incoming: Incoming, silence: Option<Duration>) -> Self {
-        if incoming.is_end_stream() {
+    pub fn from_client(body: FromClient, silence: Option<Duration>) -> Self {
+        if body.incoming.is_end_stream() {
             return Self::None;
         }
-        Self::Stream(Box::new(Upload { incoming, kept: None, silence, deadline: Deadline::never() }))
+        Self::Stream(Box::new(Upload { body, kept: None, silence, deadline: Deadline::never() }))
     }
 
     /// Whether there is nothing to send.
@@ -92,10 +121,13 @@ impl RequestBody {
 
 impl Upload {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match Pin::new(&mut self.body.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 if self.silence.is_some() {
                     self.deadline.set(None);
+                }
+                if frame.is_none() {
+                    self.body.peer = None;
                 }
                 if let Some(kept) = &self.kept {
                     let mut kept = kept.lock();
@@ -108,7 +140,7 @@ impl Upload {
                         Some(Err(_)) => kept.too_long = true,
                         None => kept.complete = true,
                     }
-                    kept.complete |= self.incoming.is_end_stream();
+                    kept.complete |= self.body.incoming.is_end_stream();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Connection)))
             }
@@ -138,7 +170,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::None => true,
-            Self::Stream(upload) => upload.incoming.is_end_stream(),
+            Self::Stream(upload) => upload.body.incoming.is_end_stream(),
             Self::Again(chunks) => chunks.is_empty(),
         }
     }
@@ -146,7 +178,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::None => SizeHint::with_exact(0),
-            Self::Stream(upload) => upload.incoming.size_hint(),
+            Self::Stream(upload) => upload.body.incoming.size_hint(),
             Self::Again(chunks) => SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
         }
     }

@@ -40,12 +40,17 @@ impl<N> Respond<N> {
     {
         let (tongue, version) = (request.asked.tongue, request.head.version);
         let result = AssertUnwindSafe(self.0.run(worker, request)).catch_unwind().await;
+        let mut last = worker.is_draining();
         let mut response = match result {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => refuse::<C>(&error, tongue),
+            Ok(Err(error)) => {
+                // Its rest is not waited for: the connection is of no more use (RFC 9110 section 15.5.9).
+                last |= matches!(error, RequestError::RequestStalled(_));
+                refuse::<C>(&error, tongue)
+            }
             Err(_) => refuse::<C>(&RequestError::Internal, tongue),
         };
-        if worker.is_draining() && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if last && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)

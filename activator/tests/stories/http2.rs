@@ -19,13 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
-type Sent = BoxBody<Bytes, Infallible>;
+pub(crate) type Sent = BoxBody<Bytes, Infallible>;
 
 fn empty() -> Sent {
     Empty::new().boxed()
 }
 
-fn full(text: &'static str) -> Sent {
+pub(crate) fn full(text: &'static str) -> Sent {
     Full::from(text).boxed()
 }
 
@@ -37,7 +37,7 @@ fn with_trailers(text: &'static str, name: &'static str, value: &'static str) ->
     BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
 }
 
-async fn client(to: SocketAddr) -> (SendRequest<Sent>, runtime::Tasks) {
+pub(crate) async fn client(to: SocketAddr) -> (SendRequest<Sent>, runtime::Tasks) {
     let stream = TcpStream::connect(to).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -46,11 +46,11 @@ async fn client(to: SocketAddr) -> (SendRequest<Sent>, runtime::Tasks) {
     (sender, tasks)
 }
 
-fn request(method: &str, path: &str, body: Sent) -> Request<Sent> {
+pub(crate) fn request(method: &str, path: &str, body: Sent) -> Request<Sent> {
     Request::builder().method(method).uri(format!("http://svc.default{path}")).body(body).unwrap()
 }
 
-async fn ask(client: &mut SendRequest<Sent>, request: Request<Sent>) -> Response<Incoming> {
+pub(crate) async fn ask(client: &mut SendRequest<Sent>, request: Request<Sent>) -> Response<Incoming> {
     soon(client.ready()).await.unwrap();
     soon(client.send_request(request)).await.unwrap()
 }

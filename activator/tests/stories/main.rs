@@ -21,4 +21,5 @@ mod retries;
 mod rig;
 mod routing;
 mod tunnels;
+mod uploads;
 mod wire;

@@ -4,7 +4,12 @@
 //! it never sees the client's FIN. [`Watched`] owns the socket and looks at what the reactor already knows whenever hyper
 //! flushes, which it does on every poll of the connection: no system call and no second handle on the socket.
 //!
-//! Invariant: a hang-up is looked for only while [`Watch::hold`] says that somebody would miss it otherwise.
+//! It also closes gently where something of a request was left unread. A socket that is closed with unread data in it is
+//! reset, and the reset can overtake the answer or destroy it at the client. So our side is shut down first, and a little
+//! of the rest is read and dropped ([`LINGER_BYTES_MAX`]) before the socket is closed ([`LINGER`]).
+//!
+//! Invariants: a hang-up is looked for only while [`Watch::hold`] says that somebody would miss it otherwise; a connection
+//! that lingers reads no more than its bound and is gone when its time is over.
 
 use crate::net::Socket;
 use bytes::{Buf, Bytes};
@@ -14,7 +19,18 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::ReadBuf;
+use tokio::time::{Sleep, sleep};
+
+/// Most bytes of the rest of a request that are read and dropped after its answer. Then the client can send no more than
+/// the socket's buffers hold, and still has the time of [`LINGER`] to read what it was told.
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// How long a connection with such a rest stays open after its last answer, unless the client closes it.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// Read and dropped at once.
+const DROPPED_BYTES: usize = 8 * 1024;
 
 /// What the connection and the requests on it tell each other.
 #[derive(Debug, Default)]
@@ -22,6 +38,7 @@ pub struct Watch {
     holding: AtomicU32,
     open: AtomicU32,
     heard: AtomicBool,
+    unread: AtomicBool,
 }
 
 impl Watch {
@@ -38,6 +55,15 @@ impl Watch {
     /// A request has arrived.
     pub fn begin(&self) {
         self.open.fetch_add(1, Relaxed);
+        // Whatever was left unread of the one before has been dealt with, or this one could not have been read.
+        if self.unread.load(Relaxed) {
+            self.unread.store(false, Relaxed);
+        }
+    }
+
+    /// Nobody will read the rest of the newest request.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Relaxed);
     }
 
     /// Its answer has ended.
@@ -55,6 +81,11 @@ impl Watch {
     pub fn has_heard(&self) -> bool {
         self.heard.load(Relaxed)
     }
+
+    /// Something of a request may still come, or be in the socket: the rest of a body, or of a head that was refused.
+    fn expects_more(&self) -> bool {
+        self.unread.load(Relaxed) || (self.is_idle() && self.has_heard())
+    }
 }
 
 /// A socket as hyper sees it: first the bytes that were read to choose the HTTP version, then the rest.
@@ -63,6 +94,14 @@ pub struct Watched<S> {
     io: TokioIo<S>,
     first: Bytes,
     watch: Arc<Watch>,
+    linger: Option<Box<Linger>>,
+}
+
+/// Our side is shut down; the client's is not.
+#[derive(Debug)]
+struct Linger {
+    dropped: usize,
+    end: Pin<Box<Sleep>>,
 }
 
 impl<S: Socket> Watched<S> {
@@ -71,7 +110,25 @@ impl<S: Socket> Watched<S> {
         if !first.is_empty() {
             watch.heard.store(true, Relaxed);
         }
-        Self { io: TokioIo::new(socket), first, watch }
+        Self { io: TokioIo::new(socket), first, watch, linger: None }
+    }
+}
+
+impl Linger {
+    /// Ready when the socket may be closed.
+    fn poll<S: Socket>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<()> {
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut scratch = [std::mem::MaybeUninit::uninit(); DROPPED_BYTES];
+        while self.dropped < LINGER_BYTES_MAX {
+            let mut buf = ReadBuf::uninit(&mut scratch);
+            match ready!(Pin::new(&mut *socket).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => self.dropped += buf.filled().len(),
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -104,7 +161,15 @@ impl<S: Socket> Write for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            if !self.watch.expects_more() {
+                return Poll::Ready(Ok(()));
+            }
+            self.linger = Some(Box::new(Linger { dropped: 0, end: Box::pin(sleep(LINGER)) }));
+        }
+        let Self { io, linger: Some(linger), .. } = &mut *self else { return Poll::Ready(Ok(())) };
+        linger.poll(io.inner_mut(), cx).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -119,3 +184,6 @@ impl<S: Socket> Write for Watched<S> {
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 }
+
+#[cfg(test)]
+mod tests;
