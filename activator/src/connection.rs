@@ -5,6 +5,7 @@
 //! before the first byte, and it doubles as the idle timeout.
 
 use crate::body::{FromClient, Open};
+use crate::bounds::Limit;
 use crate::headers::Asked;
 use crate::request::{Door, Peer, Request};
 use crate::settings::Settings;
@@ -18,6 +19,7 @@ use hyper::service::service_fn;
 use runtime::net::{Connect, Socket};
 use runtime::watched::{Watch, Watched};
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -36,6 +38,11 @@ pub const H2_STREAMS_MAX: u32 = 100;
 pub const H2_STREAM_WINDOW: u32 = 64 * 1024;
 /// So large that all streams together never fill it: a held one cannot stall another.
 pub const H2_CONNECTION_WINDOW: u32 = H2_STREAMS_MAX * H2_STREAM_WINDOW + 1024 * 1024;
+/// Streams that a client may have opened and reset before we have looked at them ("rapid reset"); beyond, the connection
+/// ends with ENHANCE_YOUR_CALM.
+pub const H2_PENDING_RESETS_MAX: usize = 20;
+/// Streams of a connection that we may have reset because the client broke the protocol; beyond, the same.
+pub const H2_ERROR_RESETS_MAX: usize = 1024;
 /// Response bytes buffered for one HTTP/2 stream.
 const H2_SEND_BUFFER: usize = 256 * 1024;
 /// How often a connection's clock looks, unless its limits are shorter. Not shorter, because each look wakes an idle
@@ -83,6 +90,8 @@ pub async fn serve<C: Connect, S: Socket>(
                 .initial_connection_window_size(H2_CONNECTION_WINDOW)
                 .adaptive_window(false)
                 .max_concurrent_streams(H2_STREAMS_MAX)
+                .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
+                .max_local_error_reset_streams(H2_ERROR_RESETS_MAX)
                 .max_send_buf_size(H2_SEND_BUFFER)
                 .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
                 .serve_connection(io, service);
@@ -142,7 +151,12 @@ async fn sniff<C: Connect, S: Socket>(
                 }
                 continue;
             }
-            () = &mut deadline => return None,
+            () = &mut deadline => {
+                if count > 0 {
+                    worker.base.bounds.refuse(Limit::SlowHead);
+                }
+                return None;
+            }
         };
         if read == 0 {
             return None;
@@ -162,10 +176,10 @@ async fn sniff<C: Connect, S: Socket>(
 ///
 /// The clock's timer and the drain's notification are polled only when they may have something to say: the waker that
 /// they were given is the connection's task, which does not change.
-async fn watch_over<C, F, E>(connection: F, shut_down: fn(Pin<&mut F>), worker: &Worker<C>, peer: &Peer, version: Http)
+async fn watch_over<C, F>(connection: F, shut_down: fn(Pin<&mut F>), worker: &Worker<C>, peer: &Peer, version: Http)
 where
     C: Connect,
-    F: Future<Output = Result<(), E>>,
+    F: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
     let mut clock = Clock::new(peer, version);
@@ -175,10 +189,16 @@ where
     let mut settled = false;
     let mut settle = pin!(tokio::task::yield_now());
     poll_fn(|cx: &mut Context<'_>| {
-        if connection.as_mut().poll(cx).is_ready() {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            if let Some(limit) = ended.err().as_ref().and_then(limit_reached) {
+                worker.base.bounds.refuse(limit);
+            }
             return Poll::Ready(());
         }
         if clock.poll(cx).is_ready() {
+            if clock.was == Quiet::Head {
+                worker.base.bounds.refuse(Limit::SlowHead);
+            }
             return Poll::Ready(());
         }
         if !drain_asked {
@@ -201,6 +221,16 @@ where
         Poll::Pending
     })
     .await;
+}
+
+/// The limit for which hyper or its HTTP/2 library ended a connection; they have answered as far as anything can be.
+fn limit_reached(error: &hyper::Error) -> Option<Limit> {
+    if error.is_parse_too_large() {
+        return Some(Limit::HeadSize);
+    }
+    let h2 = error.source()?.downcast_ref::<h2::Error>()?;
+    let calm = h2.is_go_away() && h2.is_library() && h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+    calm.then_some(Limit::Resets)
 }
 
 /// Closes connections that wait for a request for too long.

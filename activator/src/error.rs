@@ -2,6 +2,7 @@
 //!
 //! Invariant: a client never sees internal text; a new variant does not compile until its rules are written here.
 
+use crate::bounds::Limit;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,9 +40,24 @@ pub enum RequestError {
     /// CONNECT and TRACE are not proxied.
     #[error("this method is not proxied")]
     MethodRefused,
+    /// The target is too long.
+    #[error("the target has {0} bytes; {max} may be", max = crate::URI_BYTES_MAX)]
+    UriTooLong(usize),
+    /// The head has too many fields.
+    #[error("the head has {0} fields; {max} may be", max = crate::HEADERS_MAX)]
+    TooManyFields(usize),
     /// The queue is full.
     #[error("{0} requests are waiting already, which is the limit (kpa.dev/queue-depth)")]
     QueueFull(u32),
+    /// One service may not hold more than half of what may be held.
+    #[error("{0} requests are waiting for this service, which is half of what may wait in all (max-held-requests)")]
+    HeldShareFull(u64),
+    /// Too many wait over all services.
+    #[error("{0} requests are waiting for services, which is the limit (max-held-requests)")]
+    HeldRequestsFull(u64),
+    /// Those that wait have too much with them.
+    #[error("the bodies of waiting requests take up as much memory as they may (max-held-bytes: {0})")]
+    HeldBytesFull(u64),
     /// It waited too long for a replica.
     #[error("no replica had room for {0:?} (kpa.dev/queue-timeout)")]
     QueueTimeout(Duration),
@@ -125,7 +141,12 @@ impl RequestError {
             Self::Misdirected => reply(421, "misdirected", 3, None),
             Self::BadRequest(_) => reply(400, "bad_request", 3, None),
             Self::MethodRefused => reply(405, "method_refused", 12, None),
+            Self::UriTooLong(_) => reply(414, "uri_too_long", 3, None),
+            Self::TooManyFields(_) => reply(431, "too_many_fields", 3, None),
             Self::QueueFull(_) => reply(503, "queue_full", UNAVAILABLE, Some(1)),
+            Self::HeldShareFull(_) => reply(503, "held_share_full", UNAVAILABLE, Some(1)),
+            Self::HeldRequestsFull(_) => reply(503, "held_requests_full", UNAVAILABLE, Some(1)),
+            Self::HeldBytesFull(_) => reply(503, "held_bytes_full", UNAVAILABLE, Some(1)),
             Self::QueueTimeout(_) => reply(503, "queue_timeout", UNAVAILABLE, Some(1)),
             Self::StartFailed { retry_after, .. } => {
                 reply(503, "start_failed", UNAVAILABLE, Some(retry_after.as_secs().max(1)))
@@ -141,6 +162,36 @@ impl RequestError {
         }
     }
 
+    /// The limit that was reached.
+    #[must_use]
+    pub const fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::UriTooLong(_) => Some(Limit::UriLength),
+            Self::TooManyFields(_) => Some(Limit::HeadSize),
+            Self::QueueFull(_) => Some(Limit::QueueDepth),
+            Self::HeldShareFull(_) => Some(Limit::HeldShare),
+            Self::HeldRequestsFull(_) => Some(Limit::HeldRequests),
+            Self::HeldBytesFull(_) => Some(Limit::HeldBytes),
+            Self::RequestStalled(_) => Some(Limit::SlowBody),
+            Self::NotSynced
+            | Self::UnknownHost { .. }
+            | Self::UnknownPath { .. }
+            | Self::UnknownRevision(_)
+            | Self::Misdirected
+            | Self::BadRequest(_)
+            | Self::MethodRefused
+            | Self::QueueTimeout(_)
+            | Self::StartFailed { .. }
+            | Self::NoCapacity
+            | Self::Unreachable
+            | Self::Broken
+            | Self::ResponseStartTimeout(_)
+            | Self::Timeout(_)
+            | Self::ClientGone
+            | Self::Internal => None,
+        }
+    }
+
     /// How this ending is counted.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
@@ -151,8 +202,12 @@ impl RequestError {
             | Self::UnknownRevision(_)
             | Self::Misdirected
             | Self::BadRequest(_)
+            | Self::UriTooLong(_)
+            | Self::TooManyFields(_)
             | Self::MethodRefused => Outcome::BadRequest,
-            Self::QueueFull(_) => Outcome::QueueFull,
+            Self::QueueFull(_) | Self::HeldShareFull(_) | Self::HeldRequestsFull(_) | Self::HeldBytesFull(_) => {
+                Outcome::QueueFull
+            }
             Self::QueueTimeout(_) => Outcome::QueueTimeout,
             Self::StartFailed { .. } => Outcome::StartFailed,
             Self::Unreachable => Outcome::Unreachable,

@@ -4,6 +4,7 @@
 //! Invariant: everything that touches the world arrives as an argument: listeners, connector, platform, clock, stop.
 
 pub mod body;
+pub mod bounds;
 pub mod connection;
 pub mod deadline;
 pub mod error;
@@ -29,5 +30,7 @@ pub use settings::Settings;
 
 /// Header fields in one message; beyond: 431.
 pub const HEADERS_MAX: usize = 100;
-/// Bytes of one message head.
+/// Bytes of one message head; beyond: 431.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's target, authority included; beyond: 414.
+pub const URI_BYTES_MAX: usize = 16 * 1024;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: on the uncontended path nothing here is written by two workers; the reporter only reads.
 
+use crate::bounds::Bounds;
 use crate::revisions::Handle;
 use crate::upstream::pool::Pool;
 use activator_core::{Chooser, Meter};
@@ -26,6 +27,8 @@ pub struct Base {
     pub clock: runtime::Clock,
     /// This worker's tasks. Draining waits for them.
     pub tasks: runtime::Tasks,
+    /// What the process may hold in all.
+    pub bounds: Arc<Bounds>,
     /// Shared connections to replicas, which outlive every request: draining does not wait for them.
     pub lines: runtime::Tasks,
 }

@@ -3,6 +3,7 @@
 //! Invariant: nothing on the request path knows of this; counters are read when somebody asks. Every name stands in
 //! [`ALL`].
 
+use crate::bounds::{Bounds, Limit, Stock};
 use crate::error::Outcome;
 use crate::gate::ColdCount;
 use crate::local::{Counters, LATENCY_BUCKETS_MS};
@@ -18,6 +19,10 @@ pub const ALL: &[(&str, &str, &str)] = &[
     ("activator_waiting_requests", "gauge", "Requests waiting for a replica."),
     ("activator_request_replays_total", "counter", "Requests sent a second time because a connection had gone stale."),
     ("activator_response_head_seconds", "histogram", "Time from the arrival of a request to its response head."),
+    ("activator_connections", "gauge", "Connections of clients."),
+    ("activator_held_requests", "gauge", "Requests held over all services, those between two tries included."),
+    ("activator_held_body_bytes", "gauge", "Bytes that bodies of held requests may take up over HTTP/2."),
+    ("activator_refused_total", "counter", "Requests and connections turned away because of a limit (label limit)."),
     ("activator_replicas_usable", "gauge", "Replicas that may be sent requests."),
     ("activator_replicas_paced", "gauge", "Replicas that get what waited no faster than they answer."),
     ("activator_replicas_probed", "gauge", "Replicas that are not ready and are asked by us whether they answer."),
@@ -34,7 +39,25 @@ pub fn render(revisions: &Revisions, clock: Clock, out: &mut String) {
         for row in &rows {
             row.write(name, out);
         }
+        write_bounds(revisions.bounds(), name, out);
     }
+}
+
+/// What has no revision.
+fn write_bounds(bounds: &Bounds, name: &str, out: &mut String) {
+    let stock = match name {
+        "activator_connections" => Stock::Connections,
+        "activator_held_requests" => Stock::HeldRequests,
+        "activator_held_body_bytes" => Stock::HeldBytes,
+        "activator_refused_total" => {
+            for limit in Limit::ALL {
+                let _ = writeln!(out, "{name}{{limit=\"{}\"}} {}", limit.label(), bounds.refused(limit));
+            }
+            return;
+        }
+        _ => return,
+    };
+    let _ = writeln!(out, "{name} {}", bounds.stock(stock));
 }
 
 struct Row {

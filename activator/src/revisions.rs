@@ -3,6 +3,7 @@
 //! Invariants: a lookup never holds a guard of the table over an await; workers keep a cache of their own and drop it
 //! when [`Revisions::epoch`] has changed; a host is "unknown" only once the table has been filled.
 
+use crate::bounds::Bounds;
 use crate::gate::{Edge, Gate, StartFailure};
 use crate::local::Counters;
 use arc_swap::ArcSwap;
@@ -138,6 +139,7 @@ pub struct Revisions {
     synced: AtomicBool,
     urgent: Arc<Urgent>,
     wakes: Arc<WakeLog>,
+    bounds: Arc<Bounds>,
     seed: u64,
 }
 
@@ -152,8 +154,15 @@ impl Revisions {
             synced: AtomicBool::new(false),
             urgent: Arc::default(),
             wakes,
+            bounds: Arc::default(),
             seed,
         })
+    }
+
+    /// What may be held over all revisions.
+    #[must_use]
+    pub const fn bounds(&self) -> &Arc<Bounds> {
+        &self.bounds
     }
 
     /// Who has something urgent to report.

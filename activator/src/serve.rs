@@ -2,6 +2,7 @@
 //!
 //! Invariants: N never changes while running; a worker that ends ends the process; draining follows kpa-behaviour 9.
 
+use crate::bounds::{Limit, Stock};
 use crate::connection;
 use crate::follow::Follow;
 use crate::prober;
@@ -12,12 +13,22 @@ use crate::settings::{Live, Settings};
 use crate::stack::{Stack, stack};
 use crate::worker::{HOUSEKEEPING, Shared, Worker};
 use platform::Platform;
-use runtime::net::{Connect, Listener};
+use runtime::net::{Connect, Listener, Socket};
 use runtime::{Clock, Phase, PhaseSender, Tasks, WakeLog};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+/// How long nothing is accepted after the system could give us no connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Such pauses at most between the end of draining's delay and the closing of the listener.
+const LAST_PAUSES_MAX: u32 = 20;
+/// A worker says at most so often that it turns connections away.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What an activator is made of.
 pub struct Setup<C> {
@@ -151,25 +162,39 @@ impl<C: Connect> WorkerRun<C> {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let failed = worker.base.tasks.failed();
+        let mut door = Doorkeeper::new(&worker, &stack);
         loop {
+            let (paused, until) = (door.paused.is_some(), door.paused.unwrap_or_else(Instant::now));
             tokio::select! {
                 biased; // Rare events first: a flood of connections must not hide them.
                 () = close.cancelled() => break,
                 // A defect outside of any request: the worker ends, and whoever runs it ends the process.
                 () = failed.cancelled() => return,
                 _ = housekeeping.tick() => worker.tidy(),
-                accepted = next(&mut internal) => admit(accepted, Door::Internal, &worker, &stack).await,
-                accepted = listener.accept() => admit(accepted, Door::Public, &worker, &stack).await,
+                () = sleep_until(until), if paused => door.paused = None,
+                accepted = next(&mut internal), if !paused => door.admit(accepted, Door::Internal),
+                accepted = listener.accept(), if !paused => door.admit(accepted, Door::Public),
             }
         }
         // What the kernel has completed before the close belongs to clients that believe they are connected. One turn of
         // the reactor first, so that it is known.
         tokio::task::yield_now().await;
+        let mut pauses = 0;
         while let Some(accepted) = futures_util::FutureExt::now_or_never(listener.accept()) {
-            admit(accepted, Door::Public, &worker, &stack).await;
+            door.admit(accepted, Door::Public);
+            if let Some(until) = door.paused.take() {
+                pauses += 1;
+                if pauses > LAST_PAUSES_MAX {
+                    break;
+                }
+                sleep_until(until).await;
+            }
         }
         while let Some(accepted) = futures_util::FutureExt::now_or_never(next(&mut internal)) {
-            admit(accepted, Door::Internal, &worker, &stack).await;
+            door.admit(accepted, Door::Internal);
+            if door.paused.is_some() {
+                break;
+            }
         }
         drop((listener, internal));
         worker.base.tasks.wait().await;
@@ -177,28 +202,77 @@ impl<C: Connect> WorkerRun<C> {
 }
 
 /// The next connection of a listener that may not be there.
-async fn next<L: Listener>(listener: &mut Option<L>) -> std::io::Result<(L::Stream, std::net::SocketAddr)> {
+async fn next<L: Listener>(listener: &mut Option<L>) -> io::Result<(L::Stream, SocketAddr)> {
     match listener {
         Some(listener) => listener.accept().await,
         None => std::future::pending().await,
     }
 }
 
-async fn admit<C: Connect, S: runtime::net::Socket>(
-    accepted: std::io::Result<(S, std::net::SocketAddr)>,
-    door: Door,
-    worker: &Arc<Worker<C>>,
-    stack: &Arc<Stack>,
-) {
-    match accepted {
-        Ok((socket, peer)) => {
-            let serving = connection::serve(socket, (peer, door), Arc::clone(worker), Arc::clone(stack));
-            worker.base.tasks.spawn("client connection", serving);
-        }
-        Err(error) => {
-            // Out of descriptors, most likely: the backlog keeps who comes meanwhile.
-            tracing::warn!(%error, "no connection can be accepted; trying again in 100 ms");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+/// Lets connections in, or not.
+struct Doorkeeper<'a, C: Connect> {
+    worker: &'a Arc<Worker<C>>,
+    stack: &'a Arc<Stack>,
+    /// Nothing is accepted before.
+    paused: Option<Instant>,
+    /// What is wrong was said last.
+    told: Option<Instant>,
+}
+
+impl<'a, C: Connect> Doorkeeper<'a, C> {
+    const fn new(worker: &'a Arc<Worker<C>>, stack: &'a Arc<Stack>) -> Self {
+        Self { worker, stack, paused: None, told: None }
     }
+
+    fn admit<S: Socket>(&mut self, accepted: io::Result<(S, SocketAddr)>, door: Door) {
+        let bounds = &self.worker.base.bounds;
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => return,
+            Err(error) => {
+                // Out of descriptors, most likely: the backlog keeps who comes meanwhile.
+                bounds.refuse(Limit::OpenFiles);
+                self.paused = Some(Instant::now() + ACCEPT_PAUSE);
+                if self.may_tell() {
+                    tracing::warn!(%error, "no connection can be accepted; trying again every {ACCEPT_PAUSE:?}");
+                }
+                return;
+            }
+        };
+        let max = self.worker.settings.load().connections_max;
+        let place = match door {
+            Door::Public => bounds.take(Stock::Connections, 1, u64::from(max)),
+            Door::Internal => Some(bounds.take_anyway(Stock::Connections, 1)),
+        };
+        let Some(place) = place else {
+            bounds.refuse(Limit::Connections);
+            drop(socket);
+            if self.may_tell() {
+                tracing::warn!(
+                    "{max} connections are open, which is the limit (max-connections of config-activator); more are closed"
+                );
+            }
+            return;
+        };
+        let serving = connection::serve(socket, (peer, door), Arc::clone(self.worker), Arc::clone(self.stack));
+        self.worker.base.tasks.spawn("client connection", async move {
+            serving.await;
+            drop(place);
+        });
+    }
+
+    /// Whether it is time to say again that something is wrong.
+    fn may_tell(&mut self) -> bool {
+        let due = self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if due {
+            self.told = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// The connection was over before it was accepted; the next one is another matter.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

@@ -31,6 +31,12 @@ pub struct Settings {
     pub head_timeout: Duration,
     /// How long a connection may be idle between requests. By default longer than common clients' pools.
     pub keep_alive: Duration,
+    /// Clients' connections over all workers; more are closed at once.
+    pub connections_max: u32,
+    /// Requests that may wait over all revisions; more are refused. One revision may hold half of them.
+    pub held_requests_max: u32,
+    /// Bytes that waiting requests' bodies may take up over HTTP/2; more are refused.
+    pub held_bytes_max: u64,
     /// How long the listener stays open after the activator was told to stop.
     pub drain_delay: Duration,
     /// How long requests and tunnels may go on after that.
@@ -48,6 +54,9 @@ impl From<&ActivatorConfig> for Settings {
             exempt_paths: config.exempt_paths.0.clone(),
             head_timeout: *config.head_timeout,
             keep_alive: *config.keep_alive_timeout,
+            connections_max: *config.max_connections,
+            held_requests_max: *config.max_held_requests,
+            held_bytes_max: u64::from(*config.max_held_bytes),
             drain_delay: *config.drain_delay,
             drain_grace: *config.drain_grace,
         }

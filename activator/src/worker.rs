@@ -115,7 +115,12 @@ impl<C: Connect> Worker<C> {
     #[must_use]
     pub fn new(connector: C, shared: &Shared, seed: u64) -> Arc<Self> {
         Arc::new(Self {
-            base: Arc::new(Base { clock: shared.clock, tasks: Tasks::new(), lines: Tasks::new() }),
+            base: Arc::new(Base {
+                clock: shared.clock,
+                tasks: Tasks::new(),
+                bounds: Arc::clone(shared.revisions.bounds()),
+                lines: Tasks::new(),
+            }),
             connector,
             revisions: Arc::clone(&shared.revisions),
             settings: Arc::clone(&shared.settings),

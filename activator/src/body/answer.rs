@@ -121,6 +121,11 @@ impl<S: Socket> Stream<S> {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
+                if let (BodyError::Clock(clock), Some(permit)) = (&error, exchange.permit())
+                    && let Some(limit) = clock.limit()
+                {
+                    permit.base().bounds.refuse(limit);
+                }
                 self.exchange = None;
                 Poll::Ready(Some(Err(error)))
             }

@@ -4,6 +4,8 @@
 //! the whole body or nothing.
 
 use super::{BodyError, Open};
+use crate::bounds::{Bounds, Stock, Taken};
+use crate::connection::H2_STREAM_WINDOW;
 use crate::deadline::Deadline;
 use crate::error::RequestError;
 use crate::request::Peer;
@@ -40,6 +42,8 @@ pub struct FromClient {
     incoming: Incoming,
     /// Where it comes by HTTP/1.1; streams of HTTP/2 are reset one by one.
     peer: Option<Arc<Peer>>,
+    /// What it may take up unread; given back when somebody begins to read.
+    held: Option<Taken>,
 }
 
 impl FromClient {
@@ -47,7 +51,22 @@ impl FromClient {
     #[must_use]
     pub fn new(incoming: Incoming, version: Version, open: &Open) -> Self {
         let peer = (version != Version::HTTP_2 && !incoming.is_end_stream()).then(|| open.shared_peer());
-        Self { incoming, peer }
+        Self { incoming, peer, held: None }
+    }
+
+    /// Nobody reads it for a while. Over HTTP/1.1 that costs the one chunk that hyper has read; over HTTP/2 the client
+    /// goes on sending until its stream's window is full. That must fit into `max`, over all who wait.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn hold(&mut self, bounds: &Arc<Bounds>, max: u64) -> Result<(), RequestError> {
+        if self.peer.is_none() && self.held.is_none() && !self.incoming.is_end_stream() {
+            let window = u64::from(H2_STREAM_WINDOW);
+            let bytes = self.incoming.size_hint().upper().map_or(window, |length| length.min(window));
+            let held = bounds.take(Stock::HeldBytes, bytes, max);
+            self.held = Some(held.ok_or(RequestError::HeldBytesFull(max))?);
+        }
+        Ok(())
     }
 }
 
@@ -126,6 +145,7 @@ impl Upload {
                 if self.silence.is_some() {
                     self.deadline.set(None);
                 }
+                self.body.held = None;
                 if frame.is_none() {
                     self.body.peer = None;
                 }

@@ -4,8 +4,9 @@
 //! runs out of patience or its client leaves, and a grant beats a deadline that comes at the same moment.
 
 use super::{Response, Step};
+use crate::bounds::{Stock, Taken};
 use crate::error::RequestError;
-use crate::gate::{Entry, HeldSlot, StartFailure, Waiting};
+use crate::gate::{Entry, Gate, HeldSlot, StartFailure, Waiting};
 use crate::local::{Local, Permit};
 use crate::request::{Admitted, Counted, Routed, Wait};
 use crate::worker::Worker;
@@ -24,7 +25,7 @@ pub const LOOK: Duration = Duration::from_millis(500);
 pub struct AwaitCapacity<N>(pub N);
 
 impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> for AwaitCapacity<N> {
-    async fn run(&self, worker: &Arc<Worker<C>>, counted: Counted<C::Stream>) -> Result<Response<C>, RequestError> {
+    async fn run(&self, worker: &Arc<Worker<C>>, mut counted: Counted<C::Stream>) -> Result<Response<C>, RequestError> {
         let local = &counted.routed.local;
         let open = if local.handle.gate.is_open() { local.choose() } else { None };
         let (permit, wait) = match open {
@@ -33,13 +34,16 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
                 return Err(RequestError::NoCapacity);
             }
             None => {
-                let Routed { arrived, ref request, .. } = counted.routed;
+                let Routed { arrived, ref mut request, .. } = counted.routed;
                 match local.handle.gate.enter(arrived) {
                     Entry::Go(slot) if let Some(seat) = local.seat(slot.seat_index()) => {
                         (Permit::new(seat, Some(slot)), Wait::default())
                     }
                     // Boxed: every request's future would have room for the waiting that few of them do.
                     entry @ (Entry::Go(_) | Entry::Wait(_) | Entry::Full(_) | Entry::StartFailed(_)) => {
+                        if matches!(entry, Entry::Wait(_)) {
+                            request.body.hold(&worker.base.bounds, worker.settings.load().held_bytes_max)?;
+                        }
                         Box::pin(acquire(worker, local, arrived, &request.open.peer().watch, entry)).await?
                     }
                 }
@@ -68,7 +72,7 @@ pub async fn acquire<C: Connect>(
             Entry::StartFailed(failure) => return Err(start_failed(worker, &failure)),
             Entry::Wait(mut waiting) => {
                 wait.cold |= waiting.is_cold;
-                let _held = Held::new(watch);
+                let _held = Held::admitted(worker, watch, &local.handle.gate)?;
                 let slot = patiently(worker, local, arrived, &mut waiting).await?;
                 wait.queued = worker.base.clock.now() - arrived;
                 slot
@@ -111,18 +115,39 @@ fn start_failed<C: Connect>(worker: &Worker<C>, failure: &StartFailure) -> Reque
     RequestError::StartFailed { reason: Arc::clone(&failure.reason), retry_after }
 }
 
-/// Has the connection look for a hang-up while a request is held.
-pub(super) struct Held<'a>(&'a Watch);
+/// Counts a request among all that are held, and has the connection look for a hang-up meanwhile.
+pub(super) struct Held<'a> {
+    watch: &'a Watch,
+    _taken: Taken,
+}
 
 impl<'a> Held<'a> {
-    pub(super) fn new(watch: &'a Watch) -> Self {
+    /// One that waits at `gate`.
+    ///
+    /// # Errors
+    /// As many wait as may, in all or at this gate.
+    fn admitted<C: Connect>(worker: &Worker<C>, watch: &'a Watch, gate: &Gate) -> Result<Self, RequestError> {
+        let max = u64::from(worker.settings.load().held_requests_max);
+        if u64::from(gate.waiting()) > max / 2 {
+            return Err(RequestError::HeldShareFull(max / 2));
+        }
+        let taken = worker.base.bounds.take(Stock::HeldRequests, 1, max);
+        Ok(Self::of(watch, taken.ok_or(RequestError::HeldRequestsFull(max))?))
+    }
+
+    /// One that was admitted before and pauses between two tries.
+    pub(super) fn pausing<C: Connect>(worker: &Worker<C>, watch: &'a Watch) -> Self {
+        Self::of(watch, worker.base.bounds.take_anyway(Stock::HeldRequests, 1))
+    }
+
+    fn of(watch: &'a Watch, taken: Taken) -> Self {
         watch.hold();
-        Self(watch)
+        Self { watch, _taken: taken }
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.let_go();
+        self.watch.let_go();
     }
 }

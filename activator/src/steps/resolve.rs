@@ -6,6 +6,7 @@ use super::{Response, Step};
 use crate::error::RequestError;
 use crate::request::{Door, Request, Routed};
 use crate::worker::Worker;
+use crate::{HEADERS_MAX, URI_BYTES_MAX};
 use http::uri::Scheme;
 use runtime::net::Connect;
 use std::sync::Arc;
@@ -27,6 +28,15 @@ impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Box<Request>> for Resolv
 fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed<C::Stream>, RequestError> {
     let Request { head, asked, open, .. } = &*request;
     let peer = open.peer();
+    let uri_bytes = head.uri.path_and_query().map_or(0, |target| target.as_str().len())
+        + head.uri.authority().map_or(0, |authority| authority.as_str().len());
+    if uri_bytes > URI_BYTES_MAX {
+        return Err(RequestError::UriTooLong(uri_bytes));
+    }
+    // hyper counts those of HTTP/1.1.
+    if head.headers.len() > HEADERS_MAX {
+        return Err(RequestError::TooManyFields(head.headers.len()));
+    }
     if asked.is_ambiguous() {
         return Err(RequestError::BadRequest("both Transfer-Encoding and Content-Length"));
     }

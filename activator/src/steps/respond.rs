@@ -44,6 +44,9 @@ impl<N> Respond<N> {
         let mut response = match result {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
+                if let Some(limit) = error.limit() {
+                    worker.base.bounds.refuse(limit);
+                }
                 // Its rest is not waited for: the connection is of no more use (RFC 9110 section 15.5.9).
                 last |= matches!(error, RequestError::RequestStalled(_));
                 refuse::<C>(&error, tongue)

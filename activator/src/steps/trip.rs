@@ -156,7 +156,7 @@ impl<'a, C: Connect> Trip<'a, C> {
             return Err(error);
         }
         drop(failed);
-        let held = Held::new(self.watch);
+        let held = Held::pausing(self.worker, self.watch);
         tokio::time::sleep(tries.pause).await;
         drop(held);
         *tries = Tries { count: 0, pause: (tries.pause * 2).min(PAUSE_MAX) };

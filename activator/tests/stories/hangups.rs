@@ -2,10 +2,12 @@
 
 use crate::rig::{Rig, limits, set};
 use crate::wire::{GET, eventually, soon};
+use activator::bounds::Stock;
 use bytes::Bytes;
 use domain::Limits;
 use http::Request;
 use std::future::Future;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -90,6 +92,35 @@ async fn a_stream_or_a_connection_of_http2_that_ends_leaves_the_queue() {
             }
             drop(sender);
         }
+    }
+}
+
+/// Nothing stays behind: no place in the queue, no connection, no count.
+#[tokio::test]
+async fn when_everybody_leaves_everything_comes_back() {
+    const CLIENTS: u64 = 2_000;
+    runtime::rlimit::raise_open_files().unwrap();
+    let rig = Rig::new(Limits::default(), &[]).await;
+    let stocks = || {
+        let connections = rig.activator.workers()[0].connections.load(Relaxed);
+        let count = |stock| rig.bounds().stock(stock);
+        (u64::from(connections), count(Stock::Connections), count(Stock::HeldRequests), u64::from(rig.waiting()))
+    };
+    for round in 0..2 {
+        let mut clients = Vec::new();
+        for n in 0..CLIENTS {
+            let mut client = rig.client().await;
+            // Half of them in a way that hyper alone does not notice.
+            let body = if n % 2 == 0 { "content-length: 3\r\n\r\nab" } else { "\r\n" };
+            client.send(format!("POST / HTTP/1.1\r\nhost: svc.default\r\n{body}")).await;
+            clients.push(client);
+        }
+        eventually("all wait", || stocks() == (CLIENTS, CLIENTS, CLIENTS, CLIENTS)).await;
+        drop(clients);
+        let left = Instant::now();
+        eventually("all have left", || stocks() == (0, 0, 0, 0) && rig.in_flight() == 0).await;
+        let took = left.elapsed();
+        assert!(took < Duration::from_secs(5), "round {round}: {took:?}");
     }
 }
 

@@ -13,6 +13,7 @@ mod hangups;
 mod headers;
 mod holding;
 mod http2;
+mod limits;
 mod memory;
 mod outcomes;
 mod panics;

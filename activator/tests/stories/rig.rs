@@ -1,6 +1,7 @@
 //! An activator between scripted backends and hand-written clients, on loopback sockets.
 
 use crate::wire::{Message, Wire, eventually};
+use activator::bounds::{Bounds, Limit};
 use activator::error::Outcome;
 use activator::reporter::ReporterSettings;
 use activator::revisions::Handle;
@@ -12,7 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, unfold};
 use parking_lot::Mutex;
 use platform::{Leadership, Platform, ScaleError};
-use runtime::net::{Connect, Tcp};
+use runtime::net::{Connect, Listener, Tcp};
 use runtime::{Clock, PhaseSender, Tasks, WakeLog};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,6 +97,16 @@ impl Rig {
 impl<C: Connect + Clone> Rig<C> {
     /// An activator that has been told nothing, with its workers on this test's own thread.
     pub(crate) async fn bare(settings: Settings, workers: usize, connector: C) -> Self {
+        Self::behind(settings, workers, connector, |listener| listener).await
+    }
+
+    /// The same, with listeners that are not quite what they seem.
+    pub(crate) async fn behind<L: Listener>(
+        settings: Settings,
+        workers: usize,
+        connector: C,
+        wrap: impl Fn(TcpListener) -> L,
+    ) -> Self {
         let (changes, receiver) = mpsc::channel(1024);
         let script =
             Script { changes: Mutex::new(Some(receiver)), leadership: watch::Sender::new(Leadership::Follower) };
@@ -120,7 +131,7 @@ impl<C: Connect + Clone> Rig<C> {
             addresses.push(listener.local_addr().unwrap());
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
             internal.push(inner.local_addr().unwrap());
-            tasks.spawn("worker", run.serve(listener, Some(inner)));
+            tasks.spawn("worker", run.serve(wrap(listener), Some(wrap(inner))));
         }
         Self { activator, tasks, addresses, internal, changes, version: AtomicU64::new(0) }
     }
@@ -172,6 +183,16 @@ impl<C: Connect + Clone> Rig<C> {
     /// Requests that hold a replica's room.
     pub(crate) fn permits(&self) -> u32 {
         self.handle().gate.endpoints().iter().map(|(endpoint, _)| endpoint.load()).sum()
+    }
+
+    /// What the process holds in all.
+    pub(crate) fn bounds(&self) -> &Arc<Bounds> {
+        self.activator.revisions().bounds()
+    }
+
+    /// How often a limit has turned somebody away.
+    pub(crate) fn refused(&self, limit: Limit) -> u64 {
+        self.bounds().refused(limit)
     }
 
     /// Requests in the queue.

@@ -67,6 +67,18 @@ keys! {
         default "1m15s",
         "How long a client's connection may be idle between requests. Counts for connections that are opened after a \
          change.";
+    MAX_CONNECTIONS = "max-connections", Kind::Whole { min: 1, max: 1_000_000 },
+        default "50000",
+        "Connections of clients, in all. One more is closed at once, before anything of it is read. Those at \
+         kpa run --internal-listen count and are not refused.";
+    MAX_HELD_REQUESTS = "max-held-requests", Kind::Whole { min: 2, max: 1_000_000 },
+        default "20000",
+        "Requests that may wait for replicas, over all services. One more is answered 503 held_requests_full. One \
+         service may hold half of them, whatever its kpa.dev/queue-depth: then 503 held_share_full.";
+    MAX_HELD_BYTES = "max-held-bytes", Kind::Whole { min: 64 * 1024, max: u32::MAX },
+        default "268435456",
+        "What the bodies of waiting requests may take up over HTTP/2, where each may fill a window of 64 KiB before \
+         anybody reads it. Beyond: 503 held_bytes_full. Over HTTP/1.1 a waiting request takes up at most 24 KiB.";
     DRAIN_DELAY = "drain-delay", span(Duration::ZERO, HOUR),
         default "0s",
         "How long new connections are accepted after the activator was told to stop. On one machine nobody has to be \
@@ -125,6 +137,12 @@ pub struct ActivatorConfig {
     pub head_timeout: Resolved<Duration>,
     /// `keep-alive-timeout`.
     pub keep_alive_timeout: Resolved<Duration>,
+    /// `max-connections`.
+    pub max_connections: Resolved<u32>,
+    /// `max-held-requests`.
+    pub max_held_requests: Resolved<u32>,
+    /// `max-held-bytes`.
+    pub max_held_bytes: Resolved<u32>,
     /// `drain-delay`.
     pub drain_delay: Resolved<Duration>,
     /// `drain-grace`.
@@ -148,6 +166,9 @@ impl Default for ActivatorConfig {
             exempt_paths: Resolved::default(),
             head_timeout: span(30),
             keep_alive_timeout: span(75),
+            max_connections: Resolved::default_value(50_000),
+            max_held_requests: Resolved::default_value(20_000),
+            max_held_bytes: Resolved::default_value(256 << 20),
             drain_delay: span(0),
             drain_grace: span(3600),
             warnings: Vec::new(),
@@ -195,6 +216,9 @@ impl ActivatorConfig {
             exempt_paths: map.read(&EXEMPT_PATHS, paths, built_in.exempt_paths),
             head_timeout: map.read(&HEAD_TIMEOUT, Kind::span, built_in.head_timeout),
             keep_alive_timeout: map.read(&KEEP_ALIVE_TIMEOUT, Kind::span, built_in.keep_alive_timeout),
+            max_connections: map.read(&MAX_CONNECTIONS, Kind::whole, built_in.max_connections),
+            max_held_requests: map.read(&MAX_HELD_REQUESTS, Kind::whole, built_in.max_held_requests),
+            max_held_bytes: map.read(&MAX_HELD_BYTES, Kind::whole, built_in.max_held_bytes),
             drain_delay: map.read(&DRAIN_DELAY, Kind::span, built_in.drain_delay),
             drain_grace: map.read(&DRAIN_GRACE, Kind::span, built_in.drain_grace),
             warnings: Vec::new(),
@@ -241,6 +265,9 @@ impl ActivatorConfig {
             row(&self.exempt_paths),
             row(&self.head_timeout),
             row(&self.keep_alive_timeout),
+            row(&self.max_connections),
+            row(&self.max_held_requests),
+            row(&self.max_held_bytes),
             row(&self.drain_delay),
             row(&self.drain_grace),
         ]

@@ -34,6 +34,9 @@ fn ranges() {
     accepts("exempt-paths", &["none", "/metrics,/health"], &["", "metrics", "/a?b", "/a b"]);
     accepts("head-timeout", &["100ms", "30s", "1h"], &["0s", "99ms", "30", "2h"]);
     accepts("keep-alive-timeout", &["100ms", "24h"], &["0s", "off", "25h"]);
+    accepts("max-connections", &["1", "1000000"], &["0", "-1", "1e3", "1000001"]);
+    accepts("max-held-requests", &["2", "20000"], &["1", "off"]);
+    accepts("max-held-bytes", &["65536", "4294967295"], &["65535", "256Mi", "4294967296"]);
     accepts("drain-delay", &["0s", "10s"], &["-1s", "2h"]);
     accepts("drain-grace", &["0s", "168h"], &["169h", "1d"]);
     let many = vec!["/a"; EXEMPT_MAX + 1].join(",");

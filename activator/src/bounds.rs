@@ -1,0 +1,187 @@
+//! What the process may hold in all, whatever the revision, and how often each limit has turned somebody away.
+//!
+//! Invariant: a warm request writes nothing here; a connection does when it begins and when it ends, a request while it
+//! waits, and a refusal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A limit that can be reached (kpa-behaviour 4.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Limit {
+    /// `max-connections` of config-activator.
+    Connections,
+    /// Descriptors of the process: accepting pauses.
+    OpenFiles,
+    /// [`crate::HEADERS_MAX`] and [`crate::HEAD_BYTES_MAX`].
+    HeadSize,
+    /// [`crate::URI_BYTES_MAX`].
+    UriLength,
+    /// `head-timeout` of config-activator.
+    SlowHead,
+    /// `kpa.dev/idle-timeout`, where it is the client who is silent.
+    SlowBody,
+    /// [`crate::connection::H2_PENDING_RESETS_MAX`] and [`crate::connection::H2_ERROR_RESETS_MAX`].
+    Resets,
+    /// `kpa.dev/queue-depth`.
+    QueueDepth,
+    /// Half of `max-held-requests`, by one revision.
+    HeldShare,
+    /// `max-held-requests` of config-activator.
+    HeldRequests,
+    /// `max-held-bytes` of config-activator.
+    HeldBytes,
+}
+
+impl Limit {
+    /// How many there are.
+    pub const COUNT: usize = 11;
+
+    /// Every limit, by index.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Connections,
+        Self::OpenFiles,
+        Self::HeadSize,
+        Self::UriLength,
+        Self::SlowHead,
+        Self::SlowBody,
+        Self::Resets,
+        Self::QueueDepth,
+        Self::HeldShare,
+        Self::HeldRequests,
+        Self::HeldBytes,
+    ];
+
+    /// The metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::OpenFiles => "open_files",
+            Self::HeadSize => "head_size",
+            Self::UriLength => "uri_length",
+            Self::SlowHead => "slow_head",
+            Self::SlowBody => "slow_body",
+            Self::Resets => "resets",
+            Self::QueueDepth => "queue_depth",
+            Self::HeldShare => "held_share",
+            Self::HeldRequests => "held_requests",
+            Self::HeldBytes => "held_bytes",
+        }
+    }
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Stock {
+    /// Clients' connections.
+    Connections,
+    /// Requests that wait, for a replica or for another try.
+    HeldRequests,
+    /// Bytes that the bodies of waiting requests may take up over HTTP/2.
+    HeldBytes,
+}
+
+/// The counts of one process.
+#[derive(Debug, Default)]
+pub struct Bounds {
+    stocks: [AtomicU64; 3],
+    refused: [AtomicU64; Limit::COUNT],
+}
+
+/// A part of a stock, given back on drop.
+#[derive(Debug)]
+pub struct Taken {
+    bounds: Arc<Bounds>,
+    stock: Stock,
+    count: u64,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.bounds.stocks[self.stock as usize].fetch_sub(self.count, Relaxed);
+    }
+}
+
+impl Bounds {
+    /// Takes `count` of `stock`, of which there may be `max` in all; nothing when that would be more.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, stock: Stock, count: u64, max: u64) -> Option<Taken> {
+        let before = self.stocks[stock as usize].fetch_add(count, Relaxed);
+        // Dropped when it is too much, which gives it back.
+        let taken = Taken { bounds: Arc::clone(self), stock, count };
+        (before.saturating_add(count) <= max).then_some(taken)
+    }
+
+    /// Takes `count` of `stock`, whatever there is.
+    #[must_use]
+    pub fn take_anyway(self: &Arc<Self>, stock: Stock, count: u64) -> Taken {
+        self.stocks[stock as usize].fetch_add(count, Relaxed);
+        Taken { bounds: Arc::clone(self), stock, count }
+    }
+
+    /// How much of `stock` there is now.
+    #[must_use]
+    pub fn stock(&self, stock: Stock) -> u64 {
+        self.stocks[stock as usize].load(Relaxed)
+    }
+
+    /// Somebody was turned away.
+    pub fn refuse(&self, limit: Limit) {
+        self.refused[limit as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often somebody was turned away.
+    #[must_use]
+    pub fn refused(&self, limit: Limit) -> u64 {
+        self.refused[limit as usize].load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_stand_where_their_index_says() {
+        for (index, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, index);
+        }
+    }
+
+    #[test]
+    fn a_stock_is_taken_up_to_its_bound_and_given_back() {
+        let bounds = Arc::<Bounds>::default();
+        let first = bounds.take(Stock::HeldBytes, 60, 100);
+        assert!(first.is_some());
+        assert!(bounds.take(Stock::HeldBytes, 41, 100).is_none());
+        assert_eq!(bounds.stock(Stock::HeldBytes), 60, "what was refused is not kept");
+        let second = bounds.take(Stock::HeldBytes, 40, 100);
+        assert!(second.is_some());
+        drop((first, second));
+        assert_eq!((bounds.stock(Stock::HeldBytes), bounds.stock(Stock::Connections)), (0, 0));
+    }
+
+    #[test]
+    fn many_threads_never_hold_more_than_the_bound() {
+        const MAX: u64 = 3;
+        let bounds = Arc::<Bounds>::default();
+        let (inside, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        if let Some(_taken) = bounds.take(Stock::HeldRequests, 1, MAX) {
+                            most.fetch_max(inside.fetch_add(1, Relaxed) + 1, Relaxed);
+                            inside.fetch_sub(1, Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert!((1..=MAX).contains(&most.load(Relaxed)));
+        assert_eq!(bounds.stock(Stock::HeldRequests), 0);
+    }
+}
