@@ -75,7 +75,7 @@ pub async fn serve<C: Connect, S: Socket>(
                 .writev(false)
                 .max_headers(crate::HEADERS_MAX)
                 .max_buf_size(crate::HEAD_BYTES_MAX)
-                .serve_connection(io, service)
+                .serve_connection(io.lingering(), service)
                 .with_upgrades();
             watch_over(connection, |c| c.graceful_shutdown(), &worker, peer, version).await;
         }

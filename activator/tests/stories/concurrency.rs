@@ -1,6 +1,7 @@
 //! `container-concurrency` is a promise to the replica, also when clients leave early (engineering notes on
 //! `on-disconnect`).
 
+use crate::disconnects::Leaving;
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok, soon};
 use activator::Settings;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-fn limited(cc: u32, on_disconnect: OnDisconnect) -> Limits {
+pub(crate) fn limited(cc: u32, on_disconnect: OnDisconnect) -> Limits {
     limits(|l| {
         l.container_concurrency = set(NonZeroU32::new(cc));
         l.on_disconnect = set(on_disconnect);
@@ -21,18 +22,18 @@ fn limited(cc: u32, on_disconnect: OnDisconnect) -> Limits {
 
 /// Counts what runs at once, and the most that ever did.
 #[derive(Default)]
-struct Running {
+pub(crate) struct Running {
     now: AtomicU32,
-    most: AtomicU32,
+    pub(crate) most: AtomicU32,
 }
 
 impl Running {
-    fn enter(&self) {
+    pub(crate) fn enter(&self) {
         let now = self.now.fetch_add(1, Relaxed) + 1;
         self.most.fetch_max(now, Relaxed);
     }
 
-    fn exit(&self) {
+    pub(crate) fn exit(&self) {
         self.now.fetch_sub(1, Relaxed);
     }
 }
@@ -99,11 +100,13 @@ async fn no_replica_has_more_connections_than_it_may_run_requests() {
 
 #[tokio::test]
 async fn a_replica_never_runs_more_than_it_may_whoever_leaves() {
-    for cc in [1, 3] {
+    for (cc, on_disconnect) in
+        [1, 3].into_iter().flat_map(|cc| [OnDisconnect::Finish, OnDisconnect::Cancel].map(|how| (cc, how)))
+    {
         let running = Arc::<Running>::default();
         let backend = worker(Arc::clone(&running)).await;
         let rig = Rig::bare(Settings::default(), 2, Tcp).await;
-        rig.apply(&svc(), limited(cc, OnDisconnect::Finish)).await;
+        rig.apply(&svc(), limited(cc, on_disconnect)).await;
         rig.tell(Change::Synced).await;
         rig.replicas(&[backend.address]).await;
         let (left, answered) = (Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
@@ -117,6 +120,7 @@ async fn a_replica_never_runs_more_than_it_may_whoever_leaves() {
                         // Some leave while they wait, some half way through their answer.
                         let _ = tokio::time::timeout(Duration::from_millis(n as u64 * 2), client.head()).await;
                         left.fetch_add(1, Relaxed);
+                        drop(Leaving::ALL[(n + round) / 3 % 3].leave(client).await);
                     } else {
                         assert_eq!(client.answer().await.text(), "half");
                         answered.fetch_add(1, Relaxed);

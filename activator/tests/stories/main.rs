@@ -8,6 +8,7 @@
 mod bodies;
 mod clocks;
 mod concurrency;
+mod disconnects;
 mod early;
 mod hangups;
 mod headers;

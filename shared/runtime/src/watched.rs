@@ -94,6 +94,7 @@ pub struct Watched<S> {
     io: TokioIo<S>,
     first: Bytes,
     watch: Arc<Watch>,
+    lingers: bool,
     linger: Option<Box<Linger>>,
 }
 
@@ -110,7 +111,14 @@ impl<S: Socket> Watched<S> {
         if !first.is_empty() {
             watch.heard.store(true, Relaxed);
         }
-        Self { io: TokioIo::new(socket), first, watch, linger: None }
+        Self { io: TokioIo::new(socket), first, watch, lingers: false, linger: None }
+    }
+
+    /// Closes gently where something of a request was left unread. Not for HTTP/2, which ends each stream by itself and
+    /// whose bytes after the last request are no request.
+    #[must_use]
+    pub fn lingering(self) -> Self {
+        Self { lingers: true, ..self }
     }
 }
 
@@ -163,7 +171,7 @@ impl<S: Socket> Write for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            if !self.watch.expects_more() {
+            if !self.lingers || !self.watch.expects_more() {
                 return Poll::Ready(Ok(()));
             }
             self.linger = Some(Box::new(Linger { dropped: 0, end: Box::pin(sleep(LINGER)) }));

@@ -33,13 +33,21 @@ impl Socket for Pipe {
     }
 }
 
-/// How long the end of a connection takes after `before` and while its client does `client`, and what the client gave
-/// back.
+/// How long the end of a connection that lingers takes after `before` and while its client does `client`, and what the
+/// client gave back.
 async fn end<T>(before: impl FnOnce(&Watch), client: impl AsyncFnOnce(DuplexStream) -> T) -> (Duration, T) {
+    end_of(Watched::lingering, before, client).await
+}
+
+async fn end_of<T>(
+    kind: impl FnOnce(Watched<Pipe>) -> Watched<Pipe>,
+    before: impl FnOnce(&Watch),
+    client: impl AsyncFnOnce(DuplexStream) -> T,
+) -> (Duration, T) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let watch = Arc::<Watch>::default();
     before(&watch);
-    let mut watched = Watched::new(Pipe(near), Bytes::new(), watch);
+    let mut watched = kind(Watched::new(Pipe(near), Bytes::new(), watch));
     let began = Instant::now();
     let server = async {
         poll_fn(|cx| Pin::new(&mut watched).poll_shutdown(cx)).await.unwrap();
@@ -53,6 +61,15 @@ async fn end<T>(before: impl FnOnce(&Watch), client: impl AsyncFnOnce(DuplexStre
 async fn what_was_read_whole_is_closed_at_once() {
     let (took, _client) = end(|_| {}, async |client| client).await;
     assert_eq!(took, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_who_was_asked_to_lingers() {
+    let heard = |watch: &Watch| {
+        watch.heard.store(true, Relaxed);
+        watch.leave_unread();
+    };
+    assert_eq!(end_of(|watched| watched, heard, async |client| client).await.0, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
