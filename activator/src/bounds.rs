@@ -85,8 +85,10 @@ pub enum Stock {
 }
 
 /// The counts of one process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bounds {
+    /// What the descriptors of the process leave to clients' connections.
+    connections_room: AtomicU64,
     stocks: [AtomicU64; 3],
     refused: [AtomicU64; Limit::COUNT],
 }
@@ -105,7 +107,25 @@ impl Drop for Taken {
     }
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { connections_room: AtomicU64::new(u64::MAX), stocks: Default::default(), refused: Default::default() }
+    }
+}
+
 impl Bounds {
+    /// The process may have `open_files` descriptors. A quarter is kept from clients: a client that is let in is of no use
+    /// when no replica can be reached for it.
+    pub fn share_descriptors(&self, open_files: u64) {
+        self.connections_room.store(open_files - open_files / 4, Relaxed);
+    }
+
+    /// How many connections clients may have where the setting is `max`.
+    #[must_use]
+    pub fn connections_max(&self, max: u32) -> u64 {
+        u64::from(max).min(self.connections_room.load(Relaxed))
+    }
+
     /// Takes `count` of `stock`, of which there may be `max` in all; nothing when that would be more.
     #[must_use]
     pub fn take(self: &Arc<Self>, stock: Stock, count: u64, max: u64) -> Option<Taken> {

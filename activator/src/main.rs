@@ -7,6 +7,7 @@ use clap::Parser;
 use domain::{ReporterId, RevisionId};
 use platform::fixed::FixedPlatform;
 use runtime::net::Tcp;
+use runtime::rlimit::OpenFiles;
 use runtime::{Admin, Clock, Metrics, PhaseSender, Stop, Tasks, WakeLog, telemetry};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -47,11 +48,11 @@ fn upstream(text: &str) -> Result<(RevisionId, Vec<SocketAddr>), String> {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     telemetry::logs(telemetry::LogFormat::Human, &arguments.log)?;
-    runtime::rlimit::raise_open_files()?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(arguments))
+    let files = runtime::rlimit::raise_open_files()?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(arguments, files))
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode> {
     let (tasks, clock, phase, metrics) = (Tasks::new(), Clock::start(), PhaseSender::new(), Metrics::install()?);
     metrics.keep_up(&tasks);
     let stop = Stop::on_signals(&tasks)?;
@@ -75,8 +76,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         workers,
         &tasks,
     );
-    let threads = Threads::start(runs, listeners, Vec::new())?;
     let revisions = Arc::clone(activator.revisions());
+    revisions.bounds().share_descriptors(files.now);
+    let threads = Threads::start(runs, listeners, Vec::new())?;
     metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
     let admin_stop = tasks.stopping();
     let router = Admin::new(phase, metrics).router();

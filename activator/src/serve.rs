@@ -215,13 +215,27 @@ struct Doorkeeper<'a, C: Connect> {
     stack: &'a Arc<Stack>,
     /// Nothing is accepted before.
     paused: Option<Instant>,
-    /// What is wrong was said last.
-    told: Option<Instant>,
+    news: Rarely,
+}
+
+/// Keeps something that happens often from filling the log.
+#[derive(Default)]
+struct Rarely(Option<Instant>);
+
+impl Rarely {
+    /// Whether it is time to say it again.
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
 }
 
 impl<'a, C: Connect> Doorkeeper<'a, C> {
     const fn new(worker: &'a Arc<Worker<C>>, stack: &'a Arc<Stack>) -> Self {
-        Self { worker, stack, paused: None, told: None }
+        Self { worker, stack, paused: None, news: Rarely(None) }
     }
 
     fn admit<S: Socket>(&mut self, accepted: io::Result<(S, SocketAddr)>, door: Door) {
@@ -233,23 +247,24 @@ impl<'a, C: Connect> Doorkeeper<'a, C> {
                 // Out of descriptors, most likely: the backlog keeps who comes meanwhile.
                 bounds.refuse(Limit::OpenFiles);
                 self.paused = Some(Instant::now() + ACCEPT_PAUSE);
-                if self.may_tell() {
+                if self.news.is_due() {
                     tracing::warn!(%error, "no connection can be accepted; trying again every {ACCEPT_PAUSE:?}");
                 }
                 return;
             }
         };
-        let max = self.worker.settings.load().connections_max;
+        let max = bounds.connections_max(self.worker.settings.load().connections_max);
         let place = match door {
-            Door::Public => bounds.take(Stock::Connections, 1, u64::from(max)),
+            Door::Public => bounds.take(Stock::Connections, 1, max),
             Door::Internal => Some(bounds.take_anyway(Stock::Connections, 1)),
         };
         let Some(place) = place else {
             bounds.refuse(Limit::Connections);
             drop(socket);
-            if self.may_tell() {
+            if self.news.is_due() {
                 tracing::warn!(
-                    "{max} connections are open, which is the limit (max-connections of config-activator); more are closed"
+                    "{max} connections are open, which is the limit (max-connections of config-activator, or three \
+                     quarters of the process's open files); more are closed"
                 );
             }
             return;
@@ -260,19 +275,32 @@ impl<'a, C: Connect> Doorkeeper<'a, C> {
             drop(place);
         });
     }
-
-    /// Whether it is time to say again that something is wrong.
-    fn may_tell(&mut self) -> bool {
-        let due = self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
-        if due {
-            self.told = Some(Instant::now());
-        }
-        due
-    }
 }
 
 /// The connection was over before it was accepted; the next one is another matter.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_often_is_said_rarely() {
+        let mut news = Rarely::default();
+        let mut said = 0;
+        for _ in 0..301 {
+            said += u32::from(news.is_due());
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        assert_eq!(said, 4, "in 30 s");
+    }
+
+    #[test]
+    fn a_connection_that_ended_too_early_is_no_reason_to_pause() {
+        assert!(is_of_one_connection(&io::ErrorKind::ConnectionAborted.into()));
+        assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)), "too many open files");
+    }
 }

@@ -15,6 +15,7 @@ use platform::Platform;
 use platform_local::{Inputs, LocalPlatform, Options, Output, Shutdown};
 use rand::RngExt;
 use runtime::net::Tcp;
+use runtime::rlimit::OpenFiles;
 use runtime::{Admin, Clock, Metrics, Phase, PhaseSender, Stop, Tasks, WakeLog, telemetry};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -72,13 +73,13 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     tracing::debug!(?files, "open files");
     let clock_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = Tasks::new();
-    let outcome = clock_runtime.block_on(run(args, inputs, &tasks));
+    let outcome = clock_runtime.block_on(run(args, inputs, files, &tasks));
     // Also after an error: tasks that go with the runtime have not died.
     tasks.stop();
     outcome
 }
 
-async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCode> {
+async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> anyhow::Result<ExitCode> {
     let stop = Stop::on_signals(tasks)?;
     let (clock, wakes, seed) = (Clock::start(), Arc::new(WakeLog::new()), rand_seed());
     let metrics = Metrics::install()?;
@@ -124,6 +125,7 @@ async fn run(args: Args, inputs: Inputs, tasks: &Tasks) -> anyhow::Result<ExitCo
         tasks,
     );
     let revisions = Arc::clone(activator.revisions());
+    revisions.bounds().share_descriptors(files.now);
     let by_hand = Operate::new(platform.clone(), Arc::clone(&revisions)).router();
     let autoscaler = AutoscalerThread::start(
         settings,

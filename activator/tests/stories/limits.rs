@@ -74,6 +74,20 @@ async fn one_connection_more_is_closed_at_once() {
     assert_eq!(rig.client().await.ask(GET).await.text(), "served");
 }
 
+/// A client that is let in is of no use when no replica can be reached for it.
+#[tokio::test]
+async fn some_descriptors_are_kept_for_connections_to_replicas() {
+    let backend = Backend::new(|_| ok("served")).await;
+    let rig = Rig::new(Limits::default(), &[backend.address]).await;
+    rig.bounds().share_descriptors(4);
+    let mut clients = [rig.client().await, rig.client().await, rig.client().await];
+    for client in &mut clients {
+        assert_eq!(client.ask(GET).await.text(), "served");
+    }
+    assert!(rig.client().await.closes().await);
+    assert_eq!(rig.refused(Limit::Connections), 1);
+}
+
 #[tokio::test]
 async fn held_requests_are_bounded_in_all_and_one_service_gets_half() {
     let backend = Backend::new(|_| ok("warm")).await;
