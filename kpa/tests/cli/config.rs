@@ -79,7 +79,7 @@ fn a_wrong_map_is_told_whole_and_none_is_said() {
     assert!(errors.contains("trusted-proxies") && errors.contains("drain-grace"), "{errors}");
     fs::write(folder.path().join("c.yaml"), "").unwrap();
     let (code, out, remarks) = run(folder.path(), &["config", "c.yaml"]);
-    assert_eq!((code, out.lines().count()), (0, 34));
+    assert_eq!((code, out.lines().count()), (0, 37));
     assert!(remarks.contains("built-in"), "{remarks}");
     let (code, _, errors) = run(folder.path(), &["config", "missing.yaml"]);
     assert_eq!(code, 1);
