@@ -47,4 +47,5 @@ load default "$requests"
 check "connections were used again after a pause" test "$(jq .reused <<<"$seen")" -gt 0
 check "and never near the servers' limit" test "$(jq .nearTheLimit <<<"$seen")" -eq 0
 check "no POST failed" test "$failed" -eq 0
+check "no client's connection was closed between its requests" test "$(jq .clientConnectionsClosed "$work/result.json")" -eq 0
 finish

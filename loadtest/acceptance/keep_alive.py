@@ -95,12 +95,17 @@ async def serve():
 
 class Client:
     def __init__(self, args, failures):
-        self.args, self.failures, self.writer = args, failures, None
+        self.args, self.failures, self.writer, self.closed = args, failures, None, 0
 
     async def post(self, number, after):
         """One POST, `after` seconds from now; a failure is noted, and the next one has a new connection."""
         await asyncio.sleep(after)
         body = b"request %d" % number
+        if self.writer and self.reader.at_eof():
+            # Closed between two requests, as any client notices and none should have to: it was idle for seconds only.
+            self.closed += 1
+            self.writer.close()
+            self.writer = None
         try:
             if not self.writer:
                 self.reader, self.writer = await asyncio.open_connection(*self.args.proxy.split(":"))
@@ -134,7 +139,8 @@ async def send(args):
         )
         sent += len(some)
         waves += 1
-    print(json.dumps({"requests": sent, "waves": waves, "failed": sum(failures.values()), "failures": failures}))
+    result = {"requests": sent, "waves": waves, "failed": sum(failures.values()), "failures": failures}
+    print(json.dumps(result | {"clientConnectionsClosed": sum(client.closed for client in clients)}))
 
 
 def main():
