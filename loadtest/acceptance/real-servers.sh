@@ -101,7 +101,7 @@ embedding() {
   start embedding embedding.yaml
   check "1 000 texts are answered, from zero" \
     "$(command -v python)" "$here/real_servers.py" send "$proxy" "$root" "$work/vectors.json"
-  say "  $(grep -c 'scaled ' "$work/kpa.log") times scaled: $(grep -oE 'scaled [0-9]+ -> [0-9]+' "$work/kpa.log" | tr '\n' ',')"
+  say "  $(grep -oE 'embedding: scaled [0-9]+ -> [0-9]+' "$work/kpa.log" | tr '\n' ',')"
   say "  $(grep -oE 'embedding: ready in .*' "$work/kpa.log" | head -n1)"
   stop embedding
   check "and the vectors are the library's own" env HF_HUB_OFFLINE=1 TQDM_DISABLE=1 \

@@ -34,7 +34,7 @@ def texts(folder):
 
 
 def send(proxy, folder, out):
-    todo, vectors, failures, took = queue.SimpleQueue(), {}, [], []
+    todo, vectors, failures, took, ended = queue.SimpleQueue(), {}, [], [], []
     for text in texts(folder):
         todo.put(text)
 
@@ -58,6 +58,7 @@ def send(proxy, folder, out):
                 failures.append(repr(error))
                 connection.close()
             took.append(time.monotonic() - started)
+            ended.append(time.monotonic())
 
     started = time.monotonic()
     clients = [threading.Thread(target=client) for _ in range(CONNECTIONS)]
@@ -68,7 +69,7 @@ def send(proxy, folder, out):
     pathlib.Path(out).write_text(json.dumps(vectors))
     took.sort()
     result = {"texts": len(took), "answered": len(vectors), "failures": failures[:5]}
-    result |= {"seconds": round(time.monotonic() - started, 1), "firstAnswerSeconds": round(took[-1], 1)}
+    result |= {"seconds": round(time.monotonic() - started, 1), "firstAnswerSeconds": round(min(ended) - started, 1)}
     result |= {"p50Ms": round(took[len(took) // 2] * 1000), "p99Ms": round(took[len(took) * 99 // 100] * 1000)}
     print(json.dumps(result))
     return 0 if len(vectors) == TEXTS else 1
