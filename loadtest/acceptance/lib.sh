@@ -75,8 +75,22 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# service NAME [annotation|env] KEY VALUE ...: writes a Deployment that runs the sample model server. Its replicas note
-# their process, port and start in $work/starts, and run $work/at-start if a script has put one there.
+# What replicas run, and the program that such a process is.
+server=("$loadtest_bin" model-server)
+server_program=$(readlink -f "$loadtest_bin")
+
+# serve_python FILE ARGS...: from here on replicas run this script, which lies beside the acceptance scripts. It needs
+# nothing but Python itself, and is not told of site packages, so that it starts sooner.
+serve_python() {
+  command -v python3 >/dev/null || { echo "python3 is not installed" >&2; exit 2; }
+  python=$(python3 -c 'import sys; print(sys.executable)')
+  server=("$python" -SE "$here/$1" "${@:2}")
+  server_program=$(readlink -f "$python")
+}
+
+# service NAME [annotation|env] KEY VALUE ...: writes a Deployment that runs the sample model server, or what serve_python
+# said. Its replicas note their process, port and start in $work/starts, and run $work/at-start if a script has put one
+# there.
 service() {
   local name=$1 annotations="" env="" replicas="${REPLICAS:-}"
   shift
@@ -92,7 +106,7 @@ service() {
 #!/usr/bin/env bash
 echo "\$\$ \$PORT \$((\${EPOCHREALTIME/[.,]/} / 1000))" >>"$work/starts"
 if [[ -f "$work/at-start" ]]; then source "$work/at-start"; fi
-exec "$loadtest_bin" model-server
+exec ${server[*]@Q}
 END
   chmod +x "$work/replica.sh"
   cat >"$work/services/$name.yaml.new" <<END
@@ -122,8 +136,10 @@ END
   mv "$work/services/$name.yaml.new" "$work/services/$name.yaml"
 }
 
+# start_kpa [PATH|FLAG...]: without words, with the services written here.
 start_kpa() {
-  "$kpa_bin" run --listen "$proxy" --admin "$admin" --state-dir "$work/state" "$work/services" >>"$work/kpa.log" 2>&1 &
+  (($# > 0)) || set -- "$work/services"
+  "$kpa_bin" run --listen "$proxy" --admin "$admin" --state-dir "$work/state" "$@" >>"$work/kpa.log" 2>&1 &
   kpa_pid=$!
   wait_for 30 curl -sf -o /dev/null "http://$admin/ready" || { say "kpa does not get ready"; exit 1; }
 }
@@ -139,9 +155,9 @@ stop_kpa() {
 # Whether the process has ended; a zombie has.
 gone() { [[ ! -d "/proc/$1" ]] || grep -q '^State:\s*Z' "/proc/$1/status" 2>/dev/null; }
 
-# Whether the process is a live sample server: a number alone may have been given to somebody else since.
+# Whether the process is a live server of ours: a number alone may have been given to somebody else since.
 is_replica() {
-  ! gone "$1" && [[ "$(readlink "/proc/$1/exe")" == "$(readlink -f "$loadtest_bin")" ]]
+  ! gone "$1" && [[ "$(readlink "/proc/$1/exe")" == "$server_program" ]]
 }
 
 # status NAME JQ: a value of the revision's status, empty while there is none.
