@@ -69,8 +69,8 @@ keys! {
          change.";
     MAX_CONNECTIONS = "max-connections", Kind::Whole { min: 1, max: 1_000_000 },
         default "50000",
-        "Connections of clients, in all; at most three quarters of the process's open files. One more is closed at once, before anything of it is read. Those at \
-         kpa run --internal-listen count and are not refused.";
+        "Connections of clients, in all; at most three quarters of the process's open files. One more is closed at once, \
+         before anything of it is read. Those at kpa run --internal-listen count and are not refused.";
     MAX_HELD_REQUESTS = "max-held-requests", Kind::Whole { min: 2, max: 1_000_000 },
         default "20000",
         "Requests that may wait for replicas, over all services. One more is answered 503 held_requests_full. One \
