@@ -127,7 +127,9 @@ fn the_examples_are_clean() {
         "app-fastapi.yaml",
         "  21 Deployment default/app-fastapi",
         "  26 Deployment default/app-fastapi",
-        "4 services in 5 files: 0 errors, 1 warning, 1 notice",
+        "6 services in 6 files: 0 errors, 1 warning, 1 notice",
     ];
     assert_eq!((code, places.as_slice()), (0, &expected[..]), "{text}");
+    let (code, text, _) = run(&examples, &["check", "python-servers"]);
+    assert_eq!((code, text.as_str()), (0, "3 services in 3 files: 0 errors, 0 warnings, 0 notices\n"));
 }
