@@ -293,7 +293,9 @@ impl<'a> Clock<'a> {
                 (true, false) => Quiet::Idle,
                 (true, true) => Quiet::Head,
             };
-            if is != self.was || is == Quiet::Busy {
+            // It may have been idle at the last look and now, and busy in between.
+            let used = self.watch.take_used();
+            if is != self.was || is == Quiet::Busy || used {
                 self.was = is;
                 self.quiet_since = now;
             }

@@ -120,10 +120,14 @@ pub struct Reply {
 const RETRY_START: Duration = Duration::from_secs(1);
 
 impl RequestError {
-    /// No replica answered within `start_deadline`, and nobody knows why.
+    /// No replica answered within `start_deadline`; `trouble` is what the platform says about it.
     #[must_use]
-    pub fn not_started(start_deadline: Duration) -> Self {
-        let reason = format!("no replica was ready within {start_deadline:?} (kpa.dev/start-deadline)");
+    pub fn not_started(start_deadline: Duration, trouble: Option<&str>) -> Self {
+        let mut reason = format!("no replica was ready within {start_deadline:?} (kpa.dev/start-deadline)");
+        if let Some(trouble) = trouble {
+            reason.push_str("; ");
+            reason.push_str(trouble);
+        }
         Self::StartFailed { reason: reason.into(), retry_after: RETRY_START }
     }
 

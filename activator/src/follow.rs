@@ -86,10 +86,11 @@ impl Follow {
                 }
             }
             Change::Replicas { revision, trouble, .. } => {
-                // A permanent failure will not pass by waiting: held requests learn the reason now (kpa-behaviour 11.4).
-                if let (Some(handle), Some(trouble)) = (self.revisions.get(&revision), trouble.filter(|t| t.permanent))
-                {
-                    let reason = format!("{}: {}", trouble.reason, trouble.message).into();
+                let Some(handle) = self.revisions.get(&revision) else { return };
+                let reason = trouble.as_ref().map(|trouble| format!("{}: {}", trouble.reason, trouble.message).into());
+                handle.gate.set_trouble(reason.clone());
+                // What is permanent will not pass by waiting: held requests learn the reason now (kpa-behaviour 11.4).
+                if let Some(reason) = reason.filter(|_| trouble.is_some_and(|trouble| trouble.permanent)) {
                     handle.gate.fail_start(&StartFailure { reason, retry_at: now });
                 }
             }

@@ -97,6 +97,7 @@ impl Gate {
                 drain: BTreeSet::new(),
                 warmth: Warmth::Asleep,
                 failure: None,
+                trouble: None,
             }),
             open: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
@@ -318,6 +319,17 @@ impl Gate {
         for waiter in refused {
             let _ = waiter.send(Err(failure.clone()));
         }
+    }
+
+    /// What the platform says is wrong with the replicas, for those who wait in vain.
+    pub fn set_trouble(&self, trouble: Option<Arc<str>>) {
+        self.state.lock().trouble = trouble;
+    }
+
+    /// What the platform says is wrong.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.state.lock().trouble.clone()
     }
 
     /// The version of the endpoint list in use.

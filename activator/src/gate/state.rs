@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) drain: BTreeSet<EndpointId>,
     pub(super) warmth: Warmth,
     pub(super) failure: Option<StartFailure>,
+    /// What the platform says is wrong with the replicas.
+    pub(super) trouble: Option<Arc<str>>,
 }
 
 pub(super) struct Seat {

@@ -97,7 +97,10 @@ async fn patiently<C: Connect>(
         if now >= due {
             return Err(match warmth {
                 Warmth::Warm { .. } => RequestError::QueueTimeout(now - arrived),
-                Warmth::Waking { .. } | Warmth::Asleep => RequestError::not_started(*local.limits().start_deadline),
+                Warmth::Waking { .. } | Warmth::Asleep => {
+                    let trouble = local.handle.gate.trouble();
+                    RequestError::not_started(*local.limits().start_deadline, trouble.as_deref())
+                }
             });
         }
         let look = LOOK.min(due - now);

@@ -146,14 +146,11 @@ impl<'a, C: Connect> Trip<'a, C> {
         // One that has never answered is still starting, whatever its platform says; of one that has, the platform may not
         // have heard yet that it is gone.
         let started = failed.seat.endpoint.answered.load(Relaxed);
-        let (due, error) = if started {
-            (self.local.handle.gate.patience(self.arrived).0, RequestError::Unreachable)
-        } else {
-            let deadline = *self.limits.start_deadline;
-            (self.arrived + deadline, RequestError::not_started(deadline))
-        };
+        let (gate, deadline) = (&self.local.handle.gate, *self.limits.start_deadline);
+        let due = if started { gate.patience(self.arrived).0 } else { self.arrived + deadline };
         if clock.now() >= due {
-            return Err(error);
+            let not_started = || RequestError::not_started(deadline, gate.trouble().as_deref());
+            return Err(if started { RequestError::Unreachable } else { not_started() });
         }
         drop(failed);
         let held = Held::pausing(self.worker, self.watch);

@@ -72,6 +72,19 @@ async fn a_running_request_is_not_idle() {
 }
 
 #[tokio::test]
+async fn a_connection_in_use_is_not_idle_though_each_look_finds_it_so() {
+    let backend = Backend::new(|_| ok("")).await;
+    let rig = Rig::with(short(), Limits::default(), &[backend.address]).await;
+    let mut client = rig.client().await;
+    let began = Instant::now();
+    // Its clock looks between the requests, which are short, and never finds one open.
+    while began.elapsed() < short().keep_alive * 4 {
+        assert_eq!(client.ask(GET).await.status(), 200);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn draining_ends_idle_connections_and_lets_requests_finish() {
     let go = Arc::new(Semaphore::new(1));
     let backend = patient(&go).await;

@@ -10,6 +10,21 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+fn trouble(permanent: bool) -> Trouble {
+    Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into(), permanent }
+}
+
+/// One was asked for and none is ready.
+fn replicas(trouble: Option<Trouble>) -> Change {
+    Change::Replicas {
+        revision: svc(),
+        requested: domain::Replicas::ONE,
+        ready: domain::Replicas::ZERO,
+        terminating: domain::Replicas::ZERO,
+        trouble,
+    }
+}
+
 fn numbered(n: usize) -> String {
     format!("GET /{n} HTTP/1.1\r\nhost: svc.default\r\n\r\n")
 }
@@ -130,6 +145,11 @@ async fn a_start_that_takes_too_long_is_given_up() {
     let answer = rig.client().await.ask(GET).await;
     assert_eq!((answer.status(), answer.field("x-kpa-reason")), (503, Some("start_failed")));
     assert!(answer.text().contains("within 100ms (kpa.dev/start-deadline)"), "{}", answer.text());
+
+    rig.tell(replicas(Some(trouble(false)))).await;
+    eventually("it is known", || rig.handle().gate.trouble().is_some()).await;
+    let answer = rig.client().await.ask(GET).await;
+    assert!(answer.text().contains("(kpa.dev/start-deadline); ImagePullBackOff: no such image"), "{}", answer.text());
     rig.at_rest().await;
 }
 
@@ -139,17 +159,8 @@ async fn a_failed_start_refuses_those_who_wait_with_the_reason() {
     let mut client = rig.client().await;
     client.send(GET).await;
     eventually("it waits", || rig.waiting() == 1).await;
-    let trouble =
-        |permanent| Some(Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into(), permanent });
-    let replicas = |trouble| Change::Replicas {
-        revision: svc(),
-        requested: domain::Replicas::ONE,
-        ready: domain::Replicas::ZERO,
-        terminating: domain::Replicas::ZERO,
-        trouble,
-    };
-    rig.tell(replicas(trouble(false))).await;
-    rig.tell(replicas(trouble(true))).await;
+    rig.tell(replicas(Some(trouble(false)))).await;
+    rig.tell(replicas(Some(trouble(true)))).await;
     let answer = client.answer().await;
     assert_eq!((answer.status(), answer.field("x-kpa-reason")), (503, Some("start_failed")));
     assert!(answer.text().contains("ImagePullBackOff: no such image"), "{}", answer.text());

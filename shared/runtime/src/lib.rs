@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod clock;
 pub mod listen;
+pub mod memory;
 pub mod net;
 pub mod phase;
 pub mod rlimit;

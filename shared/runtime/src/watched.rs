@@ -38,6 +38,7 @@ pub struct Watch {
     holding: AtomicU32,
     open: AtomicU32,
     heard: AtomicBool,
+    used: AtomicBool,
     unread: AtomicBool,
 }
 
@@ -55,10 +56,16 @@ impl Watch {
     /// A request has arrived.
     pub fn begin(&self) {
         self.open.fetch_add(1, Relaxed);
+        self.used.store(true, Relaxed);
         // Whatever was left unread of the one before has been dealt with, or this one could not have been read.
         if self.unread.load(Relaxed) {
             self.unread.store(false, Relaxed);
         }
+    }
+
+    /// Whether a request has arrived since this was asked last.
+    pub fn take_used(&self) -> bool {
+        self.used.swap(false, Relaxed)
     }
 
     /// Nobody will read the rest of the newest request.
