@@ -260,6 +260,11 @@ impl<S: Socket> Exchange<S> {
             return;
         }
         let tasks = permit.base().tasks.clone();
+        let at_most = match self.on_disconnect {
+            OnDisconnect::Cancel => ABORT_GRACE,
+            // An upload that was cut off has no answer to be read to its end, and the replica works on it all the same.
+            OnDisconnect::Finish => Duration::MAX,
+        };
         if self.on_disconnect == OnDisconnect::Finish && self.answered {
             tasks.spawn("finish an abandoned answer", async move {
                 loop {
@@ -284,7 +289,7 @@ impl<S: Socket> Exchange<S> {
                     while matches!(socket.read(&mut sink).await, Ok(1..)) {}
                 }
             };
-            drop(tokio::time::timeout(ABORT_GRACE, closed).await);
+            drop(tokio::time::timeout(at_most, closed).await);
             drop(permit);
         });
     }

@@ -5,6 +5,7 @@ use crate::disconnects::Leaving;
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok, soon};
 use activator::Settings;
+use activator::upstream::exchange::ABORT_GRACE;
 use domain::{Change, Limits, OnDisconnect};
 use runtime::net::Tcp;
 use std::num::NonZeroU32;
@@ -261,6 +262,41 @@ async fn cancel_waits_no_longer_than_the_grace() {
     assert_eq!(second.ask(GET).await.status(), 200);
     let took = left.elapsed();
     assert!(took > Duration::from_millis(4500) && took < Duration::from_millis(7000), "{took:?}");
+    rig.at_rest().await;
+}
+
+/// A handler that never reads its body does not learn that the rest of it will not come.
+#[tokio::test]
+async fn finish_waits_for_the_replica_when_an_upload_was_cut_off() {
+    let done = Arc::new(Semaphore::new(0));
+    let go = Arc::clone(&done);
+    let backend = Backend::script(move |mut wire, number, _| {
+        let go = Arc::clone(&go);
+        async move {
+            if number == 0 {
+                go.acquire().await.unwrap().forget();
+                return;
+            }
+            while wire.request().await.is_some() {
+                wire.send(ok("next")).await;
+            }
+        }
+    })
+    .await;
+    let rig = Rig::new(limited(1, OnDisconnect::Finish), &[backend.address]).await;
+    let mut first = rig.client().await;
+    first.send("POST / HTTP/1.1\r\nhost: svc.default\r\ncontent-length: 100\r\n\r\npart").await;
+    eventually("it is at the replica", || backend.accepted.load(Relaxed) == 1).await;
+    drop(first);
+    eventually("its load has fallen", || rig.in_flight() == 0).await;
+    let mut second = rig.client().await;
+    second.send(GET).await;
+    let left = tokio::time::Instant::now();
+    let longer = ABORT_GRACE + Duration::from_millis(500);
+    eventually("more than what cancel waits has passed", || left.elapsed() > longer).await;
+    assert_eq!((rig.waiting(), rig.permits(), backend.accepted.load(Relaxed)), (1, 1, 1));
+    done.add_permits(1);
+    assert_eq!(second.answer().await.text(), "next");
     rig.at_rest().await;
 }
 

@@ -170,9 +170,10 @@ keys! {
         "An idle connection to a replica is closed after this, before the server does it.";
     ON_DISCONNECT = "kpa.dev/on-disconnect", Kind::Word(&["finish", "cancel"]),
         default "finish for container-concurrency 1 to 3, else cancel",
-        "When a client leaves early: read the answer to its end before the slot is free, or close our side of the \
-         connection, and the slot is free when the replica closes its own, after 5 s at the latest. A replica that is \
-         spoken to in HTTP/2 gets a reset of the stream, and the slot is free at once.";
+        "When a client leaves early. finish: the slot is free when the answer has been read to its end, or, where the upload \
+         was cut off, when the replica has closed the connection. cancel: our side of the connection is closed, and the \
+         slot is free when the replica closes its own, after 5 s at the latest. A replica that is spoken to in HTTP/2 gets \
+         a reset of the stream, and the slot is free at once, unless finish reads its answer.";
     RESPONSE_START_TIMEOUT = "kpa.dev/response-start-timeout", Kind::SpanOrOff { max: DAY },
         default "off",
         "From dispatch to the first byte, then 504.";
