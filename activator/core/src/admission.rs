@@ -1,7 +1,7 @@
 //! Who goes to which replica now, and who waits: one per revision.
 //!
 //! Invariants: first in, first out within a class; no replica carries more than the container concurrency, and without
-//! one no more of a queue than its [`Pace`] lets through; room never coexists with a waiting request once
+//! one no more of a queue than its [`pace`](crate::pace) lets through; room never coexists with a waiting request once
 //! [`Admission::grant`] has returned fewer grants than it was allowed; at most `queue_depth` wait. Knative's breaker
 //! (knative-behaviour 12) keeps two semaphores for this and lets them disagree; here there is one state.
 
