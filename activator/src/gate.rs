@@ -146,17 +146,18 @@ impl Gate {
 
     /// A request comes to the lock.
     pub fn enter(&self, now: Timestamp) -> Entry {
-        self.ask(now, |state, sender| state.admission.admit(Ask::default(), sender))
+        self.ask(now, false, |state, sender| state.admission.admit(Ask::default(), sender))
     }
 
     /// A request that its replica did not take comes back to the head of the queue.
     pub fn reenter(&self, now: Timestamp) -> Entry {
-        self.ask(now, |state, sender| state.admission.readmit(Ask::default(), sender))
+        self.ask(now, true, |state, sender| state.admission.readmit(Ask::default(), sender))
     }
 
     fn ask(
         &self,
         now: Timestamp,
+        returns: bool,
         admit: impl FnOnce(&mut State, &mut dyn FnMut() -> oneshot::Sender<Answer>) -> Verdict,
     ) -> Entry {
         let Some(gate) = self.itself.upgrade() else { return Entry::Full(0) };
@@ -189,7 +190,7 @@ impl Gate {
                     }
                     is_cold = matches!(state.warmth, Warmth::Waking { .. });
                     self.publish(&state);
-                    Entry::Wait(Waiting { gate, ticket, answer, is_cold })
+                    Entry::Wait(Waiting { gate, ticket, answer, is_cold, returns })
                 }
                 (Verdict::Wait(_), None) | (Verdict::Full, _) => Entry::Full(*state.limits.queue_depth),
             }

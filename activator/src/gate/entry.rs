@@ -41,6 +41,8 @@ pub struct Waiting {
     pub(super) answer: oneshot::Receiver<Answer>,
     /// It waits for a start: no replica was there.
     pub is_cold: bool,
+    /// It had its turn before, and no replica took it.
+    pub returns: bool,
 }
 
 impl Waiting {

@@ -118,6 +118,7 @@ fn who_comes_back_stands_at_the_head() {
     assert!(matches!(gate.enter(NOW), Entry::Full(1)));
     // However full the queue is: it had its turn already.
     let mut returning = waiting(gate.reenter(NOW));
+    assert!(returning.returns && !newcomer.returns);
     drop(slot);
     assert!(granted(&mut newcomer).is_none());
     let slot = granted(&mut returning).unwrap().unwrap();

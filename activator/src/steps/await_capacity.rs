@@ -72,7 +72,11 @@ pub async fn acquire<C: Connect>(
             Entry::StartFailed(failure) => return Err(start_failed(worker, &failure)),
             Entry::Wait(mut waiting) => {
                 wait.cold |= waiting.is_cold;
-                let _held = Held::admitted(worker, watch, &local.handle.gate)?;
+                let _held = if waiting.returns {
+                    Held::returning(worker, watch)
+                } else {
+                    Held::admitted(worker, watch, &local.handle.gate)?
+                };
                 let slot = patiently(worker, local, arrived, &mut waiting).await?;
                 wait.queued = worker.base.clock.now() - arrived;
                 slot
@@ -138,8 +142,8 @@ impl<'a> Held<'a> {
         Ok(Self::of(watch, taken.ok_or(RequestError::HeldRequestsFull(max))?))
     }
 
-    /// One that was admitted before and pauses between two tries.
-    pub(super) fn pausing<C: Connect>(worker: &Worker<C>, watch: &'a Watch) -> Self {
+    /// One that was admitted before: it keeps its place, however many wait.
+    pub(super) fn returning<C: Connect>(worker: &Worker<C>, watch: &'a Watch) -> Self {
         Self::of(watch, worker.base.bounds.take_anyway(Stock::HeldRequests, 1))
     }
 

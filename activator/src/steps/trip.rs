@@ -153,7 +153,7 @@ impl<'a, C: Connect> Trip<'a, C> {
             return Err(if started { RequestError::Unreachable } else { not_started() });
         }
         drop(failed);
-        let held = Held::pausing(self.worker, self.watch);
+        let held = Held::returning(self.worker, self.watch);
         tokio::time::sleep(tries.pause).await;
         drop(held);
         *tries = Tries { count: 0, pause: (tries.pause * 2).min(PAUSE_MAX) };
