@@ -83,7 +83,6 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     let admin_stop = tasks.stopping();
     let router = Admin::new(phase, metrics).router();
     let admin_tasks = tasks.clone();
-    tasks.service("give memory back", runtime::memory::give_back(tasks.stopping()));
     tasks.service("admin", async move { runtime::admin::serve(admin, router, &admin_tasks, admin_stop).await });
 
     let (failed, ended) = (tasks.failed(), threads.ended());

@@ -46,7 +46,11 @@ impl Threads {
                 runtime.block_on(async move {
                     let listen = tokio::net::TcpListener::from_std;
                     match listen(listener).and_then(|listener| Ok((listener, internal.map(listen).transpose()?))) {
-                        Ok((listener, internal)) => run.serve(listener, internal).await,
+                        Ok((listener, internal)) => tokio::select! {
+                            biased; // The other never ends.
+                            () = run.serve(listener, internal) => {}
+                            () = runtime::memory::give_back() => {}
+                        },
                         Err(error) => tracing::error!(%error, "a worker cannot listen"),
                     }
                 });

@@ -126,7 +126,6 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
     );
     let revisions = Arc::clone(activator.revisions());
     revisions.bounds().share_descriptors(files.now);
-    tasks.service("give memory back", runtime::memory::give_back(tasks.stopping()));
     let by_hand = Operate::new(platform.clone(), Arc::clone(&revisions)).router();
     let autoscaler = AutoscalerThread::start(
         settings,
