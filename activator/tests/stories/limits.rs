@@ -1,6 +1,7 @@
 //! Every limit refuses, says which it was, and leaves whoever keeps to it alone (kpa-behaviour 4.9).
 
 use crate::http2::{ask, client, full, request};
+use crate::retries::nobody;
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok, soon};
 use activator::bounds::{Limit, Stock};
@@ -12,6 +13,7 @@ use http::{HeaderName, HeaderValue, Request};
 use runtime::net::{Listener, Tcp};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -122,6 +124,38 @@ async fn held_requests_are_bounded_in_all_and_one_service_gets_half() {
         assert_eq!(client.answer().await.status(), 200);
     }
     eventually("there is room again", || rig.bounds().stock(Stock::HeldRequests) == 2).await;
+}
+
+/// It was let in before: that no replica took it is no reason to refuse it, however many are held by then.
+#[tokio::test]
+async fn a_request_that_comes_back_keeps_its_place_when_the_process_is_full() {
+    let (socket, address) = nobody();
+    let one_at_a_time = limits(|l| l.container_concurrency = set(NonZeroU32::new(1)));
+    let rig = Rig::new(one_at_a_time, &[address]).await;
+    let other = RevisionId::new("default", "other");
+    rig.apply(&other, Limits::default()).await;
+    let mut held = Vec::new();
+    for waiting in 1..=2 {
+        let mut client = rig.client().await;
+        client.send("GET / HTTP/1.1\r\nhost: other.default\r\n\r\n").await;
+        held.push(client);
+        eventually("it waits", || rig.bounds().stock(Stock::HeldRequests) == waiting).await;
+    }
+    let mut client = rig.client().await;
+    client.send(GET).await;
+    eventually("it pauses between two rounds", || rig.bounds().stock(Stock::HeldRequests) == 3).await;
+    let full = domain::ActivatorConfig { max_held_requests: set(2), ..domain::ActivatorConfig::default() };
+    rig.tell(Change::ActivatorConfig(Arc::new(full))).await;
+    let began = Instant::now();
+    eventually("several rounds passed", || began.elapsed() > Duration::from_millis(300)).await;
+    let _backend = Backend::script_on(socket.listen(16).unwrap(), |mut wire, _, _| async move {
+        while wire.request().await.is_some() {
+            wire.send(ok("at last")).await;
+        }
+    });
+    assert_eq!(client.answer().await.text(), "at last");
+    let refused = rig.client().await.ask("GET / HTTP/1.1\r\nhost: other.default\r\n\r\n").await;
+    assert_eq!(refused.field("x-kpa-reason"), Some("held_share_full"), "the limit is in force");
 }
 
 #[tokio::test]

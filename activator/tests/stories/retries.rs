@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpSocket;
 
 /// An address where nobody listens, kept from being given to others.
-fn nobody() -> (TcpSocket, SocketAddr) {
+pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
