@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 /// When the platform says that a replica is ready, from when it was asked for.
-const READY: Duration = secs(60);
+pub(crate) const READY: Duration = secs(60);
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -38,23 +38,23 @@ fn tcp() -> Probe {
 }
 
 /// Where the platform puts replica number `n`.
-fn address(n: u8) -> SocketAddr {
+pub(crate) fn address(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n], 8080))
 }
 
 /// An activator whose platform, network and clock are the test's.
-struct World {
-    began: Instant,
+pub(crate) struct World {
+    pub(crate) began: Instant,
     clock: Clock,
-    network: Network,
+    pub(crate) network: Network,
     fake: Fake,
     activator: Activator<Network>,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
 }
 
 impl World {
     /// The usual service is asked for `replicas` now.
-    async fn new(early_probe: Option<Probe>, replicas: u32) -> Self {
+    pub(crate) async fn new(early_probe: Option<Probe>, replicas: u32) -> Self {
         let (network, fake, tasks, clock) = (Network::default(), Fake::new(), Tasks::new(), Clock::start());
         fake.apply(default_revision(svc()), READY);
         fake.set_early_probe(&svc(), early_probe);
@@ -81,11 +81,11 @@ impl World {
     }
 
     /// Where clients connect.
-    fn front() -> SocketAddr {
+    pub(crate) fn front() -> SocketAddr {
         SocketAddr::from(([10, 255, 0, 0], 80))
     }
 
-    async fn at(&self, since_the_start: Duration) {
+    pub(crate) async fn at(&self, since_the_start: Duration) {
         sleep_until(self.began + since_the_start).await;
     }
 

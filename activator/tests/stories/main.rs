@@ -17,6 +17,7 @@ mod http2;
 mod limits;
 mod memory;
 mod outcomes;
+mod pace;
 mod panics;
 mod reports;
 mod retries;
