@@ -11,7 +11,7 @@ use std::process::Command;
 /// Most lines of a source file, tests not counted. A file that needs more says why in its header ("400 lines").
 const LINES_MAX: usize = 400;
 /// Most lines of ARCHITECTURE.md: a newcomer reads it in one sitting.
-const ARCHITECTURE_LINES_MAX: usize = 200;
+const ARCHITECTURE_LINES_MAX: usize = 240;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Dependencies
@@ -81,6 +81,20 @@ const RULES: &[Rule] = &[
         ours: &["domain", "platform"],
         third_party: Not(&["kube", "kube-client", "kube-runtime", "k8s-openapi", "hyper", "axum", "metrics"]),
         reason: "child processes; it knows neither program, so that both platforms stay exchangeable",
+    },
+    Rule {
+        name: "platform-kubernetes",
+        folder: "shared/platform/kubernetes",
+        ours: &["domain", "platform"],
+        third_party: Not(&["axum", "metrics"]),
+        reason: "the only crate that talks to a cluster; it knows neither program, so that both platforms stay exchangeable",
+    },
+    Rule {
+        name: "apiserver",
+        folder: "shared/platform/kubernetes/apiserver",
+        ours: &[],
+        third_party: Not(&["kube", "kube-client", "kube-runtime"]),
+        reason: "an API server for tests: one that shared code with its client would share its mistakes",
     },
     Rule {
         name: "activator",
