@@ -175,7 +175,7 @@ pub struct Route {
 }
 
 /// One independently routed and scaled workload, with every setting resolved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Revision {
     /// What is routed.

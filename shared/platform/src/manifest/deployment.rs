@@ -184,7 +184,7 @@ fn unusable_unless(
 }
 
 /// Names become labels of host names.
-fn check_names(namespace: &str, name: &str, report: &mut Report) {
+pub(super) fn check_names(namespace: &str, name: &str, report: &mut Report) {
     for (key, value) in [("metadata.namespace", namespace), ("metadata.name", name)] {
         if !is_label(value) {
             let shown: String = value.chars().take(80).collect();
@@ -196,7 +196,7 @@ fn check_names(namespace: &str, name: &str, report: &mut Report) {
 }
 
 /// The container that serves: the one that the template names, else the first that is no sidecar, else the first.
-fn main_container<'a>(
+pub(super) fn main_container<'a>(
     pod: &'a PodSpec,
     annotations: &BTreeMap<String, String>,
 ) -> Option<(usize, &'a Container, &'a PodSpec)> {
@@ -309,7 +309,7 @@ fn gpus(container: &Container, path: &str, report: &mut Report) -> u32 {
 }
 
 /// How far we may go, with ownership and what could not be read considered (kpa-behaviour 1.2 and 1.6).
-fn mode(metadata: &ObjectMeta, resolution: &mut Resolution, unknown: &[Problem], report: &mut Report) -> Mode {
+pub(super) fn mode(metadata: &ObjectMeta, resolution: &mut Resolution, unknown: &[Problem], report: &mut Report) -> Mode {
     let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     if let Some(owner) = owner.filter(|_| !resolution.manage && resolution.annotated) {
         let owner = format!("{} {}", owner.kind, owner.name);

@@ -3,6 +3,7 @@
 //! Invariant: pure, and nothing is lost in silence. A document that cannot be read hides none beside it and takes away
 //! nothing that was good before (kpa-behaviour 1.6); what is not used is named with its reason.
 
+mod adopt;
 mod command;
 mod configs;
 mod deployment;
@@ -24,6 +25,7 @@ mod tests;
 mod unhonoured;
 pub mod workload;
 
+pub use adopt::{Adopted, NotAdopted, Surroundings, adopt};
 pub use document::SOURCE_BYTES_MAX;
 pub use expand::expand;
 pub use workload::{EnvVar, PreStop, Workload};

@@ -1,0 +1,384 @@
+//! What the cluster shows, put together: objects in, changes of revisions out.
+//!
+//! Invariant: pure and level-triggered. A revision's changes follow from the objects as they are now, in whatever order
+//! they came; what was told already is not told again.
+
+mod pods;
+
+use crate::objects::{RELEASED, ScaledWorkload, ScaledWorkloadSpec};
+use crate::trim::{Key, Rival, Workload, key};
+use domain::defaults::Defaults;
+use domain::{Change, Endpoint, EndpointId, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble};
+use k8s_openapi::api::core::v1::Service;
+use platform::manifest::{Adopted, NotAdopted, Surroundings, adopt};
+use pods::Pods;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Something that a watch saw.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen<T> {
+    /// The object as it is now.
+    Is(T),
+    /// It is gone.
+    Gone(Key),
+    /// Everything there is has been seen.
+    Listed,
+}
+
+/// What a watch of the autoscaler saw.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// Deployments that carry an annotation of ours; `Gone` for those that carry none any more.
+    Workload(Seen<Workload>),
+    /// Services.
+    Service(Seen<Service>),
+    /// Pods.
+    Pod(Seen<crate::trim::Pod>),
+    /// Other autoscalers.
+    Rival(Seen<Rival>),
+    /// Our own objects.
+    Published(Seen<ScaledWorkload>),
+    /// `config-autoscaler`.
+    Config(Seen<BTreeMap<String, String>>),
+    /// The activators, complete each time.
+    Activators(Vec<ReporterId>),
+}
+
+/// The kinds that are listed before anything is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Workload,
+    Service,
+    Pod,
+    Rival,
+    Published,
+    Config,
+    Activators,
+}
+
+const KINDS: usize = 7;
+
+/// What is kept of one of our own objects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// What it says to activators.
+    pub spec: ScaledWorkloadSpec,
+    /// Who owns it: the uid of a Deployment.
+    pub owner: Option<String>,
+    /// Somebody let go of the workload by hand.
+    pub released: bool,
+    /// The last count that was not zero.
+    pub last_replicas: Option<u32>,
+}
+
+/// A workload that carries annotations of ours.
+#[derive(Debug)]
+struct Known {
+    workload: Workload,
+    adopted: Result<Adopted, NotAdopted>,
+    told: Told,
+}
+
+/// What was told of a revision.
+#[derive(Debug, Default)]
+struct Told {
+    revision: Option<Arc<Revision>>,
+    counts: Option<Counts>,
+    endpoints: Option<Arc<[Endpoint]>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Counts {
+    requested: Replicas,
+    ready: Replicas,
+    terminating: Replicas,
+    trouble: Option<Trouble>,
+}
+
+/// The cluster as the autoscaler sees it.
+#[derive(Debug, Default)]
+pub struct Picture {
+    listed: BTreeSet<Kind>,
+    told_synced: bool,
+    defaults: Defaults,
+    /// What is wrong with `config-autoscaler` while no good one is known.
+    unknown: Vec<Problem>,
+    config_known: bool,
+    config_problems: Vec<Problem>,
+    workloads: BTreeMap<Key, Known>,
+    /// By namespace and name.
+    services: BTreeMap<String, BTreeMap<String, Service>>,
+    pods: Pods,
+    rivals: BTreeMap<Key, Rival>,
+    published: BTreeMap<Key, Published>,
+    activators: Option<Vec<ReporterId>>,
+    dirty: BTreeSet<Key>,
+    ahead: Vec<Change>,
+    version: u64,
+}
+
+impl Picture {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in what a watch saw.
+    pub fn take(&mut self, news: News) {
+        match news {
+            News::Workload(Seen::Is(workload)) => self.workload(workload),
+            News::Workload(Seen::Gone(key)) => {
+                if let Some(known) = self.workloads.remove(&key) {
+                    self.pods.forget(&key);
+                    if known.told.revision.is_some() {
+                        self.ahead.push(Change::Deleted(RevisionId::new(&key.0, &key.1)));
+                    }
+                    self.dirty.insert(key);
+                }
+            }
+            News::Service(Seen::Is(service)) => {
+                let (namespace, name) = key(&service.metadata);
+                self.dirty_namespace(&namespace);
+                self.services.entry(namespace).or_default().insert(name, service);
+            }
+            News::Service(Seen::Gone((namespace, name))) => {
+                self.dirty_namespace(&namespace);
+                if let Some(services) = self.services.get_mut(&namespace) {
+                    services.remove(&name);
+                }
+            }
+            News::Pod(Seen::Is(pod)) => self.dirty.extend(self.pods.set(pod)),
+            News::Pod(Seen::Gone(key)) => self.dirty.extend(self.pods.remove(&key)),
+            News::Rival(Seen::Is(rival)) => {
+                let before = self.rivals.insert(rival.key.clone(), rival.clone());
+                for rival in before.iter().chain([&rival]) {
+                    self.dirty.insert((rival.key.0.clone(), rival.target.1.clone()));
+                }
+            }
+            News::Rival(Seen::Gone(key)) => {
+                if let Some(rival) = self.rivals.remove(&key) {
+                    self.dirty.insert((key.0, rival.target.1));
+                }
+            }
+            News::Published(Seen::Is(object)) => {
+                let key = key(&object.metadata);
+                self.published.insert(key.clone(), published(object));
+                self.dirty.insert(key);
+            }
+            News::Published(Seen::Gone(key)) => {
+                self.published.remove(&key);
+                self.dirty.insert(key);
+            }
+            News::Config(Seen::Is(data)) => self.config(&data),
+            News::Config(Seen::Gone(_)) => self.config(&BTreeMap::new()),
+            News::Activators(activators) => {
+                if self.activators.as_ref() != Some(&activators) {
+                    self.ahead.push(Change::Activators(activators.clone()));
+                    self.activators = Some(activators);
+                }
+                self.listed.insert(Kind::Activators);
+            }
+            News::Workload(Seen::Listed) => drop(self.listed.insert(Kind::Workload)),
+            News::Service(Seen::Listed) => drop(self.listed.insert(Kind::Service)),
+            News::Pod(Seen::Listed) => drop(self.listed.insert(Kind::Pod)),
+            News::Rival(Seen::Listed) => drop(self.listed.insert(Kind::Rival)),
+            News::Published(Seen::Listed) => drop(self.listed.insert(Kind::Published)),
+            News::Config(Seen::Listed) => {
+                // There is none, or a good one.
+                self.config_known |= self.unknown.is_empty();
+                self.listed.insert(Kind::Config);
+            }
+        }
+    }
+
+    /// Everything of every kind has been seen once.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.listed.len() == KINDS
+    }
+
+    /// What has changed since the last call; nothing before everything was seen once. The keys of the workloads that were
+    /// looked at are appended to `touched`.
+    pub fn changes(&mut self, touched: &mut Vec<Key>) -> Vec<Change> {
+        if !self.synced() {
+            return Vec::new();
+        }
+        let mut changes = std::mem::take(&mut self.ahead);
+        for key in std::mem::take(&mut self.dirty) {
+            self.settle(&key, &mut changes);
+            touched.push(key);
+        }
+        if !self.told_synced {
+            self.told_synced = true;
+            changes.push(Change::Synced);
+        }
+        changes
+    }
+
+    fn workload(&mut self, workload: Workload) {
+        let key = key(&workload.deployment.metadata);
+        let known = self.workloads.remove(&key);
+        let told = known.map(|known| (known.adopted, known.told));
+        let (adopted, told) = told.unwrap_or_else(|| {
+            let unread = NotAdopted { reason: "not read yet".into(), asked: true, problems: Vec::new() };
+            (Err(unread), Told::default())
+        });
+        self.workloads.insert(key.clone(), Known { workload, adopted, told });
+        self.dirty.insert(key);
+    }
+
+    fn dirty_namespace(&mut self, namespace: &str) {
+        let from = (namespace.to_owned(), String::new());
+        let keys = self.workloads.range(from..).map(|(key, _)| key).take_while(|key| key.0 == namespace);
+        self.dirty.extend(keys.cloned());
+    }
+
+    /// A bad map changes nothing; while no good one was ever known, nothing shrinks (kpa-behaviour 1.6).
+    fn config(&mut self, data: &BTreeMap<String, String>) {
+        match Defaults::from_map(&format!("ConfigMap {}", domain::defaults::CONFIG_MAP), data) {
+            Ok(defaults) => {
+                self.config_problems = defaults.warnings.clone();
+                (self.defaults, self.unknown, self.config_known) = (defaults, Vec::new(), true);
+            }
+            Err(problems) => {
+                if !self.config_known {
+                    self.unknown = problems.iter().filter(|p| p.severity == Severity::Error).cloned().collect();
+                }
+                self.config_problems = problems;
+            }
+        }
+        self.dirty.extend(self.workloads.keys().cloned());
+    }
+
+    fn settle(&mut self, key: &Key, changes: &mut Vec<Change>) {
+        let Some(known) = self.workloads.get_mut(key) else { return };
+        let services: Vec<&Service> = self.services.get(&key.0).into_iter().flat_map(BTreeMap::values).collect();
+        let target = ("Deployment", key.1.as_str());
+        let rival = self.rivals.values().find(|rival| {
+            rival.key.0 == key.0 && (rival.target.0.as_str(), rival.target.1.as_str()) == target
+        });
+        let around = Surroundings {
+            defaults: &self.defaults,
+            unknown: &self.unknown,
+            services: &services,
+            rival: rival.map(|rival| rival.called.as_str()),
+            released: self.published.get(key).is_some_and(|published| published.released),
+        };
+        known.adopted = adopt(&known.workload.deployment, around, known.adopted.as_ref().ok());
+        let id = RevisionId::new(&key.0, &key.1);
+        let Ok(adopted) = &known.adopted else {
+            self.pods.forget(key);
+            if std::mem::take(&mut known.told).revision.is_some() {
+                changes.push(Change::Deleted(id));
+            }
+            return;
+        };
+        self.pods.select(key, &adopted.selector);
+        let told = &mut known.told;
+        if told.revision.as_ref() != Some(&adopted.revision) {
+            changes.push(Change::Applied(adopted.revision.clone()));
+            told.revision = Some(adopted.revision.clone());
+        }
+        let counts = Counts {
+            requested: Replicas::new(known.workload.requested),
+            ready: self.pods.ready(key),
+            terminating: self.pods.terminating(key),
+            trouble: self.pods.trouble(key, known.workload.failure.as_ref()),
+        };
+        if told.counts.as_ref() != Some(&counts) {
+            let Counts { requested, ready, terminating, trouble } = counts.clone();
+            changes.push(Change::Replicas { revision: id.clone(), requested, ready, terminating, trouble });
+            told.counts = Some(counts);
+        }
+        let endpoints = self.pods.endpoints(key, adopted);
+        if told.endpoints.as_deref() != Some(&*endpoints) {
+            self.version += 1;
+            let endpoints: Arc<[Endpoint]> = endpoints.into();
+            changes.push(Change::Endpoints { revision: id, version: self.version, endpoints: endpoints.clone() });
+            told.endpoints = Some(endpoints);
+        }
+    }
+
+    /// What is known of a workload that is ours, as it was last settled.
+    #[must_use]
+    pub fn adopted(&self, key: &Key) -> Option<&Adopted> {
+        self.workloads.get(key)?.adopted.as_ref().ok()
+    }
+
+    /// The uid of a workload's Deployment.
+    #[must_use]
+    pub fn uid(&self, key: &Key) -> Option<&str> {
+        self.workloads.get(key)?.workload.deployment.metadata.uid.as_deref()
+    }
+
+    /// The count last asked for, and who asked; `None` for a workload without annotations of ours.
+    #[must_use]
+    pub fn requested(&self, key: &Key) -> Option<(u32, Option<&str>)> {
+        self.workloads.get(key).map(|known| (known.workload.requested, known.workload.writer.as_deref()))
+    }
+
+    /// Our own object of a workload.
+    #[must_use]
+    pub fn published(&self, key: &Key) -> Option<&Published> {
+        self.published.get(key)
+    }
+
+    /// Every key of which there is an object of ours.
+    pub fn published_keys(&self) -> impl Iterator<Item = &Key> {
+        self.published.keys()
+    }
+
+    /// Every workload that is ours.
+    pub fn adopted_keys(&self) -> impl Iterator<Item = &Key> {
+        self.workloads.iter().filter(|(_, known)| known.adopted.is_ok()).map(|(key, _)| key)
+    }
+
+    /// A Service.
+    #[must_use]
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        self.services.get(namespace)?.get(name)
+    }
+
+    /// The Services of a namespace.
+    pub fn services(&self, namespace: &str) -> impl Iterator<Item = &Service> {
+        self.services.get(namespace).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The pods of a workload that is ours.
+    pub fn pods(&self, key: &Key) -> impl Iterator<Item = &crate::trim::Pod> {
+        self.pods.of(key)
+    }
+
+    /// The pod of a workload by its uid.
+    #[must_use]
+    pub fn pod(&self, key: &Key, id: &EndpointId) -> Option<&crate::trim::Pod> {
+        self.pods.of(key).find(|pod| pod.id == *id)
+    }
+
+    /// Workloads that ask to be scaled and are not, each with its reason.
+    pub fn ignored(&self) -> impl Iterator<Item = (&Key, &NotAdopted)> {
+        self.workloads.iter().filter_map(|(key, known)| known.adopted.as_ref().err().map(|why| (key, why)))
+    }
+
+    /// What is wrong with `config-autoscaler`.
+    #[must_use]
+    pub fn config_problems(&self) -> &[Problem] {
+        &self.config_problems
+    }
+}
+
+fn published(object: ScaledWorkload) -> Published {
+    let annotations = object.metadata.annotations.unwrap_or_default();
+    let status = object.status.unwrap_or_default();
+    Published {
+        owner: object.metadata.owner_references.unwrap_or_default().into_iter().next().map(|owner| owner.uid),
+        released: annotations.get(RELEASED).is_some_and(|value| value == "true"),
+        last_replicas: status.last_replicas.and_then(|count| u32::try_from(count).ok()),
+        spec: object.spec,
+    }
+}
+
+#[cfg(test)]
+mod tests;

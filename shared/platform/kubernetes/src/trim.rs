@@ -1,0 +1,219 @@
+//! What is kept in memory of the cluster's objects: the fields that are used, and no others (kpa-behaviour 11).
+//!
+//! Invariant: pure; what is trimmed away here is read nowhere.
+
+use domain::annotations::keys::{KNATIVE_PREFIX, KPA_PREFIX};
+use domain::EndpointId;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{self as core, Container, PodTemplateSpec, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The annotation by which a pod says how cheap its loss is.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// A namespaced name.
+pub type Key = (String, String);
+
+/// The namespace and name of an object.
+#[must_use]
+pub fn key(metadata: &ObjectMeta) -> Key {
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+/// A Deployment that carries an annotation of ours, or whose class names us.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// Without what is not used.
+    pub deployment: Deployment,
+    /// `spec.replicas`.
+    pub requested: u32,
+    /// Who last wrote `spec.replicas`, by its managed fields.
+    pub writer: Option<String>,
+    /// Why its ReplicaSet cannot make pods: the condition `ReplicaFailure`.
+    pub failure: Option<(String, String)>,
+}
+
+/// Whether any annotation, of the object or of its template, is one of ours.
+#[must_use]
+pub fn is_annotated(deployment: &Deployment) -> bool {
+    let ours = |metadata: Option<&ObjectMeta>| {
+        metadata.and_then(|metadata| metadata.annotations.as_ref()).is_some_and(|map| map.keys().any(|key| is_ours(key)))
+    };
+    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    ours(Some(&deployment.metadata)) || ours(template)
+}
+
+fn is_ours(key: &str) -> bool {
+    key.starts_with(KNATIVE_PREFIX) || key.starts_with(KPA_PREFIX)
+}
+
+/// What is kept of a Deployment.
+#[must_use]
+pub fn workload(deployment: Deployment) -> Workload {
+    let Deployment { metadata, spec, status } = deployment;
+    let writer = metadata.managed_fields.as_deref().and_then(replicas_writer);
+    let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
+    let failure = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
+        .map(|condition| (condition.reason.unwrap_or_default(), condition.message.unwrap_or_default()));
+    let spec = spec.unwrap_or_default();
+    let requested = spec.replicas.map_or(1, |replicas| u32::try_from(replicas).unwrap_or(0));
+    let kept = ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        creation_timestamp: metadata.creation_timestamp,
+        deletion_timestamp: metadata.deletion_timestamp,
+        owner_references: metadata.owner_references,
+        annotations: annotations(metadata.annotations),
+        ..ObjectMeta::default()
+    };
+    let template_meta = spec.template.metadata.unwrap_or_default();
+    let pod = spec.template.spec.map(|pod| core::PodSpec {
+        containers: pod.containers.into_iter().map(container).collect(),
+        ..core::PodSpec::default()
+    });
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            annotations: annotations(template_meta.annotations),
+            labels: template_meta.labels,
+            ..ObjectMeta::default()
+        }),
+        spec: pod,
+    };
+    let spec = k8s_openapi::api::apps::v1::DeploymentSpec {
+        selector: spec.selector,
+        template,
+        ..k8s_openapi::api::apps::v1::DeploymentSpec::default()
+    };
+    let deployment = Deployment { metadata: kept, spec: Some(spec), status: None };
+    Workload { deployment, requested, writer, failure }
+}
+
+fn annotations(all: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
+    let kept: BTreeMap<_, _> =
+        all?.into_iter().filter(|(key, _)| is_ours(key) || key == DEFAULT_CONTAINER).collect();
+    (!kept.is_empty()).then_some(kept)
+}
+
+fn container(container: Container) -> Container {
+    Container {
+        name: container.name,
+        ports: container.ports,
+        readiness_probe: container.readiness_probe,
+        startup_probe: container.startup_probe,
+        ..Container::default()
+    }
+}
+
+/// Who owns `spec.replicas`: of several the one that wrote last.
+fn replicas_writer(fields: &[ManagedFieldsEntry]) -> Option<String> {
+    let owns = |entry: &&ManagedFieldsEntry| {
+        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    };
+    let last = fields.iter().filter(owns).max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    last.manager.clone()
+}
+
+/// What is kept of a Service.
+#[must_use]
+pub fn service(service: Service) -> Service {
+    let Service { metadata, spec, status: _ } = service;
+    let spec = spec.map(|spec| core::ServiceSpec {
+        cluster_ip: spec.cluster_ip,
+        ports: spec.ports,
+        selector: spec.selector,
+        type_: spec.type_,
+        ..core::ServiceSpec::default()
+    });
+    let metadata = ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        labels: metadata.labels,
+        owner_references: metadata.owner_references,
+        ..ObjectMeta::default()
+    };
+    Service { metadata, spec, status: None }
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pod {
+    /// Its uid: what activators know it by.
+    pub id: EndpointId,
+    /// Its namespace and name.
+    pub key: Key,
+    /// Its labels; equal sets are shared.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Where it is; `None` before it has an address.
+    pub address: Option<IpAddr>,
+    /// The kubelet says that it serves.
+    pub ready: bool,
+    /// It was told to end.
+    pub leaving: bool,
+    /// It ended, well or badly, and will not serve again.
+    pub ended: bool,
+    /// The cost of its deletion, as annotated.
+    pub cost: Option<String>,
+    /// Why a container of it does not run: reason and message.
+    pub waiting: Option<(String, String)>,
+    /// Most restarts of a container.
+    pub restarts: u32,
+    /// Why no node takes it.
+    pub unschedulable: Option<String>,
+}
+
+/// What is kept of a pod.
+#[must_use]
+pub fn pod(pod: core::Pod) -> Pod {
+    let status = pod.status.unwrap_or_default();
+    let condition = |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
+    let containers = || status.container_statuses.iter().flatten();
+    let waiting = containers().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.clone().filter(|reason| reason != "ContainerCreating" && reason != "PodInitializing")?;
+        Some((reason, waiting.message.clone().unwrap_or_default()))
+    });
+    let unschedulable = condition("PodScheduled")
+        .filter(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
+        .map(|condition| condition.message.clone().unwrap_or_default());
+    Pod {
+        id: EndpointId::new(pod.metadata.uid.as_deref().unwrap_or_default()),
+        key: key(&pod.metadata),
+        address: status.pod_ip.as_deref().and_then(|address| address.parse().ok()),
+        ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
+        leaving: pod.metadata.deletion_timestamp.is_some(),
+        ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        cost: pod.metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST)).cloned(),
+        waiting,
+        restarts: containers().map(|container| u32::try_from(container.restart_count).unwrap_or(0)).max().unwrap_or(0),
+        unschedulable,
+        labels: Arc::new(pod.metadata.labels.unwrap_or_default()),
+    }
+}
+
+/// Another autoscaler: what it scales, and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rival {
+    /// Its namespace and name.
+    pub key: Key,
+    /// Kind and name of its target.
+    pub target: (String, String),
+    /// Kind and name, for people.
+    pub called: String,
+}
+
+/// What is kept of a HorizontalPodAutoscaler.
+#[must_use]
+pub fn hpa(hpa: HorizontalPodAutoscaler) -> Rival {
+    let key = key(&hpa.metadata);
+    let target = hpa.spec.map(|spec| (spec.scale_target_ref.kind, spec.scale_target_ref.name)).unwrap_or_default();
+    Rival { called: format!("HorizontalPodAutoscaler {}", key.1), key, target }
+}
