@@ -3,5 +3,8 @@
 //! Invariant: the scale subresource is the only way to a count, and nothing else of a workload is ever written.
 
 pub mod objects;
+pub mod peers;
 pub mod picture;
+pub mod routes;
 pub mod trim;
+pub mod watching;

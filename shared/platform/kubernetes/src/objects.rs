@@ -5,6 +5,8 @@
 
 use domain::{Probe, Revision, Trouble};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use crate::trim::{Key, key};
+use kube::api::DynamicObject;
 use kube::{CustomResource, CustomResourceExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -142,6 +144,36 @@ fn conditions(_: &mut SchemaGenerator) -> Schema {
 #[must_use]
 pub fn definition() -> serde_json::Value {
     serde_json::to_value(ScaledWorkload::crd()).unwrap_or_default()
+}
+
+/// One of our objects as it was read: what of it can be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// Its namespace and name.
+    pub key: Key,
+    /// Who owns it: the uid of a Deployment.
+    pub owner: Option<String>,
+    /// What it says to activators, or why that cannot be read.
+    pub spec: Result<ScaledWorkloadSpec, String>,
+    /// What it shows; nothing of it where it cannot be read.
+    pub status: ScaledWorkloadStatus,
+    /// Somebody let go of the workload by hand.
+    pub released: bool,
+}
+
+/// Reads one of our objects. One bad field hides no other object, and neither its status nor who owns it.
+#[must_use]
+pub fn published(object: DynamicObject) -> Published {
+    let DynamicObject { metadata, mut data, .. } = object;
+    let mut part = |name: &str| data.get_mut(name).map(serde_json::Value::take).unwrap_or_default();
+    let spec = serde_json::from_value(part("spec")).map_err(|error| error.to_string());
+    Published {
+        key: key(&metadata),
+        spec,
+        status: serde_json::from_value(part("status")).unwrap_or_default(),
+        released: metadata.annotations.iter().flatten().any(|(key, value)| key == RELEASED && value == "true"),
+        owner: metadata.owner_references.into_iter().flatten().next().map(|owner| owner.uid),
+    }
 }
 
 /// What marks objects that we made: who made them.

@@ -5,7 +5,7 @@
 
 mod pods;
 
-use crate::objects::{RELEASED, ScaledWorkload, ScaledWorkloadSpec};
+use crate::objects::Published;
 use crate::trim::{Key, Rival, Workload, key};
 use domain::defaults::Defaults;
 use domain::{Change, Endpoint, EndpointId, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble};
@@ -38,7 +38,7 @@ pub enum News {
     /// Other autoscalers.
     Rival(Seen<Rival>),
     /// Our own objects.
-    Published(Seen<ScaledWorkload>),
+    Published(Seen<Published>),
     /// `config-autoscaler`.
     Config(Seen<BTreeMap<String, String>>),
     /// The activators, complete each time.
@@ -58,19 +58,6 @@ enum Kind {
 }
 
 const KINDS: usize = 7;
-
-/// What is kept of one of our own objects.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Published {
-    /// What it says to activators.
-    pub spec: ScaledWorkloadSpec,
-    /// Who owns it: the uid of a Deployment.
-    pub owner: Option<String>,
-    /// Somebody let go of the workload by hand.
-    pub released: bool,
-    /// The last count that was not zero.
-    pub last_replicas: Option<u32>,
-}
 
 /// A workload that carries annotations of ours.
 #[derive(Debug)]
@@ -163,9 +150,8 @@ impl Picture {
                 }
             }
             News::Published(Seen::Is(object)) => {
-                let key = key(&object.metadata);
-                self.published.insert(key.clone(), published(object));
-                self.dirty.insert(key);
+                self.dirty.insert(object.key.clone());
+                self.published.insert(object.key.clone(), object);
             }
             News::Published(Seen::Gone(key)) => {
                 self.published.remove(&key);
@@ -366,17 +352,6 @@ impl Picture {
     #[must_use]
     pub fn config_problems(&self) -> &[Problem] {
         &self.config_problems
-    }
-}
-
-fn published(object: ScaledWorkload) -> Published {
-    let annotations = object.metadata.annotations.unwrap_or_default();
-    let status = object.status.unwrap_or_default();
-    Published {
-        owner: object.metadata.owner_references.unwrap_or_default().into_iter().next().map(|owner| owner.uid),
-        released: annotations.get(RELEASED).is_some_and(|value| value == "true"),
-        last_replicas: status.last_replicas.and_then(|count| u32::try_from(count).ok()),
-        spec: object.spec,
     }
 }
 

@@ -7,6 +7,7 @@ use domain::EndpointId;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{self as core, Container, PodTemplateSpec, Service};
+use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -216,4 +217,63 @@ pub fn hpa(hpa: HorizontalPodAutoscaler) -> Rival {
     let key = key(&hpa.metadata);
     let target = hpa.spec.map(|spec| (spec.scale_target_ref.kind, spec.scale_target_ref.name)).unwrap_or_default();
     Rival { called: format!("HorizontalPodAutoscaler {}", key.1), key, target }
+}
+
+/// A slice of a Service's endpoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slice {
+    /// Its own namespace and name.
+    pub key: Key,
+    /// The Service it belongs to.
+    pub service: String,
+    /// Its TCP ports, the one named `http` first.
+    pub ports: Vec<u16>,
+    /// Those with an address.
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// One pod in a slice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SliceEndpoint {
+    /// The pod's uid.
+    pub id: EndpointId,
+    /// The pod's name.
+    pub name: String,
+    /// Where it is.
+    pub address: IpAddr,
+    /// It passes its readiness probe, leaving or not.
+    pub serving: bool,
+    /// It was told to end.
+    pub terminating: bool,
+}
+
+/// The label by which a slice names its Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// What is kept of an EndpointSlice. Endpoints without a pod are known by their address.
+#[must_use]
+pub fn slice(slice: EndpointSlice) -> Slice {
+    let key = key(&slice.metadata);
+    let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)).cloned().unwrap_or_default();
+    let ports = slice.ports.unwrap_or_default();
+    let tcp = ports.iter().filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    let (named, others): (Vec<_>, Vec<_>) = tcp.partition(|port| port.name.as_deref() == Some("http"));
+    let number = |port: &EndpointPort| port.port.and_then(|port| u16::try_from(port).ok());
+    let ports = named.into_iter().chain(others).filter_map(number).collect();
+    let endpoints = slice.endpoints.into_iter().filter_map(|endpoint| {
+        // Consumers take the first address only (discovery.k8s.io/v1).
+        let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
+        let conditions = endpoint.conditions.unwrap_or_default();
+        let ready = conditions.ready.unwrap_or(true);
+        let pod = endpoint.target_ref.unwrap_or_default();
+        let name = pod.name.unwrap_or_else(|| address.to_string());
+        Some(SliceEndpoint {
+            id: EndpointId::new(pod.uid.as_deref().unwrap_or(&name)),
+            name,
+            address,
+            serving: conditions.serving.unwrap_or(ready),
+            terminating: conditions.terminating.unwrap_or(false),
+        })
+    });
+    Slice { key, service, ports, endpoints: endpoints.collect() }
 }
