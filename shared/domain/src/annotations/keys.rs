@@ -225,12 +225,12 @@ keys! {
         "Adopt the Deployment although another controller owns it.";
     SERVICE = "kpa.dev/service", Kind::Text("the name of a Service in the same namespace"),
         default "none",
-        "Kubernetes: an existing Service whose endpoints are used.",
-        later "nothing: there is no Kubernetes platform in this release";
+        "On a cluster: an existing Service whose endpoints are used, in place of one of our own. On one machine it means \
+         nothing.";
     UPSTREAM = "kpa.dev/upstream", Kind::Word(&["pods", "service"]),
         default "pods",
-        "Kubernetes: service sends to the cluster IP as one endpoint.",
-        later "requests are sent to the replicas themselves";
+        "On a cluster: service sends to the cluster IP of kpa.dev/service as one endpoint, for meshes and policies that \
+         want it so. On one machine requests go to the replicas.";
     LOCAL_COMMAND = "kpa.dev/local-command", Kind::Text("a command, such as \"python server.py --port $PORT\""),
         default "none",
         "What runs on one machine instead of the image, its command and its args. Split into words; run by /bin/sh -c when it holds shell syntax \

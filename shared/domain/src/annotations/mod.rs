@@ -92,6 +92,8 @@ pub struct Resolution {
     pub manage: bool,
     /// `kpa.dev/service`.
     pub service: Option<Resolved<String>>,
+    /// `kpa.dev/upstream`.
+    pub upstream: Resolved<Upstream>,
     /// `kpa.dev/port`.
     pub port: Option<Resolved<u16>>,
     /// Everything wrong or noteworthy.
@@ -114,6 +116,24 @@ words! {
     "act, shadow, paused"
 }
 
+words! {
+    /// `kpa.dev/upstream`: where requests are sent on a cluster.
+    Upstream {
+        /// To the pods.
+        #[default]
+        Pods = "pods",
+        /// To the cluster IP of the Service, as one endpoint.
+        Service = "service",
+    }
+    "pods, service"
+}
+
+impl shown::Shown for Upstream {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl shown::Shown for Wish {
     fn shown(&self) -> String {
         self.to_string()
@@ -131,6 +151,7 @@ pub fn resolve(input: &Annotated<'_>, defaults: &Defaults, last_good: Option<&La
     let port = limits::port(&mut reader, last_good.and_then(|last| last.port));
     let local_command = reader.read(&keys::LOCAL_COMMAND, Kind::text, None).good();
     let service = reader.read(&keys::SERVICE, Kind::text, None).good();
+    let upstream = reader.value(&keys::UPSTREAM, Kind::word, None, Resolved::default_value(Upstream::Pods));
     let manage = *reader.value(&MANAGE, Kind::flag, None, Resolved::default_value(false));
     let wished = mode(&mut reader, defaults, last_good.map(|last| &last.mode));
     unserved(&mut reader);
@@ -151,6 +172,7 @@ pub fn resolve(input: &Annotated<'_>, defaults: &Defaults, last_good: Option<&La
         local_command,
         manage,
         service,
+        upstream,
         port,
         problems: reader.problems,
         annotated,
@@ -196,9 +218,7 @@ fn class(_: &Kind, text: &str) -> Result<String, Refused> {
 /// Checks the keys that nothing reads yet, and says of each that is written what happens instead. A value that asks
 /// for the default is silent.
 fn unserved(reader: &mut Reader<'_>) {
-    for row in [&keys::UPSTREAM, &keys::PLACEHOLDER] {
-        let _: Reading<String> = reader.read(row, Kind::listed, None);
-    }
+    let _: Reading<String> = reader.read(&keys::PLACEHOLDER, Kind::listed, None);
     let _: Reading<Option<Duration>> = reader.read(&keys::HEARTBEAT, Kind::span_or_off, None);
     for row in KEYS {
         reader.not_served(row);

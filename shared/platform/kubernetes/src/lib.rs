@@ -2,9 +2,16 @@
 //!
 //! Invariant: the scale subresource is the only way to a count, and nothing else of a workload is ever written.
 
+pub mod cluster;
+mod keep;
 pub mod objects;
 pub mod peers;
 pub mod picture;
+pub mod proxy;
 pub mod routes;
+pub mod scale;
+pub mod settings;
 pub mod trim;
+pub mod victims;
+pub mod wanted;
 pub mod watching;

@@ -3,9 +3,9 @@
 //! Invariant: one per adopted Deployment, of the same name and owned by it; the leading autoscaler alone writes it. A
 //! field that a later release adds is ignored by an earlier one (kpa-behaviour 11.1).
 
+use crate::trim::{Key, key};
 use domain::{Probe, Revision, Trouble};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use crate::trim::{Key, key};
 use kube::api::DynamicObject;
 use kube::{CustomResource, CustomResourceExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -89,6 +89,9 @@ pub struct ScaledWorkloadStatus {
     /// The last count that was not zero: what it gets back when we let go of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_replicas: Option<i32>,
+    /// It got its replicas back because another autoscaler, or nobody, scales it now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// What it is doing: `stable`, `panic`, `asleep`, …
     pub mode: String,
     /// Requests running on a replica.

@@ -74,11 +74,10 @@ mod tests {
         let mut peers = Peers::default();
         let six = slice("six", &[("a-0", "fd00::1", true, false), ("a-1", "fd00::2", true, false)]);
         assert_eq!(peers.take(Seen::Is(six)), None, "not before everything was listed");
-        let four = slice("four", &[
-            ("a-0", "10.0.0.1", true, false),
-            ("a-2", "10.0.0.3", false, false),
-            ("a-3", "10.0.0.4", false, true),
-        ]);
+        let four = slice(
+            "four",
+            &[("a-0", "10.0.0.1", true, false), ("a-2", "10.0.0.3", false, false), ("a-3", "10.0.0.4", false, true)],
+        );
         assert_eq!(peers.take(Seen::Is(four)), None);
         let listed = shown(peers.take(Seen::Listed));
         assert_eq!(listed, ["a-0 10.0.0.1:9090", "a-1 [fd00::2]:9090", "a-3 10.0.0.4:9090"]);

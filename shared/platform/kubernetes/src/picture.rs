@@ -242,9 +242,10 @@ impl Picture {
         let Some(known) = self.workloads.get_mut(key) else { return };
         let services: Vec<&Service> = self.services.get(&key.0).into_iter().flat_map(BTreeMap::values).collect();
         let target = ("Deployment", key.1.as_str());
-        let rival = self.rivals.values().find(|rival| {
-            rival.key.0 == key.0 && (rival.target.0.as_str(), rival.target.1.as_str()) == target
-        });
+        let rival = self
+            .rivals
+            .values()
+            .find(|rival| rival.key.0 == key.0 && (rival.target.0.as_str(), rival.target.1.as_str()) == target);
         let around = Surroundings {
             defaults: &self.defaults,
             unknown: &self.unknown,

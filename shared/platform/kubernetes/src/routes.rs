@@ -53,7 +53,10 @@ impl Routes {
                         } else {
                             "it is not routed"
                         };
-                        return Some(format!("ScaledWorkload {}/{} cannot be read: {why}; {consequence}", key.0, key.1));
+                        return Some(format!(
+                            "ScaledWorkload {}/{} cannot be read: {why}; {consequence}",
+                            key.0, key.1
+                        ));
                     }
                 };
                 let told = self.unlink(&key).map(|known| known.told).unwrap_or_default();
@@ -169,7 +172,8 @@ fn endpoints<'a>(spec: &ScaledWorkloadSpec, slices: impl Iterator<Item = &'a Sli
     for slice in slices {
         let wanted = u16::try_from(spec.port).unwrap_or(0);
         // The workload's own port, unless the Service says that its endpoints listen elsewhere.
-        let Some(port) = slice.ports.iter().copied().find(|port| *port == wanted).or(slice.ports.first().copied()) else {
+        let Some(port) = slice.ports.iter().copied().find(|port| *port == wanted).or(slice.ports.first().copied())
+        else {
             continue;
         };
         for pod in &slice.endpoints {
@@ -261,17 +265,15 @@ mod tests {
         assert_eq!(shown(&routes.changes()), [""; 0]);
         assert_eq!(routes.workload(Seen::Is(workload("a", None))), None);
         assert_eq!(shown(&routes.changes()), ["applied prod/a", "2/1/0", "p1 10.0.0.1:8080 Ready"]);
-        routes.slice(Seen::Is(slice("s2", "kpa-a", &[
-            ("p1", "fd00::1", true, false),
-            ("p2", "10.0.0.2", false, false),
-            ("p3", "10.0.0.3", true, true),
-        ])));
-        assert_eq!(shown(&routes.changes()), [
-            "2/1/1",
-            "p1 10.0.0.1:8080 Ready",
-            "p2 10.0.0.2:8080 Starting",
-            "p3 10.0.0.3:8080 Draining"
-        ]);
+        routes.slice(Seen::Is(slice(
+            "s2",
+            "kpa-a",
+            &[("p1", "fd00::1", true, false), ("p2", "10.0.0.2", false, false), ("p3", "10.0.0.3", true, true)],
+        )));
+        assert_eq!(
+            shown(&routes.changes()),
+            ["2/1/1", "p1 10.0.0.1:8080 Ready", "p2 10.0.0.2:8080 Starting", "p3 10.0.0.3:8080 Draining"]
+        );
         routes.slice(Seen::Gone(("prod".into(), "s1".into())));
         let changes = shown(&routes.changes());
         assert_eq!(changes[0], "p1 [fd00::1]:8080 Ready", "by its other address: {changes:?}");

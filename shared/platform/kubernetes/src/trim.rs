@@ -2,8 +2,8 @@
 //!
 //! Invariant: pure; what is trimmed away here is read nowhere.
 
-use domain::annotations::keys::{KNATIVE_PREFIX, KPA_PREFIX};
 use domain::EndpointId;
+use domain::annotations::keys::{KNATIVE_PREFIX, KPA_PREFIX};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{self as core, Container, PodTemplateSpec, Service};
@@ -43,7 +43,9 @@ pub struct Workload {
 #[must_use]
 pub fn is_annotated(deployment: &Deployment) -> bool {
     let ours = |metadata: Option<&ObjectMeta>| {
-        metadata.and_then(|metadata| metadata.annotations.as_ref()).is_some_and(|map| map.keys().any(|key| is_ours(key)))
+        metadata
+            .and_then(|metadata| metadata.annotations.as_ref())
+            .is_some_and(|map| map.keys().any(|key| is_ours(key)))
     };
     let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
     ours(Some(&deployment.metadata)) || ours(template)
@@ -98,8 +100,7 @@ pub fn workload(deployment: Deployment) -> Workload {
 }
 
 fn annotations(all: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
-    let kept: BTreeMap<_, _> =
-        all?.into_iter().filter(|(key, _)| is_ours(key) || key == DEFAULT_CONTAINER).collect();
+    let kept: BTreeMap<_, _> = all?.into_iter().filter(|(key, _)| is_ours(key) || key == DEFAULT_CONTAINER).collect();
     (!kept.is_empty()).then_some(kept)
 }
 
@@ -179,7 +180,8 @@ pub fn pod(pod: core::Pod) -> Pod {
     let containers = || status.container_statuses.iter().flatten();
     let waiting = containers().find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.clone().filter(|reason| reason != "ContainerCreating" && reason != "PodInitializing")?;
+        let reason =
+            waiting.reason.clone().filter(|reason| reason != "ContainerCreating" && reason != "PodInitializing")?;
         Some((reason, waiting.message.clone().unwrap_or_default()))
     });
     let unschedulable = condition("PodScheduled")
@@ -254,7 +256,8 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 #[must_use]
 pub fn slice(slice: EndpointSlice) -> Slice {
     let key = key(&slice.metadata);
-    let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)).cloned().unwrap_or_default();
+    let service =
+        slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)).cloned().unwrap_or_default();
     let ports = slice.ports.unwrap_or_default();
     let tcp = ports.iter().filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
     let (named, others): (Vec<_>, Vec<_>) = tcp.partition(|port| port.name.as_deref() == Some("http"));

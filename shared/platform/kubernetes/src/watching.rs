@@ -7,9 +7,9 @@ use crate::picture::Seen;
 use crate::trim::{Key, key};
 use futures_util::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Config, Event, watcher};
-use kube::Resource;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -53,13 +53,13 @@ impl Filter {
     }
 }
 
-/// Watches until `tell` says that nobody listens. `keep` makes of an object what is kept of it. `what` is the plural, for the log.
+/// Watches for ever. `keep` makes of an object what is kept of it. `what` is the plural, for the log.
 pub async fn follow<K, T>(
     what: &'static str,
     api: Api<K>,
     filter: Filter,
     keep: impl Fn(K) -> Kept<T>,
-    mut tell: impl AsyncFnMut(Seen<T>) -> Result<(), Closed>,
+    mut tell: impl FnMut(Seen<T>),
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Clone,
@@ -82,11 +82,7 @@ pub async fn follow<K, T>(
             match event {
                 Some(Ok(event)) => {
                     outage.over();
-                    for seen in follower.take(event, &keep) {
-                        if tell(seen).await.is_err() {
-                            return;
-                        }
-                    }
+                    follower.take(event, &keep).into_iter().for_each(&mut tell);
                 }
                 Some(Err(error)) => sleep(outage.pause(&error)).await,
                 None => break,
@@ -105,10 +101,6 @@ pub enum Kept<T> {
     /// It cannot be read, which has been said: what was known of it stays.
     Unreadable,
 }
-
-/// Nobody listens any more.
-#[derive(Debug)]
-pub struct Closed;
 
 /// What was told of.
 struct Follower {
@@ -232,21 +224,15 @@ mod tests {
         let unreadable = ConfigMap { immutable: Some(true), ..map("c") };
         assert_eq!(seen(&mut follower, vec![Event::Apply(unreadable)]), [""; 0], "what was known stays");
         // A list that breaks off and begins anew.
-        let broken = vec![
-            Event::Init,
-            Event::InitApply(map("c")),
-            Event::Init,
-            Event::InitApply(map("d")),
-            Event::InitDone,
-        ];
+        let broken =
+            vec![Event::Init, Event::InitApply(map("c")), Event::Init, Event::InitApply(map("d")), Event::InitDone];
         assert_eq!(seen(&mut follower, broken), ["+c", "+d", "-c", "listed"]);
     }
 
     #[test]
     fn pauses_grow_and_are_short_enough_to_be_right_soon_after_an_outage() {
         let mut outage = Outage { what: "pods", failures: 0 };
-        let pauses: Vec<u128> =
-            (0..8).map(|_| outage.pause(&watcher::Error::NoResourceVersion).as_millis()).collect();
+        let pauses: Vec<u128> = (0..8).map(|_| outage.pause(&watcher::Error::NoResourceVersion).as_millis()).collect();
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 4000, 4000, 4000]);
         outage.over();
         assert_eq!(outage.pause(&watcher::Error::NoResourceVersion).as_millis(), 250);

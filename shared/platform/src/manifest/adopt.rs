@@ -7,7 +7,7 @@ use super::deployment::{check_names, main_container, mode};
 use super::ports;
 use super::probe::Probed;
 use super::report::Report;
-use domain::annotations::{Annotated, LastGood, resolve};
+use domain::annotations::{Annotated, LastGood, Resolution, Upstream, resolve};
 use domain::defaults::Defaults;
 use domain::{
     Mode, Origin, Probe, ProbeCheck, Problem, Protocol, Refusal, Resolved, Revision, RevisionId, ScaleTargetRef,
@@ -45,6 +45,8 @@ pub struct Adopted {
     pub early_probe: Option<Probe>,
     /// `kpa.dev/service`: the Service that lists its pods, in place of one of our own.
     pub service: Option<String>,
+    /// `kpa.dev/upstream`: whether requests go to the pods or to the cluster IP of that Service.
+    pub upstream: Upstream,
     /// What selects its pods; labels alone unless it names a Service.
     pub selector: LabelSelector,
 }
@@ -119,6 +121,7 @@ pub fn adopt(
         report.notice(&path, what, "kpa.dev/port, if another one serves", &consequence);
     }
     let service = resolution.service.as_ref().map(|service| service.value.clone());
+    let upstream = upstream(&resolution, &mut report);
     let selector = match selector(deployment, service.as_deref()) {
         Ok(selector) => selector,
         Err(reason) => {
@@ -173,12 +176,22 @@ pub fn adopt(
         scaling: resolution.scaling,
         problems,
     });
-    Ok(Adopted { revision, port, early_probe, service, selector })
+    Ok(Adopted { revision, port, early_probe, service, upstream, selector })
 }
 
 fn joined(mut problems: Vec<Problem>, more: Vec<Problem>) -> Vec<Problem> {
     problems.extend(more);
     problems
+}
+
+/// A Service of ours has no cluster IP that could be sent to.
+fn upstream(resolution: &Resolution, report: &mut Report) -> Upstream {
+    if *resolution.upstream == Upstream::Service && resolution.service.is_none() {
+        let what = "asks for the cluster IP of a Service, and none is named".into();
+        report.warning("kpa.dev/upstream", what, "kpa.dev/service: \"NAME\" beside it", "requests go to the pods");
+        return Upstream::Pods;
+    }
+    *resolution.upstream
 }
 
 /// What selects the pods: without a Service by name, it must be what a Service of ours can say too.

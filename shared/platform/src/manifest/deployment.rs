@@ -309,7 +309,12 @@ fn gpus(container: &Container, path: &str, report: &mut Report) -> u32 {
 }
 
 /// How far we may go, with ownership and what could not be read considered (kpa-behaviour 1.2 and 1.6).
-pub(super) fn mode(metadata: &ObjectMeta, resolution: &mut Resolution, unknown: &[Problem], report: &mut Report) -> Mode {
+pub(super) fn mode(
+    metadata: &ObjectMeta,
+    resolution: &mut Resolution,
+    unknown: &[Problem],
+    report: &mut Report,
+) -> Mode {
     let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     if let Some(owner) = owner.filter(|_| !resolution.manage && resolution.annotated) {
         let owner = format!("{} {}", owner.kind, owner.name);

@@ -5,9 +5,9 @@
 
 use crate::trim::{Key, Pod};
 use domain::{Endpoint, EndpointState, Replicas, Trouble};
-use platform::manifest::Adopted;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
+use platform::manifest::Adopted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -216,9 +216,13 @@ fn a_permanent_reason_is_believed_at_its_third_sighting() {
     picture.take(News::Workload(Seen::Is(deployment("a", 1, OURS))));
     let stuck = || {
         let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
-        pod("a", 1, json!({"containerStatuses": [{
-            "name": "main", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": state,
-        }]}))
+        pod(
+            "a",
+            1,
+            json!({"containerStatuses": [{
+                "name": "main", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": state,
+            }]}),
+        )
     };
     let permanent = |picture: &mut Picture| {
         changes(picture).into_iter().find_map(|change| match change {

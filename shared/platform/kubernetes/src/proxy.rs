@@ -1,0 +1,214 @@
+//! The platform of an activator: routes and endpoints, and nothing that could be written.
+//!
+//! Invariant: synced once our own objects, EndpointSlices, configuration and autoscalers were listed; until then nothing
+//! is said to be unknown (kpa-behaviour 3.1).
+
+use crate::objects::{ScaledWorkload, published};
+use crate::peers::Peers;
+use crate::picture::Seen;
+use crate::routes::Routes;
+use crate::settings::{Settings, apis};
+use crate::trim::{SERVICE_NAME, slice};
+use crate::watching::{Filter, Kept, follow};
+use domain::activator_config::CONFIG_MAP;
+use domain::{ActivatorConfig, Change, EndpointId, Problem, Replicas, ScaleTargetRef};
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::future::{join, join_all, join3};
+use futures_util::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use platform::board::Board;
+use platform::{Leadership, Platform, ScaleError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What an activator sees of a cluster.
+#[derive(Debug)]
+pub struct ProxyPlatform {
+    board: Board,
+    synced: watch::Receiver<bool>,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl ProxyPlatform {
+    /// The platform, and the work that keeps it up to date: to be run as long as the program.
+    #[must_use]
+    pub fn new(client: Client, settings: Settings) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let board = Board::new();
+        let (told, synced) = watch::channel(false);
+        let state = Arc::new(State { board: board.clone(), told, inner: Mutex::new(Inner::new(&settings)) });
+        let leadership = watch::Sender::new(Leadership::Follower);
+        (Arc::new(Self { board, synced, leadership }), work(client, settings, state))
+    }
+}
+
+async fn work(client: Client, settings: Settings, state: Arc<State>) {
+    let kind = ApiResource::erase::<ScaledWorkload>(&());
+    let objects = apis(
+        &settings,
+        || Api::all_with(client.clone(), &kind),
+        |namespace| Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind),
+    );
+    let objects = objects.into_iter().enumerate().map(|(n, api)| {
+        let (keep, state) = (|object| Kept::Is(published(object)), &state);
+        follow("ScaledWorkloads", api, Filter::default(), keep, move |seen| {
+            state.take(List::Objects(n), &seen, |inner| inner.routes.workload(seen.clone()));
+        })
+    });
+    let slices = apis(&settings, || Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+    let slices = slices.into_iter().enumerate().map(|(n, api): (usize, Api<EndpointSlice>)| {
+        let (keep, state) = (|object| Kept::Is(slice(object)), &state);
+        follow("EndpointSlices", api, Filter::labels(SERVICE_NAME), keep, move |seen| {
+            state.take(List::Slices(n), &seen, |inner| {
+                inner.routes.slice(seen.clone());
+                None
+            });
+        })
+    });
+    let own: Api<ConfigMap> = Api::namespaced(client.clone(), &settings.namespace);
+    let keep = |map: ConfigMap| Kept::Is(map.data.unwrap_or_default());
+    let config = follow("config-activator", own, Filter::named(CONFIG_MAP), keep, |seen| {
+        state.take(List::Config, &seen, |inner| inner.config(&seen));
+    });
+    let own: Api<EndpointSlice> = Api::namespaced(client.clone(), &settings.namespace);
+    let filter = Filter::labels(format!("{SERVICE_NAME}={}", settings.autoscaler_service));
+    let mut autoscalers = Peers::default();
+    let peers = follow(
+        "the autoscalers",
+        own,
+        filter,
+        |object| Kept::Is(slice(object)),
+        |seen| {
+            state.take(List::Autoscalers, &seen, |inner| {
+                if let Some(peers) = autoscalers.take(seen.clone()) {
+                    inner.tell(Change::Autoscalers(peers));
+                }
+                None
+            });
+        },
+    );
+    // Boxed: each of them holds a whole watch.
+    join3(join_all(objects), join_all(slices), join(config, peers)).boxed().await;
+}
+
+struct State {
+    board: Board,
+    told: watch::Sender<bool>,
+    inner: Mutex<Inner>,
+}
+
+/// What is listed, with the number of the namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum List {
+    Objects(usize),
+    Slices(usize),
+    Config,
+    Autoscalers,
+}
+
+struct Inner {
+    routes: Routes,
+    /// Those that have not been seen to their end.
+    lists: BTreeSet<List>,
+    /// `config-activator` was right once.
+    config_known: bool,
+    problems: Vec<Problem>,
+    news: Vec<Change>,
+}
+
+impl State {
+    /// Takes in what a watch saw, and tells what follows from it once everything was listed.
+    fn take<T>(&self, list: List, seen: &Seen<T>, step: impl FnOnce(&mut Inner) -> Option<String>) {
+        let mut inner = self.inner.lock();
+        if let Some(problem) = step(&mut inner) {
+            tracing::warn!("{problem}");
+        }
+        if matches!(seen, Seen::Listed) {
+            inner.lists.remove(&list);
+        }
+        if !inner.lists.is_empty() {
+            return;
+        }
+        let news = std::mem::take(&mut inner.news);
+        let changes = inner.routes.changes();
+        news.into_iter().chain(changes).for_each(|change| self.board.tell(change));
+        self.told.send_if_modified(|told| !std::mem::replace(told, true));
+    }
+}
+
+impl Inner {
+    fn new(settings: &Settings) -> Self {
+        let namespaces = settings.namespaces.len().max(1);
+        let lists = (0..namespaces).flat_map(|n| [List::Objects(n), List::Slices(n)]);
+        let lists = lists.chain([List::Config, List::Autoscalers]).collect();
+        Self { routes: Routes::default(), lists, config_known: false, problems: Vec::new(), news: Vec::new() }
+    }
+
+    fn tell(&mut self, change: Change) {
+        if self.news.last() != Some(&change) {
+            self.news.push(change);
+        }
+    }
+
+    /// A map with an error changes nothing; without a good one ever, what is right of it counts (kpa-behaviour 1.6).
+    fn config(&mut self, seen: &Seen<BTreeMap<String, String>>) -> Option<String> {
+        let empty = BTreeMap::new();
+        let data = match seen {
+            Seen::Is(data) => data,
+            Seen::Gone(_) => &empty,
+            Seen::Listed => return None,
+        };
+        let (config, problems) = match ActivatorConfig::from_map(&format!("ConfigMap {CONFIG_MAP}"), data) {
+            Ok(config) => {
+                self.config_known = true;
+                let warnings = config.warnings.clone();
+                (Some(config), warnings)
+            }
+            Err(wrong) => ((!self.config_known).then_some(wrong.meanwhile), wrong.problems),
+        };
+        if let Some(config) = config {
+            self.tell(Change::ActivatorConfig(Arc::new(config)));
+        }
+        let fresh: Vec<String> =
+            problems.iter().filter(|problem| !self.problems.contains(problem)).map(ToString::to_string).collect();
+        self.problems = problems;
+        (!fresh.is_empty()).then(|| fresh.join("\n"))
+    }
+}
+
+impl Platform for ProxyPlatform {
+    fn watch(&self) -> BoxStream<'static, Change> {
+        told(self.synced.clone(), self.board.clone())
+    }
+
+    fn scale<'a>(
+        &'a self,
+        target: &'a ScaleTargetRef,
+        _from: Replicas,
+        _to: Replicas,
+        _remove_first: &'a [EndpointId],
+    ) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async move { Err(ScaleError::Refused(format!("an activator does not scale {target}"))) })
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+}
+
+/// What `board` knows once everything was listed, then every change.
+pub(crate) fn told(mut synced: watch::Receiver<bool>, board: Board) -> BoxStream<'static, Change> {
+    let first = async move {
+        // The sender lives as long as the program's work does; without it nothing more is told.
+        if synced.wait_for(|synced| *synced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        board.watch()
+    };
+    first.into_stream().flatten().boxed()
+}
