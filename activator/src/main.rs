@@ -6,6 +6,7 @@ use activator::{Activator, Settings, Setup};
 use clap::Parser;
 use domain::{ReporterId, RevisionId};
 use platform::fixed::FixedPlatform;
+use platform::trust::Shown;
 use runtime::net::Tcp;
 use runtime::rlimit::OpenFiles;
 use runtime::{Admin, Clock, Metrics, PhaseSender, Stop, Tasks, WakeLog, telemetry};
@@ -67,7 +68,7 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
             connector: Tcp,
             platform: Arc::new(FixedPlatform::new(arguments.upstream)),
             settings: Settings::default(),
-            reporter: ReporterSettings { id: ReporterId::new("activator"), boot, token: None },
+            reporter: ReporterSettings { id: ReporterId::new("activator"), boot, shown: Shown::Nothing },
             clock,
             wakes: Arc::new(WakeLog::new()),
             phase: phase.clone(),

@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use http::HeaderValue;
+use platform::trust::Shown;
 use post::{Line, PostError};
 use runtime::net::Connect;
 use runtime::{Clock, Tasks};
@@ -42,7 +43,7 @@ pub struct ReporterSettings {
     /// A number drawn at this start.
     pub boot: u64,
     /// Shown as a bearer token.
-    pub token: Option<String>,
+    pub shown: Shown,
 }
 
 /// Asks the reporter for its last frame.
@@ -72,6 +73,13 @@ struct Target {
     failing: bool,
 }
 
+/// What is shown with the next frame. A token that no header can hold is not shown, and the answer says that it is missing.
+fn authorization(shown: &Shown) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", shown.now()?.reveal())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// What came back from one frame.
 struct Posted {
     to: ReporterId,
@@ -86,7 +94,7 @@ struct Posted {
 pub struct Reporter<C> {
     connector: C,
     identity: Identity,
-    authorization: Option<HeaderValue>,
+    shown: Shown,
     revisions: Arc<Revisions>,
     clock: Clock,
     workers: usize,
@@ -118,11 +126,10 @@ impl<C: Connect + Clone> Reporter<C> {
         tasks: Tasks,
     ) -> (Self, Leave) {
         let (sender, leave) = mpsc::channel(1);
-        let authorization = settings.token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
         let reporter = Self {
             connector,
             identity: Identity { id: settings.id, boot: settings.boot },
-            authorization,
+            shown: settings.shown,
             revisions,
             clock,
             workers: workers.max(1),
@@ -262,7 +269,7 @@ impl<C: Connect + Clone> Reporter<C> {
         self.seq += 1;
         let clock = FrameClock { tick, seq: self.seq, at: Millis(u64::try_from(at).unwrap_or(u64::MAX)) };
         let frame = target.receiver.frame(&self.identity, &self.names, clock, rows, kind);
-        let (connector, authorization) = (self.connector.clone(), self.authorization.clone());
+        let (connector, authorization) = (self.connector.clone(), authorization(&self.shown));
         let (tasks, address, to) = (self.tasks.clone(), peer.address, to.clone());
         self.posts.push(Box::pin(async move {
             let (line, answer) = line.post(&connector, address, authorization, &frame, &tasks).await;

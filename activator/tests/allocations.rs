@@ -10,6 +10,7 @@ use activator::request::Door;
 use activator::{Activator, Settings, Setup, connection};
 use domain::{ReporterId, RevisionId};
 use platform::fixed::FixedPlatform;
+use platform::trust::Shown;
 use runtime::net::Tcp;
 use runtime::{Clock, PhaseSender, Tasks, WakeLog};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -74,7 +75,7 @@ fn start(upstream: SocketAddr) -> SocketAddr {
                     connector: Tcp,
                     platform: Arc::new(FixedPlatform::new(vec![(RevisionId::new("default", "bench"), vec![upstream])])),
                     settings: Settings::default(),
-                    reporter: ReporterSettings { id: ReporterId::new("a"), boot: 1, token: None },
+                    reporter: ReporterSettings { id: ReporterId::new("a"), boot: 1, shown: Shown::Nothing },
                     clock: Clock::start(),
                     wakes: Arc::new(WakeLog::new()),
                     phase: PhaseSender::new(),

@@ -12,7 +12,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lanes::{Lanes, Retry};
 use parking_lot::Mutex;
-use platform::{Leadership, Platform, ScaleError};
+use platform::leadership::CALL_TIMEOUT;
+use platform::{Platform, ScaleError};
 use runtime::{Clock, WakeLog};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +22,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a scale call may take (kpa-behaviour 8).
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Lease that must be left when a call is sent, besides [`CALL_TIMEOUT`] (kpa-behaviour 8).
-pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// Scale calls under way at once.
 pub const CALLS_MAX: usize = 64;
 /// An order that could not be sent for this long is dropped: a little more than the 2 s after which a revision's tick
@@ -111,7 +108,8 @@ pub(crate) struct Applier {
 }
 
 impl Applier {
-    /// Carries out orders until `stop`. Calls under way then are given up: whoever leads next reads what they did.
+    /// Carries out orders until `stop`; what waits then is dropped, and calls under way are seen to their end, so that
+    /// whoever leads next finds a count that stands still.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut lanes = Lanes::default();
         let mut calls = FuturesUnordered::new();
@@ -135,11 +133,14 @@ impl Applier {
                 () = until(next) => {}
             }
         }
+        while let Some((revision, answer)) = calls.next().await {
+            self.report(revision, answer).await;
+        }
     }
 
     async fn carry_out(&self, order: Order) -> (RevisionId, Answer) {
         let Order { revision, target, from, to, remove_first } = order;
-        if !may_call(*self.platform.leadership().borrow(), Instant::now()) {
+        if !self.platform.leadership().borrow().may_call(Instant::now()) {
             return (revision, Answer::NoLease);
         }
         if let Some(wakes) = &self.wakes
@@ -162,17 +163,6 @@ impl Applier {
         tracing::debug!(%revision, answer = answer.label(), "a scale order ended");
         // An error means that the loop is gone, and the program with it.
         let _ = self.done.send(Done { revision, outcome: answer.outcome() }).await;
-    }
-}
-
-/// Whether enough of the lease is left for a call that takes as long as it may.
-fn may_call(leadership: Leadership, now: Instant) -> bool {
-    match leadership {
-        Leadership::Follower => false,
-        Leadership::Leader { until: None } => true,
-        Leadership::Leader { until: Some(until) } => {
-            until.saturating_duration_since(now) >= CALL_TIMEOUT + LEASE_MARGIN
-        }
     }
 }
 

@@ -48,6 +48,7 @@ pub(crate) struct Inbox {
     urgent: mpsc::Sender<Delivery>,
     rows: mpsc::Sender<Delivery>,
     queries: mpsc::Sender<Query>,
+    activators: watch::Receiver<Arc<[ReporterId]>>,
 }
 
 /// The loop is gone.
@@ -65,6 +66,11 @@ impl Inbox {
     pub(crate) async fn ask(&self, query: Query) -> Result<(), Gone> {
         self.queries.send(query).await.map_err(|_| Gone)
     }
+
+    /// Whether the platform lists an activator of this name.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        self.activators.borrow().iter().any(|activator| activator.as_str() == name)
+    }
 }
 
 /// What the loop works with.
@@ -81,7 +87,10 @@ pub(crate) struct Surroundings {
 pub(crate) struct EventLoop {
     brain: Brain,
     around: Surroundings,
+    leadership: Leadership,
+    /// What the brain was told last.
     leads: bool,
+    activators: watch::Sender<Arc<[ReporterId]>>,
     urgent: mpsc::Receiver<Delivery>,
     rows: mpsc::Receiver<Delivery>,
     queries: mpsc::Receiver<Query>,
@@ -103,10 +112,13 @@ impl EventLoop {
         let (queries, queries_end) = mpsc::channel(QUERIES_MAX);
         let (outcomes, outcomes_end) = mpsc::channel(OUTCOMES_MAX);
         let (synced, is_synced) = watch::channel(false);
+        let (activators, listed) = watch::channel(Arc::default());
         let event_loop = Self {
             brain: Brain::new(around.clock.now(), settings),
             around,
+            leadership: Leadership::Follower,
             leads: false,
+            activators,
             urgent: urgent_end,
             rows: rows_end,
             queries: queries_end,
@@ -115,7 +127,7 @@ impl EventLoop {
             commands: Vec::new(),
             published: Instant::now(),
         };
-        (event_loop, Inbox { urgent, rows, queries }, outcomes, is_synced)
+        (event_loop, Inbox { urgent, rows, queries, activators: listed }, outcomes, is_synced)
     }
 
     /// Runs until `stop`.
@@ -152,6 +164,10 @@ impl EventLoop {
 
     fn turn(&mut self, turn: Turn, work: impl FnOnce(&mut Self)) {
         let began = Instant::now();
+        // First of all, and by the clock: nobody withdraws a right that ended while this process was stopped.
+        if self.leads {
+            self.tell_leadership(began);
+        }
         work(self);
         self.around.meters.turn(turn, began.elapsed());
     }
@@ -193,9 +209,17 @@ impl EventLoop {
     }
 
     fn lead(&mut self, leadership: Leadership) {
-        self.leads = matches!(leadership, Leadership::Leader { .. });
-        self.around.meters.leads(self.leads);
-        self.handle(Event::Leadership(self.leads));
+        self.leadership = leadership;
+        self.tell_leadership(Instant::now());
+    }
+
+    /// Tells the brain if the right to act came or went; a renewal is no news.
+    fn tell_leadership(&mut self, now: Instant) {
+        let leads = self.leadership.leads(now);
+        if std::mem::replace(&mut self.leads, leads) != leads {
+            self.around.meters.leads(leads);
+            self.handle(Event::Leadership(leads));
+        }
     }
 
     fn change(&mut self, change: Change) {
@@ -203,6 +227,9 @@ impl EventLoop {
             stamp_ready(wakes, &change, self.around.clock);
         }
         let synced = change == Change::Synced;
+        if let Change::Activators(activators) = &change {
+            self.activators.send_replace(activators.as_slice().into());
+        }
         self.handle(Event::Change(change));
         if synced {
             self.synced.send_replace(true);

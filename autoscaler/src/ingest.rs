@@ -22,6 +22,7 @@ use domain::report::{FRAME_BYTES_MAX, FRAME_MEDIA_TYPE, FRAME_ROWS_MAX, FRAME_VE
 use domain::{Ack, Frame};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parking_lot::Mutex;
+use platform::trust::{Doubt, Trust};
 use reporters::Reporters;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -38,36 +39,10 @@ pub const REPORTER_NAME_MAX: usize = 253;
 /// Longer bodies are parsed on a thread of their own: 64 KiB take less than half a millisecond, 8 MiB some fifty.
 const PARSE_INLINE_MAX: usize = 64 * 1024;
 
-/// A shared secret that reporters show as `Authorization: Bearer …`.
-#[derive(Clone)]
-pub struct Token(Arc<str>);
-
-impl Token {
-    /// The secret itself.
-    #[must_use]
-    pub fn new(secret: &str) -> Self {
-        Self(secret.into())
-    }
-
-    /// Whether `shown` is the secret, in a time that does not depend on how much of it is right.
-    #[must_use]
-    pub fn is(&self, shown: &[u8]) -> bool {
-        let secret = self.0.as_bytes();
-        let different = secret.iter().zip(shown).fold(0, |bits, (a, b)| bits | (a ^ b));
-        secret.len() == shown.len() && different == 0
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(***)")
-    }
-}
-
 /// The receiving end of frames.
 #[derive(Debug)]
 pub(crate) struct Ingest {
-    token: Option<Token>,
+    trust: Trust,
     inbox: Inbox,
     reporters: Mutex<Reporters>,
     room: Semaphore,
@@ -75,9 +50,9 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn new(token: Option<Token>, inbox: Inbox, meters: Arc<Meters>) -> Self {
+    pub(crate) fn new(trust: Trust, inbox: Inbox, meters: Arc<Meters>) -> Self {
         let room = Semaphore::new(FRAMES_AT_ONCE);
-        Self { token, inbox, reporters: Mutex::default(), room, meters }
+        Self { trust, inbox, reporters: Mutex::default(), room, meters }
     }
 
     pub(crate) fn router(self: Arc<Self>) -> Router {
@@ -87,7 +62,7 @@ impl Ingest {
     async fn take(&self, request: Request) -> Result<Ack, IngestError> {
         let deadline = Instant::now() + FRAME_DEADLINE;
         let (head, body) = request.into_parts();
-        self.authorise(&head.headers)?;
+        let pod = timeout_at(deadline, self.authorise(&head.headers)).await.map_err(|_| IngestError::Unchecked)??;
         check_head(&head.headers)?;
         let _place = timeout_at(deadline, self.room.acquire()).await.map_err(|_| IngestError::Busy)?;
         let bytes = timeout_at(deadline, read(body)).await.map_err(|_| IngestError::Slow)??;
@@ -96,6 +71,9 @@ impl Ingest {
         } else {
             tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| IngestError::Busy)??
         };
+        if let Some(pod) = pod.filter(|pod| pod != frame.reporter.as_str()) {
+            return Err(IngestError::Forbidden(format!("the pod {pod} speaks for {}", frame.reporter)));
+        }
         self.reporters.lock().admit(&frame.reporter, frame.leaving, Instant::now())?;
         self.meters.frame(frame.urgent, frame.rows.len());
         timeout_at(deadline, self.deliver(frame)).await.map_err(|_| IngestError::Busy)?
@@ -113,12 +91,27 @@ impl Ingest {
         handled.await.map_err(|_| IngestError::Stopping)
     }
 
-    fn authorise(&self, headers: &HeaderMap) -> Result<(), IngestError> {
-        let Some(token) = &self.token else { return Ok(()) };
-        let shown = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        match shown.and_then(|shown| shown.strip_prefix(b"Bearer ")) {
-            Some(secret) if token.is(secret) => Ok(()),
-            Some(_) | None => Err(IngestError::Unauthorized),
+    /// Whether the sender is heard, and the pod that it may speak for, if for one only.
+    async fn authorise(&self, headers: &HeaderMap) -> Result<Option<String>, IngestError> {
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let (identifies, account) = match &self.trust {
+            Trust::Everyone => return Ok(None),
+            Trust::Secret(token) if shown.is_some_and(|shown| token.is(shown)) => return Ok(None),
+            Trust::Secret(_) => return Err(IngestError::Unauthorized),
+            Trust::Pods { identifies, account } => (identifies, account),
+        };
+        let shown = shown.and_then(|shown| std::str::from_utf8(shown).ok()).ok_or(IngestError::Unauthorized)?;
+        let caller = identifies.who(shown).await.map_err(|doubt| match doubt {
+            Doubt::Refused(_) => IngestError::Unauthorized,
+            Doubt::Unknown(_) => IngestError::Unchecked,
+        })?;
+        if caller.account != *account {
+            return Err(IngestError::Forbidden(format!("{} is not the account of the activators", caller.account)));
+        }
+        match caller.pod {
+            Some(pod) if self.inbox.lists(&pod) => Ok(Some(pod)),
+            Some(pod) => Err(IngestError::Forbidden(format!("the pod {pod} is not listed as an activator"))),
+            None => Err(IngestError::Forbidden("the token was not made for a pod".into())),
         }
     }
 }

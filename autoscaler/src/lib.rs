@@ -18,9 +18,9 @@ mod story;
 #[cfg(test)]
 mod testing;
 
-pub use applier::{CALL_TIMEOUT, CALLS_MAX, LEASE_MARGIN, ORDER_LIFE};
+pub use applier::{CALLS_MAX, ORDER_LIFE};
 pub use autoscaler_core::BrainSettings;
-pub use ingest::Token;
+pub use platform::trust::{Token, Trust};
 
 use crate::metrics::Meters;
 use api::Api;
@@ -40,8 +40,8 @@ use tokio::sync::watch;
 pub struct Settings {
     /// Its name, as activators are told who leads.
     pub id: ReporterId,
-    /// What reporters must show; `None` accepts every reporter that reaches the listener.
-    pub token: Option<Token>,
+    /// Whose frames are taken.
+    pub trust: Trust,
     /// The brain's own.
     pub brain: BrainSettings,
 }
@@ -75,7 +75,7 @@ impl Autoscaler {
             meters: meters.clone(),
         };
         let (event_loop, inbox, done, synced) = EventLoop::new(settings.brain, around);
-        let ingest = Ingest::new(settings.token, inbox.clone(), meters.clone());
+        let ingest = Ingest::new(settings.trust, inbox.clone(), meters.clone());
         let router = Arc::new(ingest).router().merge(Api { inbox, wakes: wakes.clone() }.router());
         let applier = Applier { orders, platform, done, clock, wakes, meters };
         Self { router, synced, event_loop, applier }

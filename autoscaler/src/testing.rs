@@ -1,6 +1,6 @@
 //! What the tests of this crate share: an autoscaler on a platform in memory, spoken to through its router.
 
-use crate::{Autoscaler, BrainSettings, Settings, Token};
+use crate::{Autoscaler, BrainSettings, Settings, Token, Trust};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -39,13 +39,22 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn settings(token: Option<&str>) -> Settings {
-    Settings { id: ReporterId::new("s-1"), token: token.map(Token::new), brain: BrainSettings::default() }
+    Settings { id: ReporterId::new("s-1"), trust: trust(token), brain: BrainSettings::default() }
+}
+
+fn trust(token: Option<&str>) -> Trust {
+    token.map_or(Trust::Everyone, |token| Trust::Secret(Token::new(token)))
 }
 
 /// Starts one and waits until it knows the platform.
 pub(crate) async fn start(fake: Fake, token: Option<&str>) -> Running {
+    start_with(fake, trust(token)).await
+}
+
+pub(crate) async fn start_with(fake: Fake, trust: Trust) -> Running {
     let (clock, wakes, tasks) = (Clock::start(), Arc::new(WakeLog::new()), Tasks::new());
-    let autoscaler = Autoscaler::new(settings(token), Arc::new(fake.clone()), clock, Some(wakes.clone()));
+    let autoscaler =
+        Autoscaler::new(Settings { trust, ..settings(None) }, Arc::new(fake.clone()), clock, Some(wakes.clone()));
     let router = autoscaler.router();
     let mut synced = autoscaler.synced();
     autoscaler.start(&tasks);

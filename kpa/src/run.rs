@@ -9,9 +9,10 @@ use activator::reporter::ReporterSettings;
 use activator::threads::Threads;
 use activator::{Activator, Settings, Setup};
 use anyhow::Context;
-use autoscaler::{Autoscaler, BrainSettings, Token};
+use autoscaler::{Autoscaler, BrainSettings, Token, Trust};
 use domain::{Peer, ReporterId, RevisionId, WallTime};
 use platform::Platform;
+use platform::trust::Shown;
 use platform_local::{Inputs, LocalPlatform, Options, Output, Shutdown};
 use rand::RngExt;
 use runtime::net::Tcp;
@@ -105,17 +106,21 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
         tracing::info!("{} {} {}: not used: {}", ignored.place, ignored.kind, ignored.name, ignored.reason);
     }
 
-    let token = format!("{:032x}", seed_wide());
+    let token = Token::new(&format!("{:032x}", seed_wide()));
     let phase = PhaseSender::new();
-    let settings =
-        autoscaler::Settings { id: autoscaler_id, token: Some(Token::new(&token)), brain: BrainSettings::default() };
+    let trust = Trust::Secret(token.clone());
+    let settings = autoscaler::Settings { id: autoscaler_id, trust, brain: BrainSettings::default() };
     let (activator, runs) = Activator::start(
         Setup {
             connector: Tcp,
             platform: Arc::new(platform.clone()) as Arc<dyn Platform>,
             // What the platform tells later is the same; this way the first connection has it too.
             settings: Settings::from(&platform.manifests().activator),
-            reporter: ReporterSettings { id: activator_id, boot: runtime::clock::unix_millis(), token: Some(token) },
+            reporter: ReporterSettings {
+                id: activator_id,
+                boot: runtime::clock::unix_millis(),
+                shown: Shown::Fixed(token),
+            },
             clock,
             wakes: Arc::clone(&wakes),
             phase: phase.clone(),

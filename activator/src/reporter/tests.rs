@@ -108,7 +108,7 @@ impl Bench {
             address: ([127, 0, 0, 1], port).into(),
         });
         let (peers, list) = watch::channel(peers.collect());
-        let settings = ReporterSettings { id: ReporterId::new("a"), boot: 7, token: None };
+        let settings = ReporterSettings { id: ReporterId::new("a"), boot: 7, shown: Shown::Nothing };
         let (reporter, leave) =
             Reporter::new(settings, autoscalers, Arc::clone(&revisions), clock, 1, list, tasks.clone());
         tasks.spawn("reporter", reporter.run());

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use platform::contract::View;
 use platform::fake::Fake;
 use platform::fixed::default_revision;
+use platform::trust::Shown;
 use runtime::net::{Connect, Listener};
 use runtime::{Clock, PhaseSender, Tasks, WakeLog};
 use std::net::SocketAddr;
@@ -63,7 +64,7 @@ impl World {
             connector: network.clone(),
             platform: Arc::new(fake.clone()),
             settings: Settings::default(),
-            reporter: ReporterSettings { id: ReporterId::new("a"), boot: 7, token: None },
+            reporter: ReporterSettings { id: ReporterId::new("a"), boot: 7, shown: Shown::Nothing },
             clock,
             wakes: Arc::new(WakeLog::new()),
             phase: PhaseSender::new(),

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, unfold};
 use parking_lot::Mutex;
+use platform::trust::{Shown, Token};
 use platform::{Leadership, Platform, ScaleError};
 use runtime::net::{Connect, Listener, Tcp};
 use runtime::{Clock, PhaseSender, Tasks, WakeLog};
@@ -116,7 +117,11 @@ impl<C: Connect + Clone> Rig<C> {
                 connector,
                 platform: Arc::new(script),
                 settings,
-                reporter: ReporterSettings { id: ReporterId::new("a"), boot: 7, token: Some("secret".into()) },
+                reporter: ReporterSettings {
+                    id: ReporterId::new("a"),
+                    boot: 7,
+                    shown: Shown::Fixed(Token::new("secret")),
+                },
                 clock: Clock::start(),
                 wakes: Arc::new(WakeLog::new()),
                 phase: PhaseSender::new(),

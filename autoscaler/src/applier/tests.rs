@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{model, platform};
+use platform::Leadership;
 use platform::fake::{Fake, Reach, ScaleCall};
 use runtime::Tasks;
 
@@ -8,7 +9,7 @@ struct Bench {
     orders: Orders,
     done: mpsc::Receiver<Done>,
     wakes: Arc<WakeLog>,
-    _tasks: Tasks,
+    tasks: Tasks,
 }
 
 fn bench() -> Bench {
@@ -23,7 +24,7 @@ fn bench() -> Bench {
         meters: Arc::new(Meters::new()),
     };
     tasks.service("applier", applier.run(tasks.stopping()));
-    Bench { fake, orders, done: outcomes, wakes, _tasks: tasks }
+    Bench { fake, orders, done: outcomes, wakes, tasks }
 }
 
 fn order(from: u32, to: u32) -> Order {
@@ -81,7 +82,7 @@ async fn a_call_without_an_answer_is_given_up_after_its_timeout() {
 async fn nothing_is_sent_without_lease_left_for_the_call() {
     let lease = |left: u64| Leadership::Leader { until: Some(Instant::now() + Duration::from_millis(left)) };
     for (leadership, called) in
-        [(Leadership::Follower, false), (lease(2999), false), (lease(3000), true), (lease(0), false)]
+        [(Leadership::Follower, false), (lease(2000), false), (lease(2001), true), (lease(0), false)]
     {
         let mut bench = bench();
         bench.fake.set_leadership(leadership);
@@ -150,6 +151,23 @@ async fn calls_under_way_are_bounded_and_the_others_follow() {
     for _ in 0..CALLS_MAX + 6 {
         assert_eq!(bench.outcome().await, ScaleOutcome::Accepted);
     }
+}
+
+/// Whoever releases the lease after this finds no call of ours that could still land.
+#[tokio::test(start_paused = true)]
+async fn calls_under_way_are_seen_to_their_end_when_told_to_stop() {
+    let mut bench = bench();
+    bench.fake.set_reach(Reach::Silent);
+    bench.orders.give(order(0, 1));
+    settle().await;
+    bench.orders.give(order(0, 2));
+    bench.tasks.stop();
+    settle().await;
+    assert_eq!(bench.tasks.len(), 1, "it waits for the call");
+    bench.fake.set_reach(Reach::Open);
+    bench.tasks.wait().await;
+    assert_eq!(bench.outcome().await, ScaleOutcome::Accepted);
+    assert_eq!(bench.counts(), [(0, 1)], "what only waited is not sent any more");
 }
 
 #[tokio::test(start_paused = true)]

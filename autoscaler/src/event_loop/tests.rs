@@ -41,6 +41,23 @@ async fn what_is_urgent_is_taken_before_what_was_there_first() {
     assert_eq!(seen, [4, 5, 1, 2, 3]);
 }
 
+/// A process that was stopped for a while wakes up to a right that has ended, before anybody has told it so.
+#[tokio::test(start_paused = true)]
+async fn leadership_ends_by_the_clock_before_anything_else_is_done() {
+    let (mut event_loop, _inbox, _) = event_loop();
+    let until = Instant::now() + Duration::from_secs(14);
+    event_loop.turn(Turn::Leadership, |me| me.lead(Leadership::Leader { until: Some(until) }));
+    assert!(event_loop.leads);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    event_loop.turn(Turn::Rows, |me| assert!(!me.leads, "what comes first is noticing"));
+    // A late word about the lease that has ended gives nothing back; a new one does.
+    event_loop.turn(Turn::Leadership, |me| me.lead(Leadership::Leader { until: Some(until) }));
+    assert!(!event_loop.leads);
+    let until = Instant::now() + Duration::from_secs(14);
+    event_loop.turn(Turn::Leadership, |me| me.lead(Leadership::Leader { until: Some(until) }));
+    assert!(event_loop.leads);
+}
+
 #[tokio::test(start_paused = true)]
 async fn slots_are_aligned_to_the_clock_and_a_late_one_is_not_repeated() {
     let (event_loop, _inbox, _) = event_loop();

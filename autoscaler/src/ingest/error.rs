@@ -11,6 +11,12 @@ pub enum IngestError {
     /// No token, or a wrong one.
     #[error("the bearer token is missing or wrong")]
     Unauthorized,
+    /// The sender is known and is not heard: not an activator, or one that speaks for another.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Nobody could tell whose the token is.
+    #[error("whose token it is cannot be checked now")]
+    Unchecked,
     /// Another media type.
     #[error("expected content-type {FRAME_MEDIA_TYPE}")]
     MediaType,
@@ -50,6 +56,8 @@ impl IngestError {
     /// Every code, for metrics and their documentation.
     pub const CODES: &'static [&'static str] = &[
         "unauthorized",
+        "forbidden",
+        "unchecked",
         "media_type",
         "too_large",
         "too_many_rows",
@@ -68,6 +76,8 @@ impl IngestError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unauthorized => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::Unchecked => "unchecked",
             Self::MediaType => "media_type",
             Self::TooLarge => "too_large",
             Self::TooManyRows => "too_many_rows",
@@ -87,12 +97,13 @@ impl IngestError {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge | Self::TooManyRows => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyReporters => StatusCode::TOO_MANY_REQUESTS,
             Self::ReporterName | Self::Version(_) | Self::Malformed(_) | Self::Broken => StatusCode::BAD_REQUEST,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unchecked | Self::Busy | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

@@ -1,9 +1,11 @@
 use super::*;
 use crate::Autoscaler;
-use crate::testing::{call, frame, platform, post, row, send, settings, start};
+use crate::testing::{call, frame, platform, post, row, send, settings, start, start_with};
 use axum::http::StatusCode;
 use domain::{ReporterId, RevisionId, Row};
+use futures_util::future::BoxFuture;
 use futures_util::stream;
+use platform::trust::{Caller, Identifies, ServiceAccount};
 use proptest::prelude::*;
 use runtime::Clock;
 
@@ -44,6 +46,64 @@ async fn only_those_who_know_the_token_are_heard() {
     let mut request = post(good);
     request.headers_mut().insert(header::AUTHORIZATION, "Bearer secret".parse().unwrap());
     assert_eq!(call(&running.router, request).await.0, StatusCode::OK);
+}
+
+/// Knows whose a token is by its text.
+#[derive(Debug)]
+struct Registry;
+
+impl Identifies for Registry {
+    fn who<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Doubt>> {
+        Box::pin(async move {
+            let account = |name: &str| ServiceAccount { namespace: "kpa".into(), name: name.into() };
+            let (name, pod) = match token {
+                "silence" => std::future::pending().await,
+                "nobody can be asked" => return Err(Doubt::Unknown("away".into())),
+                "a model's" => ("model", Some("a-1".into())),
+                "made by hand" => ("activator", None),
+                token => match token.strip_prefix("pod ") {
+                    Some(pod) => ("activator", Some(pod.to_owned())),
+                    None => return Err(Doubt::Refused("expired".into())),
+                },
+            };
+            Ok(Caller { account: account(name), pod })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_cluster_only_listed_activators_are_heard_and_each_for_itself() {
+    let account = ServiceAccount { namespace: "kpa".into(), name: "activator".into() };
+    let running = start_with(platform(), Trust::Pods { identifies: Arc::new(Registry), account }).await;
+    let shown = |token: &str, reporter: &str| {
+        let mut request = post(encoded(&frame(reporter, 1, vec![])));
+        request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        request
+    };
+    for (token, reporter, status, code, says) in [
+        ("wrong", "a-1", 401, "unauthorized", "token"),
+        ("nobody can be asked", "a-1", 503, "unchecked", "checked"),
+        ("silence", "a-1", 503, "unchecked", "checked"),
+        ("a model's", "a-1", 403, "forbidden", "kpa/model"),
+        ("made by hand", "a-1", 403, "forbidden", "not made for a pod"),
+        ("pod a-2", "a-2", 403, "forbidden", "a-2 is not listed"),
+        ("pod a-1", "a-2", 403, "forbidden", "a-1 speaks for a-2"),
+    ] {
+        assert_eq!(refused(&running.router, shown(token, reporter), code, says).await, status, "{token}");
+    }
+    assert_eq!(refused(&running.router, post(encoded(&frame("a-1", 1, vec![]))), "unauthorized", "").await, 401);
+    assert_eq!(call(&running.router, shown("pod a-1", "a-1")).await.0, StatusCode::OK);
+    // The list is followed.
+    running.fake.set_activators(vec![ReporterId::new("a-2")]);
+    send_until_refused(&running.router, || shown("pod a-1", "a-1")).await;
+    assert_eq!(call(&running.router, shown("pod a-2", "a-2")).await.0, StatusCode::OK);
+}
+
+/// Sends until the loop has seen what the platform told.
+async fn send_until_refused(router: &Router, request: impl Fn() -> Request) {
+    while call(router, request()).await.0 == StatusCode::OK {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, Seat};
 use crate::net::{SimConnect, SimListener};
 use activator::reporter::ReporterSettings;
 use activator::{Activator, Setup};
-use autoscaler::{Autoscaler, BrainSettings};
+use autoscaler::{Autoscaler, BrainSettings, Trust};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -14,6 +14,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use domain::report::FRAME_BYTES_MAX;
 use domain::{Ack, Frame, ReporterId};
+use platform::trust::Shown;
 use runtime::net::Listener;
 use runtime::{Clock, PhaseSender, Tasks, WakeLog};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub(crate) async fn run_activator(cluster: Arc<Cluster>, number: usize, boot: u6
         connector: SimConnect,
         platform: Arc::new(Seat { cluster, autoscaler: None }),
         settings: activator::Settings { drain_delay: DRAIN_DELAY, ..activator::Settings::default() },
-        reporter: ReporterSettings { id: ReporterId::new(&name), boot, token: None },
+        reporter: ReporterSettings { id: ReporterId::new(&name), boot, shown: Shown::Nothing },
         clock: Clock::start(),
         wakes: Arc::new(WakeLog::new()),
         phase: PhaseSender::new(),
@@ -70,7 +71,8 @@ pub(crate) async fn run_autoscaler(cluster: Arc<Cluster>, number: usize) -> turm
     let (name, tasks) = (autoscaler_name(number), Tasks::new());
     cluster.ledger().failed.insert(name.clone(), tasks.failed());
     let seat = Arc::new(Seat { cluster: Arc::clone(&cluster), autoscaler: Some(number) });
-    let settings = autoscaler::Settings { id: ReporterId::new(&name), token: None, brain: BrainSettings::default() };
+    let settings =
+        autoscaler::Settings { id: ReporterId::new(&name), trust: Trust::Everyone, brain: BrainSettings::default() };
     let autoscaler = Autoscaler::new(settings, seat, Clock::start(), None);
     let router = autoscaler.router().layer(from_fn(move |request, next| {
         let cluster = Arc::clone(&cluster);

@@ -9,8 +9,12 @@ pub mod contract;
 #[cfg(any(test, feature = "test-support"))]
 pub mod fake;
 pub mod fixed;
+pub mod leadership;
 pub mod manifest;
 pub mod probe;
+pub mod trust;
+
+pub use leadership::Leadership;
 
 use domain::{Change, EndpointId, Replicas, ScaleTargetRef};
 use futures_core::future::BoxFuture;
@@ -60,16 +64,4 @@ pub enum ScaleError {
     /// The platform could not be reached.
     #[error("not reachable: {0}")]
     Unreachable(String),
-}
-
-/// Whether this process may act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leadership {
-    /// It decides silently.
-    Follower,
-    /// It acts; `None` for ever, otherwise until this moment of the monotonic clock.
-    Leader {
-        /// When the right to act ends unless renewed.
-        until: Option<tokio::time::Instant>,
-    },
 }

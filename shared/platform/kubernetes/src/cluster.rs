@@ -3,7 +3,7 @@
 //! Invariant: it decides nothing about counts; everything it tells comes from the picture, and everything it writes is
 //! owed or was asked for.
 
-use crate::keep::{Keeper, may_write};
+use crate::keep::Keeper;
 use crate::objects::{FIELD_MANAGER, ScaledWorkload, published};
 use crate::peers::Peers;
 use crate::picture::{News, Picture, Seen};
@@ -242,7 +242,7 @@ impl ClusterPlatform {
         let mut every = tokio::time::interval(UNMARK_EVERY);
         loop {
             every.tick().await;
-            if !may_write(*self.leadership.borrow(), Instant::now()) {
+            if !self.leadership.borrow().may_call(Instant::now()) {
                 continue;
             }
             let marked: Vec<Key> = {

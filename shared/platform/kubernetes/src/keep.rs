@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Client, Error};
 use parking_lot::Mutex;
+use platform::leadership::CALL_TIMEOUT;
 use platform::{Leadership, ScaleError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,8 +26,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Workloads that are written at once.
 pub(crate) const WRITES_MAX: usize = 32;
-/// Longest that one write may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first and the longest wait before a failed write is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -109,7 +108,7 @@ impl Keeper {
         let mut writes = FuturesUnordered::new();
         let mut led = false;
         loop {
-            let leads = may_write(*leadership.borrow_and_update(), Instant::now());
+            let leads = leadership.borrow_and_update().may_call(Instant::now());
             if leads && !led {
                 self.touch_all();
             }
@@ -149,11 +148,11 @@ impl Keeper {
             if picture.synced() { owed(&picture, &key) } else { Vec::new() }
         };
         for write in writes {
-            if !may_write(*self.leadership.borrow(), Instant::now()) {
+            if !self.leadership.borrow().may_call(Instant::now()) {
                 return (key, true);
             }
             let what = write.called();
-            match timeout(WRITE_TIMEOUT, self.carry_out(&key, write)).await {
+            match timeout(CALL_TIMEOUT, self.carry_out(&key, write)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!("{}/{}: {what} is not written: {error}; it is tried again", key.0, key.1);
@@ -236,16 +235,6 @@ fn gone(result: Result<(), Error>) -> Result<(), String> {
     match result {
         Err(Error::Api(status)) if status.code == 404 => Ok(()),
         result => result.map_err(said),
-    }
-}
-
-/// Whether enough of the lease is left for a write that takes as long as it may.
-#[must_use]
-pub(crate) fn may_write(leadership: Leadership, now: Instant) -> bool {
-    match leadership {
-        Leadership::Follower => false,
-        Leadership::Leader { until: None } => true,
-        Leadership::Leader { until: Some(until) } => until.saturating_duration_since(now) > WRITE_TIMEOUT,
     }
 }
 

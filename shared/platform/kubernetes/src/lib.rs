@@ -4,6 +4,7 @@
 
 pub mod cluster;
 mod keep;
+pub mod lease;
 pub mod objects;
 pub mod peers;
 pub mod picture;
