@@ -5,6 +5,7 @@
 
 use crate::applier::{Done, Order, Orders};
 use crate::metrics::{Meters, Turn};
+use crate::stage::Stage;
 use crate::story;
 use autoscaler_core::{Brain, BrainSettings, Command, Event, FrameChunk, Kept, RevisionStatus};
 use domain::{Ack, Change, EndpointState, ReporterId, RevisionId};
@@ -81,6 +82,7 @@ pub(crate) struct Surroundings {
     pub(crate) wakes: Option<Arc<WakeLog>>,
     pub(crate) orders: Orders,
     pub(crate) meters: Arc<Meters>,
+    pub(crate) stage: Option<Stage>,
 }
 
 /// The loop.
@@ -185,6 +187,9 @@ impl EventLoop {
                 Command::Tell(story) => {
                     self.around.meters.story(&story);
                     story::tell(&story);
+                    if let Some(stage) = self.around.stage.as_mut().filter(|_| self.leads) {
+                        stage.tell(&story);
+                    }
                 }
             }
         }
@@ -238,6 +243,9 @@ impl EventLoop {
 
     fn slot(&mut self) {
         self.handle(Event::Tick);
+        if let Some(stage) = self.around.stage.as_mut().filter(|_| self.leads) {
+            stage.show(&self.brain, self.around.clock.now());
+        }
         if self.published.elapsed() >= PUBLISH_EVERY {
             self.published = Instant::now();
             self.around.meters.publish(&self.brain, self.around.clock.now());

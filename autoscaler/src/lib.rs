@@ -14,6 +14,7 @@ mod applier;
 pub mod event_loop;
 pub mod ingest;
 pub mod metrics;
+mod stage;
 mod story;
 #[cfg(test)]
 mod testing;
@@ -30,13 +31,15 @@ use domain::ReporterId;
 use event_loop::{EventLoop, Surroundings};
 use ingest::Ingest;
 use platform::Platform;
+use platform::audience::Audience;
 use runtime::{Admin, Clock, Phase, PhaseSender, Tasks, WakeLog};
+use stage::Stage;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// What an autoscaler is told at its start.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// Its name, as activators are told who leads.
     pub id: ReporterId,
@@ -44,6 +47,14 @@ pub struct Settings {
     pub trust: Trust,
     /// The brain's own.
     pub brain: BrainSettings,
+    /// Where people look besides the API; `None` where there is no such place.
+    pub audience: Option<Arc<dyn Audience>>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("id", &self.id).field("brain", &self.brain).finish_non_exhaustive()
+    }
 }
 
 /// An autoscaler that is not running yet.
@@ -73,6 +84,7 @@ impl Autoscaler {
             wakes: wakes.clone(),
             orders: orders.clone(),
             meters: meters.clone(),
+            stage: settings.audience.map(Stage::new),
         };
         let (event_loop, inbox, done, synced) = EventLoop::new(settings.brain, around);
         let ingest = Ingest::new(settings.trust, inbox.clone(), meters.clone());

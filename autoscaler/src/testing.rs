@@ -39,7 +39,7 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn settings(token: Option<&str>) -> Settings {
-    Settings { id: ReporterId::new("s-1"), trust: trust(token), brain: BrainSettings::default() }
+    Settings { id: ReporterId::new("s-1"), trust: trust(token), brain: BrainSettings::default(), audience: None }
 }
 
 fn trust(token: Option<&str>) -> Trust {

@@ -109,7 +109,7 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
     let token = Token::new(&format!("{:032x}", seed_wide()));
     let phase = PhaseSender::new();
     let trust = Trust::Secret(token.clone());
-    let settings = autoscaler::Settings { id: autoscaler_id, trust, brain: BrainSettings::default() };
+    let settings = autoscaler::Settings { id: autoscaler_id, trust, brain: BrainSettings::default(), audience: None };
     let (activator, runs) = Activator::start(
         Setup {
             connector: Tcp,

@@ -12,6 +12,7 @@ use crate::slots::Slots;
 use crate::status::{Kept, RevisionStatus};
 use domain::{Ack, Change, Millis, ReporterId, Revision, RevisionId, StartFailed, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -319,6 +320,22 @@ impl Brain {
     pub fn statuses(&self, now: Timestamp) -> Vec<RevisionStatus> {
         let context = Context { now, reporters: &self.reporters, settings: &self.settings, acting: self.acting() };
         self.revisions.values().map(|scaled| scaled.status(context)).collect()
+    }
+
+    /// The next `limit` revisions after `last`, by id; from the first one without.
+    #[must_use]
+    pub fn statuses_after(&self, now: Timestamp, last: Option<&RevisionId>, limit: usize) -> Vec<RevisionStatus> {
+        let context = Context { now, reporters: &self.reporters, settings: &self.settings, acting: self.acting() };
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = self.revisions.range::<RevisionId, _>((from, Bound::Unbounded)).take(limit);
+        page.map(|(_, scaled)| scaled.status(context)).collect()
+    }
+
+    /// One revision.
+    #[must_use]
+    pub fn status(&self, now: Timestamp, id: &RevisionId) -> Option<RevisionStatus> {
+        let context = Context { now, reporters: &self.reporters, settings: &self.settings, acting: self.acting() };
+        Some(self.revisions.get(id)?.status(context))
     }
 
     /// The decisions kept of a revision, oldest first.

@@ -191,6 +191,26 @@ pub enum Happening {
     },
 }
 
+impl Happening {
+    /// Whether somebody may have to do something about it.
+    #[must_use]
+    pub const fn is_warning(&self) -> bool {
+        match self {
+            Self::Woken
+            | Self::Ready { .. }
+            | Self::Scaled { .. }
+            | Self::Asleep
+            | Self::Exclusive { .. }
+            | Self::CoverageFull => false,
+            Self::StartFailed { .. }
+            | Self::CoveragePartial { .. }
+            | Self::NoReporters
+            | Self::DrainTimedOut { .. }
+            | Self::Problem { .. } => true,
+        }
+    }
+}
+
 impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

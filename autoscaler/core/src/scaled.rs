@@ -17,6 +17,7 @@ use domain::{Endpoint, EndpointId, Replicas, Revision, Timestamp, Trouble, Why};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod conditions;
 mod member;
 mod settle;
 mod view;
@@ -165,8 +166,8 @@ impl Scaled {
 
     /// Takes in what a frame said of it. Returns whether Knative would poke: load on a decision for zero.
     pub(crate) fn record(&mut self, context: Context<'_>, effect: &Effect) -> bool {
+        self.traffic_seen |= effect.ever;
         if effect.active {
-            self.traffic_seen = true;
             self.idle.active(context.now);
         }
         if let Some(span) = effect.span {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a copy of what the brain knows at one moment; nothing here decides.
 
-use domain::{EndpointId, Limits, Mode, Origin, Problem, Replicas, Resolved, RevisionId, ScalingSpec, Why};
+use domain::{EndpointId, Limits, Mode, Origin, Problem, Replicas, Resolved, RevisionId, ScalingSpec, Trouble, Why};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct RevisionStatus {
     pub settings: Vec<Setting>,
     /// Everything wrong with its settings.
     pub problems: Vec<Problem>,
+    /// Why its replicas do not become ready, when the platform knows.
+    pub trouble: Option<Trouble>,
     /// What is true of it and matters: coverage, start, trouble of its replicas.
     pub conditions: Vec<Condition>,
 }
@@ -135,10 +137,11 @@ pub struct Setting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// One word: `Coverage`, `Started`, `Replicas`, `Slots`, `Scaled`.
+    /// One word. Always there: `Ready`, `AbleToScale`, `ScalingActive`, `ScalingLimited`, `Coverage`. Only while there is
+    /// something to say: `Started`, `Replicas`, `Slots`, `TrafficNotSeen`, `AnotherAutoscaler`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Whether all is well in this respect.
+    /// Whether it is so: for most of them, whether all is well.
     pub status: bool,
     /// One word.
     pub reason: String,

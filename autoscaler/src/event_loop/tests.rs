@@ -10,6 +10,7 @@ fn event_loop() -> (EventLoop, Inbox, watch::Receiver<bool>) {
         wakes: None,
         orders: Orders::default(),
         meters: Arc::new(Meters::new()),
+        stage: None,
     };
     let (event_loop, inbox, _done, synced) = EventLoop::new(BrainSettings::default(), around);
     (event_loop, inbox, synced)

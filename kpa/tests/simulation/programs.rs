@@ -71,8 +71,12 @@ pub(crate) async fn run_autoscaler(cluster: Arc<Cluster>, number: usize) -> turm
     let (name, tasks) = (autoscaler_name(number), Tasks::new());
     cluster.ledger().failed.insert(name.clone(), tasks.failed());
     let seat = Arc::new(Seat { cluster: Arc::clone(&cluster), autoscaler: Some(number) });
-    let settings =
-        autoscaler::Settings { id: ReporterId::new(&name), trust: Trust::Everyone, brain: BrainSettings::default() };
+    let settings = autoscaler::Settings {
+        id: ReporterId::new(&name),
+        trust: Trust::Everyone,
+        brain: BrainSettings::default(),
+        audience: None,
+    };
     let autoscaler = Autoscaler::new(settings, seat, Clock::start(), None);
     let router = autoscaler.router().layer(from_fn(move |request, next| {
         let cluster = Arc::clone(&cluster);

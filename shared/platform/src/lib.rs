@@ -3,6 +3,7 @@
 //!
 //! Invariant: a platform decides nothing about counts; it tells what is, and does what it is told.
 
+pub mod audience;
 pub mod board;
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;

@@ -20,6 +20,8 @@ pub struct Effect {
     pub span: Option<Span>,
     /// Requests are there now, or were since the last regular frame.
     pub active: bool,
+    /// The reporter has counted a request for it in its life, however long ago.
+    pub ever: bool,
     /// Requests that arrived since the last regular frame.
     pub arrived: u64,
 }
@@ -277,7 +279,7 @@ impl Reporter {
         } else {
             self.busy.remove(revision);
         }
-        Ok(Effect { revision: revision.clone(), span, active, arrived })
+        Ok(Effect { revision: revision.clone(), span, active, ever: row.requests > 0 || active, arrived })
     }
 
     /// All of a regular frame is here: what it left out is unchanged and idle.

@@ -3,8 +3,7 @@
 //! Invariant: only reads.
 
 use super::{Context, Scaled};
-use crate::reporters::Coverage;
-use crate::status::{Activity, Condition, RevisionStatus, settings};
+use crate::status::{Activity, RevisionStatus, settings};
 use domain::why::{Idleness, Trigger};
 use domain::{Mode, Refusal, Signal, SignalSpec, Timestamp, Why};
 
@@ -36,6 +35,7 @@ impl Scaled {
             retry_after_seconds: self.idle.retry_at().map(seconds_until),
             settings: settings(&revision.scaling, &revision.limits),
             problems: revision.problems.clone(),
+            trouble: self.trouble.clone(),
             conditions: self.conditions(context),
         }
     }
@@ -113,42 +113,5 @@ impl Scaled {
             (Some(why), _) => why.to_string(),
             (None, _) => "the platform has not told its counts yet".to_owned(),
         }
-    }
-
-    fn conditions(&self, context: Context<'_>) -> Vec<Condition> {
-        let Context { now, reporters, .. } = context;
-        let window = *self.revision.scaling.stable_window;
-        let (status, reason, message, since) = match reporters.coverage(now, &self.revision.id, window) {
-            Coverage::Full => (true, "Full", String::new(), None),
-            Coverage::Partial { reporter, since } => {
-                (false, "Partial", format!("activator {reporter} is silent; nothing it may carry shrinks"), since)
-            }
-            Coverage::NoReporters => (false, "NoReporters", "no activator is listed; nothing shrinks".to_owned(), None),
-        };
-        let since_seconds = since.map(|since| now.since(since).as_secs());
-        let mut conditions =
-            vec![Condition { kind: "Coverage", status, reason: reason.to_owned(), message, since_seconds }];
-        let mut bad = |kind, reason: String, message: String| {
-            conditions.push(Condition { kind, status: false, reason, message, since_seconds: None });
-        };
-        if let Some((reason, until)) = self.start_failure() {
-            let pause = until.since(now).as_secs();
-            bad("Started", "StartFailed".to_owned(), format!("{reason}; the next start may be tried in {pause} s"));
-        }
-        if let Some(trouble) = &self.trouble {
-            bad("Replicas", trouble.reason.clone(), trouble.message.clone());
-        }
-        if let Some(share) = self.share.as_ref().filter(|share| share.slots < *self.revision.scaling.exclusive_slots) {
-            let own = *self.revision.scaling.exclusive_slots;
-            let message = format!(
-                "another member of group {} says {} slots, this one says {own}: the smallest counts",
-                share.group, share.slots
-            );
-            bad("Slots", "Disagree".to_owned(), message);
-        }
-        if let Some(error) = &self.last_error {
-            bad("Scaled", "ScaleFailed".to_owned(), error.clone());
-        }
-        conditions
     }
 }

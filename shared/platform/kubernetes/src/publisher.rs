@@ -1,0 +1,296 @@
+//! What kubectl shows: the status of ScaledWorkloads, and Events on Deployments.
+//!
+//! Invariant: whoever decides never waits for this; both are bounded, and what cannot be written is said again while it is
+//! true (a status) or counted and dropped (an event).
+
+use crate::objects::{FIELD_MANAGER, ScaledWorkload, ScaledWorkloadStatus};
+use crate::picture::Picture;
+use crate::status::{AT_MOST_EVERY, due_in, status};
+use crate::trim::Key;
+use domain::RevisionId;
+use futures_util::StreamExt;
+use futures_util::future::join;
+use futures_util::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use parking_lot::Mutex;
+use platform::Leadership;
+use platform::audience::{Audience, Occurrence, Shown};
+use platform::leadership::CALL_TIMEOUT;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+/// Statuses that are written at once.
+pub const WRITES_MAX: usize = 16;
+/// Events that may wait; further ones are dropped.
+pub const EVENTS_MAX: usize = 1000;
+/// Between two events.
+const EVENT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a status that could not be written rests.
+const RETRY: Duration = Duration::from_secs(5);
+/// Longest note of an event that the API server takes.
+const NOTE_BYTES_MAX: usize = 1024;
+
+/// The newest of one workload, and what was written of it.
+#[derive(Debug)]
+struct Entry {
+    shown: Shown,
+    /// When and what; `None`: not by this process.
+    written: Option<(Instant, ScaledWorkloadStatus)>,
+    /// When it is to be looked at; `None`: it says what was written.
+    look_at: Option<Instant>,
+    busy: bool,
+}
+
+impl Entry {
+    /// What is to be written now; otherwise sets when to look again.
+    fn look(&mut self, picture: &Picture, key: &Key, now: Instant) -> Option<ScaledWorkloadStatus> {
+        let Some(published) = picture.published(key) else {
+            // The keeper has not made it yet.
+            self.look_at = Some(now + AT_MOST_EVERY);
+            return None;
+        };
+        let written = self.written.as_ref().map_or(&published.status, |(_, status)| status);
+        // What the keeper says of it is not ours to take back.
+        let before = ScaledWorkloadStatus { restored: published.status.restored, ..written.clone() };
+        let wanted = status(&self.shown, &before, &bypassing(picture, key), Timestamp::now());
+        let ago = self.written.as_ref().map(|(at, _)| now.saturating_duration_since(*at));
+        self.look_at = due_in(&wanted, written, ago).map(|wait| now + wait);
+        self.busy = self.look_at == Some(now);
+        self.busy.then_some(wanted)
+    }
+}
+
+/// Whether people would see no difference. The arithmetic is written with the rest, and is no reason to write.
+fn looks_the_same(one: &Shown, other: &Shown) -> bool {
+    one == &Shown { why: one.why, ..other.clone() }
+}
+
+/// The publisher.
+pub struct Publisher {
+    client: Client,
+    picture: Arc<Mutex<Picture>>,
+    leadership: watch::Receiver<Leadership>,
+    entries: Mutex<BTreeMap<Key, Entry>>,
+    changed: Notify,
+    events: mpsc::Sender<(RevisionId, Occurrence)>,
+    heard: tokio::sync::Mutex<mpsc::Receiver<(RevisionId, Occurrence)>>,
+    recorder: Recorder,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Publishes nothing yet. `instance` is the name of this pod.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        picture: Arc<Mutex<Picture>>,
+        leadership: watch::Receiver<Leadership>,
+        instance: &str,
+    ) -> Self {
+        let (events, heard) = mpsc::channel(EVENTS_MAX);
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance.to_owned()) };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            picture,
+            leadership,
+            entries: Mutex::default(),
+            changed: Notify::new(),
+            events,
+            heard: tokio::sync::Mutex::new(heard),
+        }
+    }
+
+    /// Writes for ever.
+    pub async fn run(&self) {
+        join(self.write_statuses(), self.write_events()).await;
+    }
+
+    async fn write_statuses(&self) {
+        let mut writes = FuturesUnordered::new();
+        loop {
+            let mut next = None;
+            if self.leadership.borrow().may_call(Instant::now()) {
+                let (due, later) = self.due(WRITES_MAX - writes.len());
+                next = later;
+                for (key, status) in due {
+                    writes.push(self.write(key, status));
+                }
+            }
+            tokio::select! {
+                biased;
+                Some(()) = writes.next() => {}
+                () = self.changed.notified() => {}
+                () = until(next) => {}
+            }
+        }
+    }
+
+    /// What is to be written now, at most `room`, and when to look again.
+    fn due(&self, room: usize) -> (Vec<(Key, ScaledWorkloadStatus)>, Option<Instant>) {
+        let now = Instant::now();
+        let (picture, mut entries) = (self.picture.lock(), self.entries.lock());
+        let mut due = Vec::new();
+        let ready = |entry: &Entry| !entry.busy && entry.look_at.is_some_and(|at| at <= now);
+        let keys: Vec<Key> =
+            entries.iter().filter(|(_, entry)| ready(entry)).map(|(key, _)| key.clone()).take(room).collect();
+        for key in keys {
+            let Some(entry) = entries.get_mut(&key) else { continue };
+            if picture.adopted(&key).is_none() {
+                entries.remove(&key);
+                continue;
+            }
+            if let Some(status) = entry.look(&picture, &key, now) {
+                due.push((key, status));
+            }
+        }
+        let waiting = entries.values().filter(|entry| !entry.busy).filter_map(|entry| entry.look_at);
+        (due, waiting.min().filter(|_| room > 0))
+    }
+
+    async fn write(&self, key: Key, status: ScaledWorkloadStatus) {
+        let kind = ApiResource::erase::<ScaledWorkload>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.0, &kind);
+        let patch = Patch::Merge(json!({"status": with_absences(&status)}));
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let answer = timeout(CALL_TIMEOUT, api.patch_status(&key.1, &parameters, &patch)).await;
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(&key) else { return };
+        entry.busy = false;
+        let now = Instant::now();
+        // Something may have changed meanwhile.
+        entry.look_at = Some(now);
+        match answer {
+            Ok(Ok(_)) => entry.written = Some((now, status)),
+            Ok(Err(error)) => {
+                tracing::debug!(?key, %error, "a status is not written");
+                entry.look_at = Some(now + RETRY);
+            }
+            Err(_) => entry.look_at = Some(now + RETRY),
+        }
+    }
+
+    async fn write_events(&self) {
+        let mut heard = self.heard.lock().await;
+        let mut pace = interval(EVENT_PAUSE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while let Some((revision, occurrence)) = heard.recv().await {
+            pace.tick().await;
+            let uid = self.picture.lock().uid(&key_of(&revision)).map(ToOwned::to_owned);
+            let reference = ObjectReference {
+                api_version: Some("apps/v1".into()),
+                kind: Some("Deployment".into()),
+                name: Some(revision.name().to_owned()),
+                namespace: Some(revision.namespace().to_owned()),
+                uid,
+                ..ObjectReference::default()
+            };
+            let event = Event {
+                type_: if occurrence.warning { EventType::Warning } else { EventType::Normal },
+                reason: occurrence.reason.to_owned(),
+                // A series is told apart by what was done, so that two sizes are two events.
+                action: action(&occurrence),
+                note: Some(shortened(&occurrence.note)),
+                secondary: None,
+            };
+            match timeout(CALL_TIMEOUT, self.recorder.publish(&event, &reference)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%revision, %error, "an event is not written"),
+                Err(_) => tracing::debug!(%revision, "no answer to an event in time"),
+            }
+        }
+    }
+}
+
+impl Audience for Publisher {
+    fn show(&self, shown: Shown) {
+        let key = key_of(&shown.revision);
+        let mut entries = self.entries.lock();
+        match entries.get_mut(&key) {
+            Some(entry) if looks_the_same(&entry.shown, &shown) => {
+                entry.shown = shown;
+                return;
+            }
+            Some(entry) => {
+                entry.shown = shown;
+                entry.look_at = Some(Instant::now());
+            }
+            None => {
+                let look_at = Some(Instant::now());
+                entries.insert(key, Entry { shown, written: None, look_at, busy: false });
+            }
+        }
+        drop(entries);
+        self.changed.notify_one();
+    }
+
+    fn hear(&self, revision: &RevisionId, occurrence: Occurrence) {
+        if self.events.try_send((revision.clone(), occurrence)).is_err() {
+            tracing::debug!(%revision, "an event is dropped: {EVENTS_MAX} wait already");
+        }
+    }
+}
+
+fn key_of(revision: &RevisionId) -> Key {
+    (revision.namespace().to_owned(), revision.name().to_owned())
+}
+
+/// A merge patch takes away only what it names: the fields that this status does not have.
+fn with_absences(status: &ScaledWorkloadStatus) -> serde_json::Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        for field in ["lastReplicas", "restored", "lastDecision", "trouble", "problems", "conditions"] {
+            map.entry(field).or_insert(serde_json::Value::Null);
+        }
+    }
+    value
+}
+
+/// Services that send to the pods of a workload without us.
+fn bypassing(picture: &Picture, key: &Key) -> Vec<String> {
+    let own = crate::wanted::service_name(key);
+    let Some(adopted) = picture.adopted(key) else { return Vec::new() };
+    let labels = adopted.selector.match_labels.clone().unwrap_or_default();
+    let selects = |service: &&k8s_openapi::api::core::v1::Service| {
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector.is_some_and(|selector| {
+            !selector.is_empty() && selector.iter().all(|(label, value)| labels.get(label) == Some(value))
+        })
+    };
+    let names = picture.services(&key.0).filter(selects).filter_map(|service| service.metadata.name.clone());
+    names.filter(|name| *name != own && adopted.service.as_ref() != Some(name)).take(10).collect()
+}
+
+fn action(occurrence: &Occurrence) -> String {
+    // "scaled 1 -> 3 because …"
+    let what: String = occurrence.note.split(" because ").next().unwrap_or_default().chars().take(100).collect();
+    if occurrence.reason == "Scaled" { what } else { occurrence.reason.to_owned() }
+}
+
+fn shortened(note: &str) -> String {
+    let mut end = note.len().min(NOTE_BYTES_MAX);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    note[..end].to_owned()
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
