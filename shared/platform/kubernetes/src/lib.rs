@@ -3,6 +3,7 @@
 //! Invariant: the scale subresource is the only way to a count, and nothing else of a workload is ever written.
 
 pub mod cluster;
+pub mod elector;
 mod keep;
 pub mod lease;
 pub mod objects;
@@ -16,3 +17,5 @@ pub mod trim;
 pub mod victims;
 pub mod wanted;
 pub mod watching;
+#[cfg(test)]
+mod testing;
