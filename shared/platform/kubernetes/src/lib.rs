@@ -10,12 +10,14 @@ pub mod objects;
 pub mod peers;
 pub mod picture;
 pub mod proxy;
+pub mod review;
 pub mod routes;
 pub mod scale;
 pub mod settings;
+#[cfg(test)]
+mod testing;
+pub mod token;
 pub mod trim;
 pub mod victims;
 pub mod wanted;
 pub mod watching;
-#[cfg(test)]
-mod testing;
