@@ -210,9 +210,17 @@ impl Candidate {
         }
     }
 
-    /// Leads no more and will not again; what is left is to release the record, if it is held.
-    pub fn resign(&mut self) -> Option<News> {
+    /// Whether this is the version of the record that was seen last.
+    #[must_use]
+    pub fn knows(&self, version: &Version) -> bool {
+        matches!(&self.sight, Sight::Present { version: seen, .. } if seen == version)
+    }
+
+    /// Leads no more and will not again. What is left is to `release` the record, if it is held and nothing that needed it
+    /// is going on; otherwise it runs out.
+    pub fn resign(&mut self, release: bool) -> Option<News> {
         self.resigned = true;
+        self.released = !release;
         self.lead.take().map(|_| News::Lost(Loss::Resigned))
     }
 
@@ -331,17 +339,23 @@ impl Candidate {
     }
 
     /// Until the next call. A leader keeps its pace; the others spread out, so that they do not all ask at once, and never
-    /// wait longer. A hash instead of randomness: it differs between candidates, and a test can repeat it.
+    /// wait longer.
     fn pause(&self) -> Duration {
         let period = self.settings.retry_period();
         if self.lead.is_some() {
             return period;
         }
-        let mut hasher = DefaultHasher::new();
-        (&self.identity, self.calls).hash(&mut hasher);
-        let part = u32::try_from(hasher.finish() % 1000).unwrap_or(0);
-        period / 2 + period / 2 * part / 1000
+        spread(&self.identity, self.calls, period)
     }
+}
+
+/// A pause of at least half of `period` and at most all of it. A hash instead of randomness: it differs between candidates,
+/// and a test can repeat it.
+pub(crate) fn spread(identity: &str, count: u64, period: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (identity, count).hash(&mut hasher);
+    let part = u32::try_from(hasher.finish() % 1000).unwrap_or(0);
+    period / 2 + period / 2 * part / 1000
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Invariant: the scale subresource is the only way to a count, and nothing else of a workload is ever written.
 
 pub mod cluster;
+pub mod elector;
 mod keep;
 pub mod lease;
 pub mod objects;
@@ -10,10 +11,14 @@ pub mod peers;
 pub mod picture;
 pub mod proxy;
 pub mod publisher;
+pub mod review;
 pub mod routes;
 pub mod scale;
 pub mod settings;
 pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod token;
 pub mod trim;
 pub mod victims;
 pub mod wanted;

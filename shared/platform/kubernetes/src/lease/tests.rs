@@ -323,7 +323,7 @@ fn an_answer_that_was_overtaken_does_not_count() {
 #[test]
 fn resigning_ends_leadership_first_and_releases_then() {
     let mut bench = Bench::leading();
-    assert_eq!(bench.candidate.resign(), Some(News::Lost(Loss::Resigned)));
+    assert_eq!(bench.candidate.resign(true), Some(News::Lost(Loss::Resigned)));
     assert_eq!(bench.candidate.leads_until(), None);
     assert_eq!(bench.until(100), []);
     let record = bench.stored.clone().unwrap();
@@ -339,7 +339,7 @@ fn a_renewal_under_way_while_resigning_gives_nothing_back_and_is_released_too() 
     bench.until(1999);
     bench.now = 2000;
     let step = bench.step();
-    bench.candidate.resign();
+    bench.candidate.resign(true);
     assert_eq!(bench.step(), Step::Wait(None));
     let (ticket, answer) = bench.carry_out(&step).unwrap();
     assert_eq!(bench.answer(ticket, answer), None);
@@ -351,12 +351,12 @@ fn a_renewal_under_way_while_resigning_gives_nothing_back_and_is_released_too() 
 #[test]
 fn a_release_is_tried_a_bounded_number_of_times() {
     let mut silent = Bench::leading();
-    silent.candidate.resign();
+    silent.candidate.resign(true);
     assert_eq!(silent.until_unanswered(10_000), []);
     assert_eq!(silent.step(), Step::Done, "nobody answers");
 
     let mut busy = Bench::leading();
-    busy.candidate.resign();
+    busy.candidate.resign(true);
     let mut calls = 0;
     loop {
         let same = busy.stored.clone();
@@ -377,7 +377,7 @@ fn a_follower_that_resigns_has_nothing_to_release() {
     let mut bench = bench();
     bench.store(Some(held("b_1", 1)));
     bench.until(100);
-    assert_eq!(bench.candidate.resign(), None);
+    assert_eq!(bench.candidate.resign(true), None);
     assert_eq!(bench.step(), Step::Done);
     assert_eq!(bench.stored, Some(held("b_1", 1)));
 }

@@ -174,7 +174,7 @@ impl World {
                 self.candidates[n].told(local, Some((version, record)));
             }
             Event::Resigns(_) => {
-                self.candidates[n].resign();
+                self.candidates[n].resign(true);
                 self.resigned.insert(n);
             }
         }
