@@ -1,12 +1,18 @@
-//! The activator as a program of its own: in front of fixed addresses. Beside an autoscaler it runs inside `kpa run`.
+//! The activator as a program of its own: on a cluster, or in front of fixed addresses. On one machine, beside an
+//! autoscaler, it runs inside `kpa run`.
 
 use activator::reporter::ReporterSettings;
 use activator::threads::Threads;
 use activator::{Activator, Settings, Setup};
 use clap::Parser;
 use domain::{ReporterId, RevisionId};
+use platform::Platform;
 use platform::fixed::FixedPlatform;
 use platform::trust::Shown;
+use platform_kubernetes::arguments::ClusterArguments;
+use platform_kubernetes::proxy::ProxyPlatform;
+use platform_kubernetes::settings::connect;
+use platform_kubernetes::token::TokenFile;
 use runtime::net::Tcp;
 use runtime::rlimit::OpenFiles;
 use runtime::{Admin, Clock, Metrics, PhaseSender, Stop, Tasks, WakeLog, telemetry};
@@ -31,12 +37,18 @@ struct Arguments {
     /// Worker threads, 1 to 64.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// A service and its replicas: NAMESPACE/NAME=ADDRESS:PORT[,ADDRESS:PORT…]. May be repeated.
-    #[arg(long, required = true, value_parser = upstream)]
+    /// A service and its replicas: NAMESPACE/NAME=ADDRESS:PORT[,ADDRESS:PORT…]. May be repeated. With it no cluster is
+    /// asked, and nothing is scaled.
+    #[arg(long, value_parser = upstream)]
     upstream: Vec<(RevisionId, Vec<SocketAddr>)>,
+    #[command(flatten)]
+    cluster: ClusterArguments,
     /// What to log, such as info or info,access=debug.
     #[arg(long, env = "KPA_LOG", default_value = "info")]
     log: String,
+    /// How to log.
+    #[arg(long, env = "KPA_LOG_FORMAT", value_enum, default_value = "human")]
+    log_format: telemetry::LogFormat,
 }
 
 fn upstream(text: &str) -> Result<(RevisionId, Vec<SocketAddr>), String> {
@@ -48,7 +60,7 @@ fn upstream(text: &str) -> Result<(RevisionId, Vec<SocketAddr>), String> {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    telemetry::logs(telemetry::LogFormat::Human, &arguments.log)?;
+    telemetry::logs(arguments.log_format, &arguments.log)?;
     let files = runtime::rlimit::raise_open_files()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(arguments, files))
 }
@@ -63,12 +75,18 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     tracing::info!("listening on http://{}, admin on http://{}", arguments.listen, arguments.admin);
 
     let boot = runtime::clock::unix_millis();
+    let (platform, reporter) = if arguments.upstream.is_empty() {
+        cluster(&arguments.cluster, boot, &tasks).await?
+    } else {
+        let reporter = ReporterSettings { id: ReporterId::new("activator"), boot, shown: Shown::Nothing };
+        (Arc::new(FixedPlatform::new(arguments.upstream)) as Arc<dyn Platform>, reporter)
+    };
     let (activator, runs) = Activator::start(
         Setup {
             connector: Tcp,
-            platform: Arc::new(FixedPlatform::new(arguments.upstream)),
+            platform,
             settings: Settings::default(),
-            reporter: ReporterSettings { id: ReporterId::new("activator"), boot, shown: Shown::Nothing },
+            reporter,
             clock,
             wakes: Arc::new(WakeLog::new()),
             phase: phase.clone(),
@@ -100,4 +118,24 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     }
     tasks.stop();
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What an activator has of a cluster: what it routes, and how it is known to autoscalers.
+async fn cluster(
+    arguments: &ClusterArguments,
+    boot: u64,
+    tasks: &Tasks,
+) -> anyhow::Result<(Arc<dyn Platform>, ReporterSettings)> {
+    let (client, _) = connect(arguments.context.as_deref()).await?;
+    let (platform, work) = ProxyPlatform::new(client, arguments.settings());
+    let stopping = tasks.stopping();
+    tasks.service("cluster", async move {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => {}
+            () = work => {}
+        }
+    });
+    let shown = Shown::Fresh(Arc::new(TokenFile::new(&arguments.token_file)));
+    Ok((platform, ReporterSettings { id: ReporterId::new(&arguments.pod_name), boot, shown }))
 }

@@ -99,7 +99,7 @@ const RULES: &[Rule] = &[
     Rule {
         name: "activator",
         folder: "activator",
-        ours: &["domain", "activator-core", "platform", "runtime"],
+        ours: &["domain", "activator-core", "platform", "platform-kubernetes", "runtime"],
         third_party: Not(&["kube", "kube-client", "kube-runtime", "k8s-openapi", "axum", "metrics"]),
         reason: "meets the autoscaler in the wire format only, the cluster through the port only; nothing on the request \
                  path calls a metrics library",
@@ -107,7 +107,7 @@ const RULES: &[Rule] = &[
     Rule {
         name: "autoscaler",
         folder: "autoscaler",
-        ours: &["domain", "autoscaler-core", "platform", "runtime"],
+        ours: &["domain", "autoscaler-core", "platform", "platform-kubernetes", "runtime"],
         third_party: Not(CLUSTER),
         reason: "meets the activator in the wire format only, and the cluster through the platform port only",
     },

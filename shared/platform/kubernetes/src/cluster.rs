@@ -8,6 +8,7 @@ use crate::objects::{FIELD_MANAGER, ScaledWorkload, published};
 use crate::peers::Peers;
 use crate::picture::{News, Picture, Seen};
 use crate::proxy::told;
+use crate::right::Right;
 use crate::scale;
 use crate::settings::{Settings, apis};
 use crate::trim::{Key, SERVICE_NAME, hpa, is_annotated, pod, service, slice, workload};
@@ -35,7 +36,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// How often pods are looked for that stayed although they were marked.
 const UNMARK_EVERY: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ pub struct ClusterPlatform {
     picture: Arc<Mutex<Picture>>,
     board: Board,
     synced: watch::Receiver<bool>,
-    leadership: watch::Receiver<Leadership>,
+    right: Right,
     victims: Victims,
 }
 
@@ -57,18 +57,14 @@ impl Debug for ClusterPlatform {
 }
 
 impl ClusterPlatform {
-    /// The platform, and the work that keeps it up to date: to be run as long as the program. `leadership` says whether
-    /// this process may write.
+    /// The platform, and the work that keeps it up to date: to be run as long as the program. `right` says whether this
+    /// process may write.
     #[must_use]
-    pub fn new(
-        client: Client,
-        settings: Settings,
-        leadership: watch::Receiver<Leadership>,
-    ) -> (Arc<Self>, BoxFuture<'static, ()>) {
+    pub fn new(client: Client, settings: Settings, right: Right) -> (Arc<Self>, BoxFuture<'static, ()>) {
         let picture = Arc::new(Mutex::new(Picture::new()));
         let (told, synced) = watch::channel(false);
         let (changed, seen) = watch::channel(());
-        let keeper = Keeper::new(client.clone(), picture.clone(), leadership.clone());
+        let keeper = Keeper::new(client.clone(), picture.clone(), right.clone());
         let board = Board::new();
         let platform = Arc::new(Self {
             victims: Victims::new(client.clone(), picture.clone(), seen),
@@ -76,7 +72,7 @@ impl ClusterPlatform {
             picture: picture.clone(),
             board: board.clone(),
             synced,
-            leadership,
+            right,
         });
         let state = Arc::new(State { picture, board, told, changed, keeper, lists: Mutex::new(lists(&settings)) });
         (platform.clone(), work(client, settings, state, platform).boxed())
@@ -242,9 +238,7 @@ impl ClusterPlatform {
         let mut every = tokio::time::interval(UNMARK_EVERY);
         loop {
             every.tick().await;
-            if !self.leadership.borrow().may_call(Instant::now()) {
-                continue;
-            }
+            let Some(_held) = self.right.call() else { continue };
             let marked: Vec<Key> = {
                 let picture = self.picture.lock();
                 let is_marked = |key: &&Key| picture.pods(key).any(|pod| pod.cost.as_deref() == Some(COST));
@@ -268,6 +262,9 @@ impl ClusterPlatform {
             (picture.adopted(&key).is_some(), picture.requested(&key).map(|(now, _)| Replicas::new(now)))
         };
         let Some(now) = now.filter(|_| known) else { return Err(ScaleError::NotFound(target.clone())) };
+        let Some(_held) = self.right.call() else {
+            return Err(ScaleError::Unreachable("this autoscaler may not act now".into()));
+        };
         if to < from {
             self.victims.mark(&key, remove_first).await;
             scale::write(&self.client, target, Some(from), to, FIELD_MANAGER).await
@@ -277,6 +274,12 @@ impl ClusterPlatform {
                 return Err(ScaleError::Changed { now });
             }
             scale::write(&self.client, target, None, to, FIELD_MANAGER).await
+        } else if remove_first.is_empty() && now != to || now < to {
+            // A lowering that was under way is taken back, if it has landed.
+            match scale::read(&self.client, target).await? {
+                found if found < to => scale::write(&self.client, target, None, to, FIELD_MANAGER).await,
+                _ => Ok(()),
+            }
         } else {
             // The count stays. What leaves by itself is the kubelet's to end.
             Ok(())
@@ -300,6 +303,6 @@ impl Platform for ClusterPlatform {
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
+        self.right.leadership()
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::objects::{FIELD_MANAGER, ScaledWorkload};
 use crate::picture::Picture;
+use crate::right::Right;
 use crate::scale;
 use crate::trim::Key;
 use crate::wanted::{Write, owed};
@@ -15,13 +16,13 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Client, Error};
 use parking_lot::Mutex;
+use platform::ScaleError;
 use platform::leadership::CALL_TIMEOUT;
-use platform::{Leadership, ScaleError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Workloads that are written at once.
@@ -76,7 +77,7 @@ impl Due {
 pub(crate) struct Keeper {
     client: Client,
     picture: Arc<Mutex<Picture>>,
-    leadership: watch::Receiver<Leadership>,
+    right: Right,
     due: Mutex<Due>,
     touched: Notify,
 }
@@ -89,8 +90,8 @@ impl std::fmt::Debug for Keeper {
 
 impl Keeper {
     /// Owes nothing yet.
-    pub(crate) fn new(client: Client, picture: Arc<Mutex<Picture>>, leadership: watch::Receiver<Leadership>) -> Self {
-        Self { client, picture, leadership, due: Mutex::default(), touched: Notify::new() }
+    pub(crate) fn new(client: Client, picture: Arc<Mutex<Picture>>, right: Right) -> Self {
+        Self { client, picture, right, due: Mutex::default(), touched: Notify::new() }
     }
 
     /// Has workloads looked at.
@@ -104,7 +105,7 @@ impl Keeper {
 
     /// Works for ever.
     pub(crate) async fn run(&self) {
-        let mut leadership = self.leadership.clone();
+        let mut leadership = self.right.leadership();
         let mut writes = FuturesUnordered::new();
         let mut led = false;
         loop {
@@ -148,9 +149,7 @@ impl Keeper {
             if picture.synced() { owed(&picture, &key) } else { Vec::new() }
         };
         for write in writes {
-            if !self.leadership.borrow().may_call(Instant::now()) {
-                return (key, true);
-            }
+            let Some(_held) = self.right.call() else { return (key, true) };
             let what = write.called();
             match timeout(CALL_TIMEOUT, self.carry_out(&key, write)).await {
                 Ok(Ok(())) => {}

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the scale subresource is the only way to a count, and nothing else of a workload is ever written.
 
+pub mod arguments;
 pub mod cluster;
 pub mod elector;
 mod keep;
@@ -12,6 +13,7 @@ pub mod picture;
 pub mod proxy;
 pub mod publisher;
 pub mod review;
+pub mod right;
 pub mod routes;
 pub mod scale;
 pub mod settings;

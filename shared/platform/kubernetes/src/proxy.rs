@@ -11,7 +11,7 @@ use crate::settings::{Settings, apis};
 use crate::trim::{SERVICE_NAME, slice};
 use crate::watching::{Filter, Kept, follow};
 use domain::activator_config::CONFIG_MAP;
-use domain::{ActivatorConfig, Change, EndpointId, Problem, Replicas, ScaleTargetRef};
+use domain::{ActivatorConfig, Change, EndpointId, Origin, Problem, Replicas, Resolved, ScaleTargetRef};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::future::{join, join_all, join3};
@@ -25,7 +25,11 @@ use platform::board::Board;
 use platform::{Leadership, Platform, ScaleError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// `drain-delay` on a cluster, unless it is configured: about what it takes until every proxy of the cluster knows.
+const DRAIN_DELAY: Duration = Duration::from_secs(10);
 
 /// What an activator sees of a cluster.
 #[derive(Debug)]
@@ -161,15 +165,21 @@ impl Inner {
         let data = match seen {
             Seen::Is(data) => data,
             Seen::Gone(_) => &empty,
+            // There is none.
+            Seen::Listed if !self.config_known && self.problems.is_empty() => &empty,
             Seen::Listed => return None,
         };
         let (config, problems) = match ActivatorConfig::from_map(&format!("ConfigMap {CONFIG_MAP}"), data) {
-            Ok(config) => {
+            Ok(mut config) => {
                 self.config_known = true;
+                on_a_cluster(&mut config);
                 let warnings = config.warnings.clone();
                 (Some(config), warnings)
             }
-            Err(wrong) => ((!self.config_known).then_some(wrong.meanwhile), wrong.problems),
+            Err(mut wrong) => {
+                on_a_cluster(&mut wrong.meanwhile);
+                ((!self.config_known).then_some(wrong.meanwhile), wrong.problems)
+            }
         };
         if let Some(config) = config {
             self.tell(Change::ActivatorConfig(Arc::new(config)));
@@ -178,6 +188,13 @@ impl Inner {
             problems.iter().filter(|problem| !self.problems.contains(problem)).map(ToString::to_string).collect();
         self.problems = problems;
         (!fresh.is_empty()).then(|| fresh.join("\n"))
+    }
+}
+
+/// Where others have to hear that an activator leaves before it may stop accepting (kpa-behaviour 9).
+fn on_a_cluster(config: &mut ActivatorConfig) {
+    if config.drain_delay.origin == Origin::Default {
+        config.drain_delay = Resolved::default_value(DRAIN_DELAY);
     }
 }
 

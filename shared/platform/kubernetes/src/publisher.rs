@@ -5,6 +5,7 @@
 
 use crate::objects::{FIELD_MANAGER, ScaledWorkload, ScaledWorkloadStatus};
 use crate::picture::Picture;
+use crate::right::Right;
 use crate::status::{AT_MOST_EVERY, due_in, status};
 use crate::trim::Key;
 use domain::RevisionId;
@@ -17,14 +18,13 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use parking_lot::Mutex;
-use platform::Leadership;
 use platform::audience::{Audience, Occurrence, Shown};
 use platform::leadership::CALL_TIMEOUT;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// Statuses that are written at once.
@@ -77,7 +77,7 @@ fn looks_the_same(one: &Shown, other: &Shown) -> bool {
 pub struct Publisher {
     client: Client,
     picture: Arc<Mutex<Picture>>,
-    leadership: watch::Receiver<Leadership>,
+    right: Right,
     entries: Mutex<BTreeMap<Key, Entry>>,
     changed: Notify,
     events: mpsc::Sender<(RevisionId, Occurrence)>,
@@ -94,19 +94,14 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// Publishes nothing yet. `instance` is the name of this pod.
     #[must_use]
-    pub fn new(
-        client: Client,
-        picture: Arc<Mutex<Picture>>,
-        leadership: watch::Receiver<Leadership>,
-        instance: &str,
-    ) -> Self {
+    pub fn new(client: Client, picture: Arc<Mutex<Picture>>, right: Right, instance: &str) -> Self {
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance.to_owned()) };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             picture,
-            leadership,
+            right,
             entries: Mutex::default(),
             changed: Notify::new(),
             events,
@@ -123,7 +118,7 @@ impl Publisher {
         let mut writes = FuturesUnordered::new();
         loop {
             let mut next = None;
-            if self.leadership.borrow().may_call(Instant::now()) {
+            if self.right.leadership().borrow().may_call(Instant::now()) {
                 let (due, later) = self.due(WRITES_MAX - writes.len());
                 next = later;
                 for (key, status) in due {
@@ -162,11 +157,17 @@ impl Publisher {
     }
 
     async fn write(&self, key: Key, status: ScaledWorkloadStatus) {
+        let Some(held) = self.right.call() else {
+            // Whoever leads next looks at everything anew.
+            self.entries.lock().remove(&key);
+            return;
+        };
         let kind = ApiResource::erase::<ScaledWorkload>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.0, &kind);
         let patch = Patch::Merge(json!({"status": with_absences(&status)}));
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let answer = timeout(CALL_TIMEOUT, api.patch_status(&key.1, &parameters, &patch)).await;
+        drop(held);
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(&key) else { return };
         entry.busy = false;
