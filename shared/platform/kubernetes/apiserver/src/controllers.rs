@@ -3,6 +3,7 @@
 //! Invariant: each controller is a pure function of what it has seen; only the runner knows the store, time and processes.
 
 mod claim;
+mod cluster;
 mod controller;
 mod deployment;
 mod disruption;
@@ -21,3 +22,8 @@ mod selector;
 mod testing;
 mod world;
 mod write;
+
+pub use cluster::{Cluster, ClusterOptions, NodeOptions, Part};
+pub use kubelet::{
+    Ended, Kubelet, Life, Orders, ProcessOptions, Processes, Reports, Script, Seen, Simulated, SimulatedOptions, State,
+};

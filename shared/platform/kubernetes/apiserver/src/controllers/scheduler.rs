@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::controller::Controller;
+use super::controller::{Answer, Controller};
 use super::node::is_node_ready;
 use super::object::{Id, Object, id, name, uid};
 use super::pods::{condition, is_finished, node};
@@ -28,6 +28,8 @@ pub(crate) type Veto = Arc<dyn Fn(&Pod) -> Option<String> + Send + Sync>;
 
 pub(crate) struct Scheduler {
     veto: Veto,
+    /// Pods that were given to a node and are not yet seen there, by uid: they take room already.
+    assumed: BTreeMap<String, String>,
 }
 
 /// The node for a pod.
@@ -138,7 +140,16 @@ fn amount(text: &str) -> f64 {
 
 impl Scheduler {
     pub(crate) fn new(veto: Veto) -> Self {
-        Self { veto }
+        Self { veto, assumed: BTreeMap::new() }
+    }
+}
+
+impl Scheduler {
+    fn as_assumed(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        let Some(node) = self.assumed.get(uid(&pod.metadata)) else { return Arc::clone(pod) };
+        let mut placed = Pod::clone(pod);
+        placed.spec.get_or_insert_default().node_name = Some(node.clone());
+        Arc::new(placed)
     }
 }
 
@@ -148,6 +159,11 @@ fn waits(pod: &Pod) -> bool {
 
 impl Controller for Scheduler {
     fn affected(&mut self, world: &World, change: &Change) -> Vec<Id> {
+        if let Object::Pod(pod) = change.object()
+            && (node(pod).is_some() || matches!(change, Change::Deleted(_)))
+        {
+            self.assumed.remove(uid(&pod.metadata));
+        }
         let all_waiting = || world.list::<Pod>(None).filter(|pod| waits(pod)).map(|pod| id(&**pod)).collect();
         match (change, change.object()) {
             (Change::Deleted(_), Object::Pod(_)) | (_, Object::Node(_)) => all_waiting(),
@@ -161,15 +177,28 @@ impl Controller for Scheduler {
             return Outcome::default();
         };
         let nodes: Vec<Arc<Node>> = world.list::<Node>(None).cloned().collect();
-        let pods: Vec<Arc<Pod>> = world.list::<Pod>(None).cloned().collect();
+        if self.assumed.contains_key(uid(&pod.metadata)) {
+            return Outcome::default();
+        }
+        let pods: Vec<Arc<Pod>> = world.list::<Pod>(None).map(|pod| self.as_assumed(pod)).collect();
         let refused = (self.veto)(pod).map_or_else(|| place(pod, &nodes, &pods), Err);
         match refused {
             Ok(node) => {
                 let uid = uid(&pod.metadata).to_owned();
+                self.assumed.insert(uid.clone(), node.clone());
                 Outcome::writes(vec![Write::Bind { id: key.clone(), uid, node }])
             }
             Err(why) => Outcome { writes: unschedulable(now, pod, why), again_in: Some(RETRY_AFTER) },
         }
+    }
+
+    fn settle(&mut self, _: Timestamp, _: &World, _: &Id, writes: &[Write], answers: &[Answer]) -> Vec<Write> {
+        for (write, answer) in writes.iter().zip(answers) {
+            if let (Write::Bind { uid, .. }, Err(_)) = (write, answer) {
+                self.assumed.remove(uid);
+            }
+        }
+        Vec::new()
     }
 }
 

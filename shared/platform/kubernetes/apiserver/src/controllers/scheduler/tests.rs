@@ -83,3 +83,25 @@ fn a_pod_that_waits_is_placed_when_room_comes() {
     bench.settle(&mut [&mut scheduler]);
     assert_eq!(node(&read_pod(&bench)), Some("n"));
 }
+
+#[test]
+fn a_lagging_cache_does_not_fill_a_node_twice() {
+    let mut bench = Bench::default();
+    bench.add(read::<Node>(&node_json("n", &json!({}))).into());
+    let gpu = |name: &str| {
+        let mut json = pod_json(&asks("nvidia.com/gpu", "1"));
+        json["metadata"]["name"] = json!(name);
+        Pod::clone(&pod(&json))
+    };
+    let first = bench.add(gpu("a").into()).id();
+    let second = bench.add(gpu("b").into()).id();
+    let stale = bench.world.clone();
+    let mut scheduler = Scheduler::new(Arc::new(|_| None));
+    bench.step(&mut scheduler, &stale, &first);
+    bench.step(&mut scheduler, &stale, &second);
+    let bound = bench.world.list::<Pod>(None).filter(|pod| node(pod).is_some()).count();
+    assert_eq!(bound, 1);
+    bench.remove(&first);
+    bench.settle(&mut [&mut scheduler]);
+    assert_eq!(node(bench.world.get::<Pod>("default", "b").unwrap()), Some("n"));
+}
