@@ -22,6 +22,7 @@
 mod accounts;
 mod apply;
 mod bootstrap;
+pub mod controllers;
 mod crd;
 mod defaults;
 mod discovery;

@@ -285,8 +285,9 @@ pub(crate) fn token(
     answer["kind"] = json!("TokenRequest");
     answer["apiVersion"] = json!("authentication.k8s.io/v1");
     answer["metadata"] = json!({ "name": name, "namespace": namespace, "creationTimestamp": ask.time() });
-    answer["spec"]["audiences"] = json!(token.audiences);
-    answer["spec"]["expirationSeconds"] = json!(seconds);
+    let spec = object::map_at(&mut answer, "spec");
+    spec.insert("audiences".to_owned(), json!(token.audiences));
+    spec.insert("expirationSeconds".to_owned(), json!(seconds));
     answer["status"] = json!({ "token": text, "expirationTimestamp": rfc3339(token.expires) });
     Ok(answer)
 }

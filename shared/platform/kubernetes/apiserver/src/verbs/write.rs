@@ -270,7 +270,8 @@ fn keep(kind: &Type, part: Part, old: &Value, new: &mut Value) {
         // An update that leaves the address out means the one it has.
         let address = old["spec"].get("clusterIP").cloned();
         let spec = object::map_at(new, "spec");
-        if spec.get("clusterIP").is_none_or(|ip| ip.is_null() || ip == "") && spec["type"] != "ExternalName" {
+        let is_name = spec.get("type").is_some_and(|kind| kind == "ExternalName");
+        if spec.get("clusterIP").is_none_or(|ip| ip.is_null() || ip == "") && !is_name {
             object::put(spec, "clusterIP", address);
         }
     }
