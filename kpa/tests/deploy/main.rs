@@ -3,6 +3,7 @@
 //! Invariant: needs no cluster. What needs `kubectl` or `helm` runs where they are, and says aloud where they are not.
 
 mod chart;
+mod examples;
 mod image;
 mod objects;
 mod pods;
