@@ -2,6 +2,8 @@
 //!
 //! Invariant: needs no cluster. What needs `kubectl` or `helm` runs where they are, and says aloud where they are not.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
+
 mod chart;
 mod examples;
 mod image;

@@ -14,8 +14,8 @@ enum Node {
     Text(String),
     Output(String),
     /// Each condition with what it guards; `else` has none.
-    If(Vec<(Option<String>, Vec<Node>)>),
-    Range(String, Vec<Node>),
+    If(Vec<(Option<String>, Vec<Self>)>),
+    Range(String, Vec<Self>),
 }
 
 /// The text of a template for `root`, which holds `Values`, `Chart` and `Release`.
