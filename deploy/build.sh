@@ -14,7 +14,9 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 
 # What is written into a program of where it was built: panic messages and debug information, of Rust and of C.
 # The last that matches counts, and the target folder may lie among the sources.
-remap=("$cargo_home=/cargo" "$(realpath -m "$cargo_home")=/cargo" "$root=/kpa" "$target=/target")
+# Cargo follows links to its home, and within it to the registry.
+remap=("$cargo_home=/cargo" "$(realpath -m "$cargo_home")=/cargo" "$(realpath -m "$cargo_home/registry")=/cargo/registry"
+  "$root=/kpa" "$target=/target")
 rust_flags=(-C link-arg=-Wl,--build-id=none)
 c_flags=()
 for pair in "${remap[@]}"; do
