@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use platform::trust::Token;
 use runtime::net::Socket;
 use std::io;
 use std::net::SocketAddr;
@@ -222,4 +223,26 @@ async fn what_is_owed_of_a_removed_service_is_forgotten() {
     bench.revisions.remove(bench.clock.now(), &bench.handle.id);
     bench.until(4_400).await;
     assert_eq!(bench.urgent(0), [(2_500, 35)]);
+}
+
+/// A file that is renewed, in short.
+#[derive(Debug, Default)]
+struct Renewed(std::sync::atomic::AtomicU32);
+
+impl platform::trust::Shows for Renewed {
+    fn token(&self) -> Option<Token> {
+        Some(Token::new(&format!("token-{}", self.0.fetch_add(1, Relaxed))))
+    }
+}
+
+#[test]
+fn each_frame_shows_the_token_of_its_moment() {
+    let shown = Shown::Fresh(Arc::new(Renewed::default()));
+    for expected in ["Bearer token-0", "Bearer token-1"] {
+        let value = authorization(&shown).unwrap();
+        assert!(value == expected && value.is_sensitive(), "{value:?}");
+    }
+    assert_eq!(authorization(&Shown::Fixed(Token::new("s"))).unwrap(), "Bearer s");
+    assert_eq!(authorization(&Shown::Nothing), None);
+    assert_eq!(authorization(&Shown::Fixed(Token::new("two\nlines"))), None);
 }

@@ -53,6 +53,8 @@ struct Call {
     sent: Timestamp,
     /// `None` for a read.
     write: Option<(Purpose, Gain)>,
+    /// News of the record has come since it was sent.
+    overtaken: bool,
 }
 
 /// One candidate.
@@ -142,6 +144,10 @@ impl Candidate {
         // The answer to a call that was given up says nothing that the next one does not say better.
         let call = self.call.take_if(|call| call.ticket == ticket)?;
         match (call.write, answer) {
+            // What a read found may be older than what was told meanwhile. Older than what was known before, it is true all
+            // the same: the store was put back.
+            (None, Answer::Stored(version, _)) if call.overtaken && self.is_older(&version) => None,
+            (None, Answer::Absent) if call.overtaken => None,
             (None, Answer::Stored(version, record)) => {
                 self.unsure = false;
                 if self.lead.is_some() {
@@ -159,8 +165,7 @@ impl Candidate {
             }
             (Some((purpose, gain)), Answer::Stored(version, record)) => {
                 self.unsure = false;
-                if matches!(&self.sight, Sight::Present { version: seen, .. } if seen.is_after(&version)) {
-                    // Overtaken by news of a later write.
+                if call.overtaken && self.is_older(&version) {
                     return None;
                 }
                 let news = self.see(now, version, record);
@@ -198,6 +203,9 @@ impl Candidate {
             (Sight::Unknown | Sight::Absent { .. } | Sight::Present { .. }, Some((version, record))) => {
                 // Whatever an earlier write of ours did, it was to an older version than this one.
                 self.unsure = false;
+                if let Some(call) = &mut self.call {
+                    call.overtaken = true;
+                }
                 self.see(now, version, record)
             }
             (Sight::Present { .. }, None) => {
@@ -222,6 +230,10 @@ impl Candidate {
         self.resigned = true;
         self.released = !release;
         self.lead.take().map(|_| News::Lost(Loss::Resigned))
+    }
+
+    fn is_older(&self, version: &Version) -> bool {
+        matches!(&self.sight, Sight::Present { version: seen, .. } if seen.is_after(version))
     }
 
     fn is_ours(&self) -> bool {
@@ -333,7 +345,7 @@ impl Candidate {
     fn call(&mut self, now: Timestamp, write: Option<(Purpose, Gain)>) -> Ticket {
         self.calls += 1;
         let ticket = Ticket(self.calls);
-        self.call = Some(Call { ticket, sent: now, write });
+        self.call = Some(Call { ticket, sent: now, write, overtaken: false });
         self.not_before = now + self.pause();
         ticket
     }

@@ -320,6 +320,44 @@ fn an_answer_that_was_overtaken_does_not_count() {
     assert_eq!((bench.candidate.leads_until(), bench.candidate.holder()), (None, Some("b_1")));
 }
 
+/// A read that was on its way while the release was told must not hide it until the next one.
+#[test]
+fn what_a_read_found_is_not_newer_than_what_was_told_meanwhile() {
+    for found_nothing in [false, true] {
+        let mut bench = bench();
+        bench.store(Some(held("b_1", 1)));
+        bench.until(5000);
+        let step = loop {
+            match bench.step() {
+                Step::Wait(_) => bench.now += 1,
+                step => break step,
+            }
+        };
+        let Step::Read(ticket) = step else { panic!("{step:?}") };
+        let before = if found_nothing { Answer::Absent } else { bench.read() };
+        bench.store(Some(held("", 2)));
+        let told = bench.stored();
+        assert_eq!(bench.candidate.told(at(bench.now), told), None);
+        assert_eq!(bench.answer(ticket, before), None);
+        let now = bench.now;
+        assert_eq!(bench.until(now + 1), [(now, News::Leads(Gain::Free))]);
+    }
+}
+
+/// After a restore of the store versions begin again with smaller numbers.
+#[test]
+fn a_store_that_was_put_back_is_believed_when_it_is_read() {
+    let mut bench = bench();
+    bench.version = 100;
+    bench.store(Some(held("b_1", 5)));
+    bench.until(5000);
+    bench.version = 10;
+    bench.store(Some(held("b_1", 3)));
+    let taken = bench.until(40_000);
+    let [(taken, News::Leads(Gain::Expired(_)))] = taken[..] else { panic!("{taken:?}") };
+    assert!((20_000..=22_000).contains(&taken), "a lease after it was seen: {taken}");
+}
+
 #[test]
 fn resigning_ends_leadership_first_and_releases_then() {
     let mut bench = Bench::leading();
