@@ -19,6 +19,15 @@
 //! A [`Server`] is a `tower::Service`, so `kube::Client::new(server.clone(), "default")` talks to it without a socket and
 //! on tokio's paused clock; [`Server::serve`] puts it on a listener.
 
+//!
+//! # What it does not do
+//!
+//! Protobuf is not spoken, so `kubectl create deployment` and its like do not work, while everything that sends JSON
+//! (`get`, `describe`, `apply --validate=false`, `scale`, `patch`, `annotate`, `label`, `wait`, `delete`) does. An apply is
+//! read as JSON only. There is no OpenAPI document, no conversion between versions of a custom kind but its apiVersion, and
+//! no admission: validating policies are stored and not evaluated, and neither are patterns and CEL rules of schemas. Who
+//! may write roles may write any role. Controllers are not part of the server: nothing makes pods of a Deployment.
+
 mod accounts;
 mod apply;
 mod bootstrap;

@@ -26,9 +26,12 @@ pub(crate) fn of(
         Form::Typed(_) => &[],
     };
     let own = if kind.is_custom() { Vec::new() } else { columns(&kind.kind) };
-    let has_age = custom.iter().any(|column| column["jsonPath"] == ".metadata.creationTimestamp");
+    let has_age = custom.iter().any(|column| column["jsonPath"] == ".metadata.creationTimestamp")
+        || matches!(kind.kind.as_str(), "Event" | "CustomResourceDefinition");
+    // An Event's own name says nothing to people.
+    let name_priority = i64::from(kind.kind == "Event");
     let head = |name: &str, kind: &str, format: &str, priority: i64| json!({ "name": name, "type": kind, "format": format, "description": "", "priority": priority });
-    let mut definitions = vec![head("Name", "string", "name", 0)];
+    let mut definitions = vec![head("Name", "string", "name", name_priority)];
     definitions.extend(own.iter().map(|(name, kind, priority, _)| head(name, kind, "", i64::from(*priority))));
     for column in custom {
         let text = |key: &str| column[key].as_str().unwrap_or_default();

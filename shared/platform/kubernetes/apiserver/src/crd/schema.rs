@@ -131,18 +131,23 @@ fn fields(schema: &Value, map: &Map<String, Value>, path: &str, causes: &mut Vec
     }
 }
 
+/// A limit as the real server prints it: whole numbers without a fraction.
+fn shown(limit: &Value) -> String {
+    limit.as_f64().map_or_else(|| limit.to_string(), |number| number.to_string())
+}
+
 /// Numbers, lengths of texts and counts of items.
 fn limits(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let limit = |key: &str| schema[key].as_f64();
     if let Some(number) = value.as_f64() {
         if limit("minimum").is_some_and(|min| number < min || schema["exclusiveMinimum"] == true && number <= min) {
             let how = if schema["exclusiveMinimum"] == true { "greater than" } else { "greater than or equal to" };
-            let detail = format!("{path} in body should be {how} {}", schema["minimum"]);
+            let detail = format!("{path} in body should be {how} {}", shown(&schema["minimum"]));
             causes.push(Cause::invalid(path, value, detail));
         }
         if limit("maximum").is_some_and(|max| number > max || schema["exclusiveMaximum"] == true && number >= max) {
             let how = if schema["exclusiveMaximum"] == true { "less than" } else { "less than or equal to" };
-            let detail = format!("{path} in body should be {how} {}", schema["maximum"]);
+            let detail = format!("{path} in body should be {how} {}", shown(&schema["maximum"]));
             causes.push(Cause::invalid(path, value, detail));
         }
     }

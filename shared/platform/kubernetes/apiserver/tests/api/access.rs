@@ -112,7 +112,7 @@ async fn what_was_used_and_what_is_granted_can_be_compared() {
         resource: "deployments".to_owned(),
         namespace: String::new(),
     };
-    assert_eq!(used.into_iter().collect::<Vec<_>>(), [listed.clone()], "what was refused was not used");
+    assert_eq!(used, [listed.clone()].into(), "what was refused was not used");
     let granted: Vec<Grant> =
         server.granted("default", "kpa").into_iter().filter(|grant| grant.group == "apps").collect();
     let idle: Vec<&str> =

@@ -91,3 +91,20 @@ async fn a_definition_that_is_wrong_is_refused() {
     let (status, _) = server.ask(Method::GET, "/apis/test.dev/v1", None);
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn an_object_is_seen_in_every_served_version() {
+    let server = server();
+    let mut two = definition();
+    let mut second = two["spec"]["versions"][0].clone();
+    second["name"] = json!("v2");
+    second["storage"] = json!(false);
+    two["spec"]["versions"].as_array_mut().unwrap().push(second);
+    server.post(DEFINITIONS, &two);
+    server.post(WIDGETS, &json!({ "metadata": { "name": "w" }, "spec": { "mode": "Act" } }));
+    let other = WIDGETS.replace("/v1/", "/v2/");
+    let seen = server.get(&format!("{other}/w"));
+    assert_eq!((&seen["apiVersion"], &seen["spec"]["mode"]), (&json!("test.dev/v2"), &json!("Act")));
+    let group = server.get("/apis/test.dev");
+    assert_eq!(group["preferredVersion"]["version"], "v2");
+}
