@@ -11,7 +11,7 @@ use platform::fixed::FixedPlatform;
 use platform::trust::Shown;
 use platform_kubernetes::arguments::ClusterArguments;
 use platform_kubernetes::proxy::ProxyPlatform;
-use platform_kubernetes::settings::connect;
+use platform_kubernetes::settings::{self as kubernetes, connect};
 use platform_kubernetes::token::TokenFile;
 use runtime::net::Tcp;
 use runtime::rlimit::OpenFiles;
@@ -19,6 +19,7 @@ use runtime::{Admin, Clock, Metrics, PhaseSender, Stop, Tasks, WakeLog, telemetr
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -43,12 +44,22 @@ struct Arguments {
     upstream: Vec<(RevisionId, Vec<SocketAddr>)>,
     #[command(flatten)]
     cluster: ClusterArguments,
+    /// On a cluster: how long new connections are accepted after SIGTERM, unless config-activator says otherwise.
+    #[arg(long, env = "KPA_DRAIN_DELAY", default_value = "10s", value_parser = span)]
+    drain_delay: Duration,
+    /// On a cluster: how long requests and tunnels may go on after that, unless config-activator says otherwise.
+    #[arg(long, env = "KPA_DRAIN_GRACE", default_value = "1h", value_parser = span)]
+    drain_grace: Duration,
     /// What to log, such as info or info,access=debug.
     #[arg(long, env = "KPA_LOG", default_value = "info")]
     log: String,
     /// How to log.
     #[arg(long, env = "KPA_LOG_FORMAT", value_enum, default_value = "human")]
     log_format: telemetry::LogFormat,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    domain::duration::parse(text).map_err(|error| error.to_string())
 }
 
 fn upstream(text: &str) -> Result<(RevisionId, Vec<SocketAddr>), String> {
@@ -76,7 +87,7 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
 
     let boot = runtime::clock::unix_millis();
     let (platform, reporter) = if arguments.upstream.is_empty() {
-        cluster(&arguments.cluster, boot, &tasks).await?
+        cluster(&arguments, boot, &tasks).await?
     } else {
         let reporter = ReporterSettings { id: ReporterId::new("activator"), boot, shown: Shown::Nothing };
         (Arc::new(FixedPlatform::new(arguments.upstream)) as Arc<dyn Platform>, reporter)
@@ -122,12 +133,14 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
 
 /// What an activator has of a cluster: what it routes, and how it is known to autoscalers.
 async fn cluster(
-    arguments: &ClusterArguments,
+    arguments: &Arguments,
     boot: u64,
     tasks: &Tasks,
 ) -> anyhow::Result<(Arc<dyn Platform>, ReporterSettings)> {
-    let (client, _) = connect(arguments.context.as_deref()).await?;
-    let (platform, work) = ProxyPlatform::new(client, arguments.settings());
+    let Arguments { cluster, drain_delay, drain_grace, .. } = arguments;
+    let (client, _) = connect(cluster.context.as_deref()).await?;
+    let settings = kubernetes::Settings { drain_delay: *drain_delay, drain_grace: *drain_grace, ..cluster.settings() };
+    let (platform, work) = ProxyPlatform::new(client, settings);
     let stopping = tasks.stopping();
     tasks.service("cluster", async move {
         tokio::select! {
@@ -136,6 +149,6 @@ async fn cluster(
             () = work => {}
         }
     });
-    let shown = Shown::Fresh(Arc::new(TokenFile::new(&arguments.token_file)));
-    Ok((platform, ReporterSettings { id: ReporterId::new(&arguments.pod_name), boot, shown }))
+    let shown = Shown::Fresh(Arc::new(TokenFile::new(&cluster.token_file)));
+    Ok((platform, ReporterSettings { id: ReporterId::new(&cluster.pod_name), boot, shown }))
 }

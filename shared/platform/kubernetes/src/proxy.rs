@@ -28,9 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// `drain-delay` on a cluster, unless it is configured: about what it takes until every proxy of the cluster knows.
-const DRAIN_DELAY: Duration = Duration::from_secs(10);
-
 /// What an activator sees of a cluster.
 #[derive(Debug)]
 pub struct ProxyPlatform {
@@ -123,6 +120,8 @@ struct Inner {
     config_known: bool,
     problems: Vec<Problem>,
     news: Vec<Change>,
+    /// `drain-delay` and `drain-grace` unless they are configured.
+    drain: (Duration, Duration),
 }
 
 impl State {
@@ -150,12 +149,29 @@ impl Inner {
         let namespaces = settings.namespaces.len().max(1);
         let lists = (0..namespaces).flat_map(|n| [List::Objects(n), List::Slices(n)]);
         let lists = lists.chain([List::Config, List::Autoscalers]).collect();
-        Self { routes: Routes::default(), lists, config_known: false, problems: Vec::new(), news: Vec::new() }
+        Self {
+            routes: Routes::default(),
+            lists,
+            config_known: false,
+            problems: Vec::new(),
+            news: Vec::new(),
+            drain: (settings.drain_delay, settings.drain_grace),
+        }
     }
 
     fn tell(&mut self, change: Change) {
         if self.news.last() != Some(&change) {
             self.news.push(change);
+        }
+    }
+
+    /// What the map leaves open of how an activator leaves.
+    fn drain(&self, config: &mut ActivatorConfig) {
+        let (delay, grace) = self.drain;
+        for (setting, default) in [(&mut config.drain_delay, delay), (&mut config.drain_grace, grace)] {
+            if setting.origin == Origin::Default {
+                *setting = Resolved::default_value(default);
+            }
         }
     }
 
@@ -172,12 +188,12 @@ impl Inner {
         let (config, problems) = match ActivatorConfig::from_map(&format!("ConfigMap {CONFIG_MAP}"), data) {
             Ok(mut config) => {
                 self.config_known = true;
-                on_a_cluster(&mut config);
+                self.drain(&mut config);
                 let warnings = config.warnings.clone();
                 (Some(config), warnings)
             }
             Err(mut wrong) => {
-                on_a_cluster(&mut wrong.meanwhile);
+                self.drain(&mut wrong.meanwhile);
                 ((!self.config_known).then_some(wrong.meanwhile), wrong.problems)
             }
         };
@@ -188,13 +204,6 @@ impl Inner {
             problems.iter().filter(|problem| !self.problems.contains(problem)).map(ToString::to_string).collect();
         self.problems = problems;
         (!fresh.is_empty()).then(|| fresh.join("\n"))
-    }
-}
-
-/// Where others have to hear that an activator leaves before it may stop accepting (kpa-behaviour 9).
-fn on_a_cluster(config: &mut ActivatorConfig) {
-    if config.drain_delay.origin == Origin::Default {
-        config.drain_delay = Resolved::default_value(DRAIN_DELAY);
     }
 }
 

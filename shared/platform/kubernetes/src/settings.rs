@@ -24,6 +24,11 @@ pub struct Settings {
     pub activator_service: String,
     /// The Service of the autoscalers. Default `kpa-autoscaler`.
     pub autoscaler_service: String,
+    /// `drain-delay` of activators unless it is configured: about what it takes until every proxy of the cluster knows
+    /// that one leaves (kpa-behaviour 9). Default 10 s.
+    pub drain_delay: Duration,
+    /// `drain-grace` of activators unless it is configured. Default 1 h.
+    pub drain_grace: Duration,
 }
 
 impl Default for Settings {
@@ -35,6 +40,8 @@ impl Default for Settings {
             object_selector: None,
             activator_service: "kpa-activator".into(),
             autoscaler_service: "kpa-autoscaler".into(),
+            drain_delay: Duration::from_secs(10),
+            drain_grace: Duration::from_secs(3600),
         }
     }
 }

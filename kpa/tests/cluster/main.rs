@@ -1,0 +1,11 @@
+//! The whole product on a cluster in memory: an API server on a socket, controllers, pods that are real processes on
+//! loopback addresses of their own, and the built activator and autoscaler with the rights that are installed.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod leaders;
+mod service;
+mod world;

@@ -1,0 +1,285 @@
+//! The cluster, and our programs in it.
+
+use crate::support::{Running, free_address, http_get, wait_for};
+use apiserver::controllers::{Cluster, ClusterOptions, ProcessOptions, Processes};
+use apiserver::{Options, Server};
+use http::Method;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use tempfile::TempDir;
+
+/// Our own namespace.
+const OURS: &str = "kpa-system";
+
+/// A server that any pod can run: an answer for every path, and as many connections as come.
+pub(crate) const BACKEND: &str = r#"
+import http.server, os, socketserver, sys, time
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = b"hello\n"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 1024
+
+time.sleep(float(os.environ.get("STARTS_IN", "0")))
+Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+pub(crate) struct World {
+    /// Dropped first: it ends every pod.
+    _cluster: Cluster,
+    _runtime: tokio::runtime::Runtime,
+    pub(crate) server: Server,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+/// One of our programs.
+pub(crate) struct Program {
+    pub(crate) running: Running,
+    pub(crate) name: String,
+    /// Where clients or frames come.
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    log: PathBuf,
+}
+
+impl Program {
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) fn ready(mut self) -> Self {
+        wait_for("ready", || {
+            assert!(self.running.0.try_wait().unwrap().is_none(), "{}", self.log());
+            http_get(self.admin, "admin", "/ready").filter(|(head, _)| head.starts_with("HTTP/1.1 200"))
+        });
+        self
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let server = Server::new(Options::real_time());
+        let kubelet = Arc::new(Processes::new(ProcessOptions::default()));
+        let cluster = Cluster::start(server.clone(), ClusterOptions { kubelet, ..ClusterOptions::default() });
+        let address = free_address();
+        let serving = server.clone();
+        #[expect(clippy::disallowed_methods, reason = "ends with its runtime")]
+        drop(runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+            serving.serve(listener).await.unwrap();
+        }));
+        drop(_entered);
+        let world =
+            Self { _cluster: cluster, _runtime: runtime, server, address, folder: tempfile::tempdir().unwrap() };
+        world.install();
+        world
+    }
+
+    /// What is installed, of deploy/base: our kind, accounts and their rights.
+    fn install(&self) {
+        self.create("/api/v1/namespaces", &json!({"metadata": {"name": OURS}}));
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base");
+        for file in ["crd.yaml", "rbac.yaml"] {
+            let text = std::fs::read_to_string(base.join(file)).unwrap();
+            let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+            for document in documents {
+                let kind = document["kind"].as_str().unwrap();
+                let plural = format!("{}s", kind.to_lowercase());
+                let version = document["apiVersion"].as_str().unwrap();
+                let path = match document["metadata"]["namespace"].as_str() {
+                    Some(namespace) => format!("/apis/{version}/namespaces/{namespace}/{plural}"),
+                    None => format!("/apis/{version}/{plural}"),
+                };
+                self.create(&path, &document);
+            }
+        }
+    }
+
+    pub(crate) fn create(&self, path: &str, object: &Value) -> Value {
+        let (status, answer) = self.server.request(&Method::POST, path, Some(object));
+        assert!(status.is_success(), "POST {path}: {status} {answer}");
+        answer
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.server.request(&Method::GET, path, None).1
+    }
+
+    /// A Deployment of [`BACKEND`] in `default`.
+    pub(crate) fn deploy(&self, name: &str, replicas: u32, annotations: &Value, container: &Value) {
+        let mut main = json!({
+            "name": "main", "image": "backend",
+            "command": ["python3", "-c", BACKEND],
+            "ports": [{"containerPort": 8000}],
+            "env": [
+                {"name": "PORT", "value": "8000"},
+                {"name": "HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            ],
+        });
+        for (key, value) in container.as_object().unwrap() {
+            match (main.get_mut(key), value) {
+                (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.clone()),
+                _ => main[key] = value.clone(),
+            }
+        }
+        self.create(
+            "/apis/apps/v1/namespaces/default/deployments",
+            &json!({
+                "metadata": {"name": name, "annotations": annotations},
+                "spec": {
+                    "replicas": replicas,
+                    "selector": {"matchLabels": {"app": name}},
+                    "template": {
+                        "metadata": {"labels": {"app": name}},
+                        "spec": {"terminationGracePeriodSeconds": 5, "containers": [main]},
+                    },
+                },
+            }),
+        );
+    }
+
+    pub(crate) fn replicas(&self, name: &str) -> u64 {
+        let deployment = self.get(&format!("/apis/apps/v1/namespaces/default/deployments/{name}"));
+        deployment["spec"]["replicas"].as_u64().unwrap_or(0)
+    }
+
+    pub(crate) fn workload(&self, name: &str) -> Value {
+        self.get(&format!("/apis/kpa.dev/v1alpha1/namespaces/default/scaledworkloads/{name}"))
+    }
+
+    /// Starts an activator.
+    pub(crate) fn activator(&self, number: u8) -> Program {
+        let (listen, admin) = (free_address(), free_address());
+        let flags = [format!("--listen={listen}"), format!("--admin={admin}"), "--drain-delay=0s".into()];
+        self.start("activator", number, listen, admin, &flags)
+    }
+
+    /// Starts an autoscaler.
+    pub(crate) fn autoscaler(&self, number: u8) -> Program {
+        let listen = free_address();
+        self.start("autoscaler", number, listen, listen, &[format!("--listen={listen}")])
+    }
+
+    fn start(&self, kind: &str, number: u8, address: SocketAddr, admin: SocketAddr, flags: &[String]) -> Program {
+        let account = format!("kpa-{kind}");
+        let name = format!("{account}-{number}");
+        let file = |what: &str| self.folder.path().join(format!("{name}.{what}"));
+        let token = self.server.account(OURS, &account).unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.address)}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": OURS}}],
+        });
+        std::fs::write(file("kubeconfig"), config.to_string()).unwrap();
+        let pod = self.own_pod(&name, &account);
+        let bound = json!({"spec": {
+            "audiences": ["kpa"],
+            "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pod["metadata"]["uid"]},
+        }});
+        let path = format!("/api/v1/namespaces/{OURS}/serviceaccounts/{account}/token");
+        let shown = self.create(&path, &bound)["status"]["token"].as_str().unwrap().to_owned();
+        std::fs::write(file("token"), shown).unwrap();
+        let log = file("log");
+        let child = Command::new(program(kind))
+            .args(flags)
+            .args(["--namespace", OURS, "--pod-name", &name, "--token-file"])
+            .arg(file("token"))
+            .env("KUBECONFIG", file("kubeconfig"))
+            .env_remove("KPA_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(std::fs::File::create(&log).unwrap()))
+            .spawn()
+            .unwrap();
+        self.list(&name, &account, address, &pod);
+        Program { running: Running(child), name, address, admin, log }
+    }
+
+    /// The pod that a program of ours is, as far as the API server knows.
+    fn own_pod(&self, name: &str, account: &str) -> Value {
+        let (_, before) = self.server.request(&Method::DELETE, &format!("/api/v1/namespaces/{OURS}/pods/{name}"), None);
+        drop(before);
+        self.create(
+            &format!("/api/v1/namespaces/{OURS}/pods"),
+            &json!({
+                "metadata": {"name": name},
+                "spec": {"serviceAccountName": account, "nodeName": "elsewhere", "containers": [{"name": "main", "image": "kpa"}]},
+            }),
+        )
+    }
+
+    /// Lists a program behind its Service.
+    fn list(&self, name: &str, service: &str, address: SocketAddr, pod: &Value) {
+        let path = format!("/apis/discovery.k8s.io/v1/namespaces/{OURS}/endpointslices");
+        self.unlist(name);
+        self.create(
+            &path,
+            &json!({
+                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
+                "addressType": "IPv4",
+                "ports": [{"name": "main", "port": address.port(), "protocol": "TCP"}],
+                "endpoints": [{
+                    "addresses": [address.ip()],
+                    "conditions": {"ready": true, "serving": true, "terminating": false},
+                    "targetRef": {"kind": "Pod", "name": name, "namespace": OURS, "uid": pod["metadata"]["uid"]},
+                }],
+            }),
+        );
+    }
+
+    /// A program is gone: it is behind its Service no longer.
+    pub(crate) fn unlist(&self, name: &str) {
+        let path = format!("/apis/discovery.k8s.io/v1/namespaces/{OURS}/endpointslices/{name}");
+        // One that is not there is what is wanted.
+        let _ = self.server.request(&Method::DELETE, &path, None);
+    }
+}
+
+/// The built program, as new as its source.
+fn program(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let cargo = option_env!("CARGO").unwrap_or("cargo");
+        let mut command = Command::new(cargo);
+        // What cargo tells a test of its own package would have build scripts run again.
+        let told = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let kept = ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_INCREMENTAL", "CARGO_NET_OFFLINE"];
+        for name in told.filter(|name| name.starts_with("CARGO") && !kept.contains(&name.as_str())) {
+            command.env_remove(name);
+        }
+        let output = command
+            .args(["build", "--offline", "--message-format=json", "-p", "activator", "-p", "autoscaler", "--bins"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "the programs cannot be built");
+        let built = String::from_utf8(output.stdout).unwrap();
+        let executables = built
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["executable"].as_str().map(PathBuf::from));
+        executables.last().unwrap().parent().unwrap().to_owned()
+    });
+    folder.join(name)
+}
