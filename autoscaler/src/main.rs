@@ -81,9 +81,8 @@ fn main() -> anyhow::Result<ExitCode> {
 
 async fn run(arguments: Arguments, tasks: &Tasks) -> anyhow::Result<ExitCode> {
     let lease = lease::Settings::new(arguments.lease_duration, arguments.renew_deadline, arguments.retry_period);
-    let lease = lease.map_err(|wrong| {
-        anyhow::anyhow!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
+    let lease = lease
+        .map_err(|wrong| anyhow::anyhow!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     let stop = Stop::on_signals(tasks)?;
     let (clock, phase, metrics) = (Clock::start(), PhaseSender::new(), Metrics::install()?);
     metrics.keep_up(tasks);

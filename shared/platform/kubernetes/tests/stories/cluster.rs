@@ -155,10 +155,7 @@ async fn a_rival_gets_a_sleeping_workload_back_once() {
         }),
     );
     world.until("a replica", || (world.replicas("a") == 1).then_some(())).await;
-    world.until("that it was", || {
-        world.workload("a").filter(|workload| workload["status"]["restored"] == true)
-    })
-    .await;
+    world.until("that it was", || world.workload("a").filter(|workload| workload["status"]["restored"] == true)).await;
     // Whoever puts it to sleep now means it.
     world.patch("/apis/apps/v1/namespaces/prod/deployments/a", &json!({"spec": {"replicas": 0}}));
     view.counts("a", (0, 0, 0)).await;
