@@ -3,11 +3,9 @@
 //! Invariant: one call at a time, each with its own timeout; what is published comes from the rule alone, and a lease is
 //! released only when no call of ours that needed it is under way any more.
 
-mod led;
 mod object;
 mod standing;
 
-pub use led::Led;
 pub use standing::{Standing, UnderWay};
 
 use crate::lease::{Answer, Candidate, Gain, Loss, News, Purpose, Settings, Step, Ticket, WallMicros, spread};

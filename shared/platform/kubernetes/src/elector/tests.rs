@@ -1,12 +1,7 @@
 use super::*;
 use crate::testing::{Reach, Server, settle};
-use domain::{Replicas, RevisionId};
 use http::Method;
-use platform::fake::Fake;
-use platform::fixed::default_revision;
-use platform::{Platform, ScaleError};
 use serde_json::json;
-use std::sync::Arc;
 use tokio::task::JoinSet;
 
 fn place() -> Place {
@@ -199,37 +194,6 @@ async fn a_release_waits_for_our_own_calls_and_lets_no_new_one_begin() {
     assert!(!leads(&a) && a.call().is_none());
     assert_eq!(bench.holder(), "a_1", "not yet");
     drop(call);
-    settle().await;
-    assert_eq!(bench.holder(), "");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_scale_call_needs_the_lease_and_holds_up_its_release() {
-    let (mut bench, fake) = (Bench::new(), Fake::new());
-    let model = default_revision(RevisionId::new("default", "model"));
-    let target = model.target.clone();
-    fake.apply(model, secs(5));
-    let a = bench.start("a_1");
-    let led = Led::new(Arc::new(fake.clone()), a.clone());
-    let by = led.clone();
-    let scale = move |to: u32| {
-        let (led, target) = (by.clone(), target.clone());
-        async move { led.scale(&target, Replicas::ZERO, Replicas::new(to), &[]).await }
-    };
-    assert!(matches!(scale(1).await, Err(ScaleError::Refused(_))));
-    until_leading(&a).await;
-    assert_eq!(scale(1).await, Ok(()));
-    fake.set_reach(platform::fake::Reach::Silent);
-    let late = scale(3);
-    bench.tasks.spawn(async move { scale(2).await.unwrap() });
-    settle().await;
-    let leaving = a.clone();
-    bench.tasks.spawn(async move { leaving.resign().await });
-    settle().await;
-    assert_eq!(*led.leadership().borrow(), Leadership::Follower);
-    assert!(matches!(late.await, Err(ScaleError::Refused(_))));
-    assert_eq!((fake.calls().len(), bench.holder().as_str()), (2, "a_1"));
-    fake.set_reach(platform::fake::Reach::Open);
     settle().await;
     assert_eq!(bench.holder(), "");
 }
