@@ -99,6 +99,7 @@ enum Order {
     ReviveNode(String),
     WrongVictim { namespace: String, pod: String },
     WrongVictims(bool),
+    Quota { namespace: String, pods: Option<usize> },
 }
 
 /// A running cluster. Dropping it ends its controllers and its pods.
@@ -184,6 +185,11 @@ impl Cluster {
     /// Whether from now on those pods leave first that should leave last.
     pub async fn wrong_victims(&self, wrong: bool) {
         self.order(Order::WrongVictims(wrong)).await;
+    }
+
+    /// Controllers may have at most this many pods in a namespace; more are refused as by a ResourceQuota. Absent: any number.
+    pub async fn quota(&self, namespace: &str, pods: Option<usize>) {
+        self.order(Order::Quota { namespace: namespace.to_owned(), pods }).await;
     }
 
     /// Evicts a pod through the API, as `kubectl drain` does.

@@ -88,7 +88,7 @@ impl<'a> Look<'a> {
         neighbours: &'a [Arc<ReplicaSet>],
     ) -> Self {
         let mut all: Vec<ReplicaSet> = sets.iter().map(|set| ReplicaSet::clone(set)).collect();
-        all.sort_by(|a, b| revisions::age_key(a).cmp(&revisions::age_key(b)));
+        all.sort_by_key(revisions::age_key);
         let new = all.iter().position(|set| revisions::is_of_template(set, deployment)).map(|at| all.remove(at));
         let status = deployment.status.clone().unwrap_or_default();
         Self { now, deployment, new, old: all, neighbours, status, revision: None, deletions: Vec::new() }

@@ -98,8 +98,15 @@ impl Pods {
 
     /// A pod has ended: what is left of it goes.
     pub(super) fn ended(&mut self, store: &Store, ended: Result<String, JoinError>) {
-        // An error is a pod of a node that was killed, or a kubelet's panic, which its own hook has printed.
-        let Ok(uid) = ended else { return };
+        let uid = match ended {
+            Ok(uid) => uid,
+            Err(error) if error.is_panic() => {
+                tracing::error!("a kubelet panicked; its pod stays as it was: {error}");
+                return;
+            }
+            // Of a node that was killed.
+            Err(_) => return,
+        };
         let Some(entry) = self.entries.remove(&uid) else { return };
         let found = store.server.object("", "pods", &entry.id.namespace, &entry.id.name);
         let found = found.and_then(|json| Object::read(&Pod::RESOURCE, &json).ok());

@@ -118,6 +118,7 @@ impl Runner {
                 Hook::Silent { node, since: None }
             }
             Order::WrongVictim { namespace, pod } => Hook::WrongVictim { namespace, pod },
+            Order::Quota { namespace, pods } => return self.store.limit(namespace, pods),
             Order::WrongVictims(wrong) => Hook::WrongVictims(wrong),
         };
         let now = Instant::now();

@@ -2,9 +2,12 @@
 //!
 //! Invariant: every change is told once and in order; what the history no longer holds is told as the difference it made.
 
+use std::collections::BTreeMap;
+
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::super::controller::Answer;
@@ -22,11 +25,37 @@ pub(super) struct Store {
     revision: u64,
     /// As of `revision`.
     pub(super) latest: World,
+    /// Most pods per namespace.
+    quotas: BTreeMap<String, usize>,
 }
 
 impl Store {
     pub(super) fn new(server: Server) -> Self {
-        Self { server, revision: 0, latest: World::default() }
+        Self { server, revision: 0, latest: World::default(), quotas: BTreeMap::new() }
+    }
+
+    pub(super) fn limit(&mut self, namespace: String, pods: Option<usize>) {
+        match pods {
+            Some(most) => self.quotas.insert(namespace, most),
+            None => self.quotas.remove(&namespace),
+        };
+    }
+
+    /// As admission refuses it.
+    fn exceeds(&self, object: &Object) -> Option<Refusal> {
+        let metadata = Pod::of(object)?.metadata.clone();
+        let namespace = metadata.namespace.unwrap_or_default();
+        let most = *self.quotas.get(&namespace)?;
+        let used = self.server.names("", "pods", &namespace).len();
+        let name = metadata.name.or(metadata.generate_name).unwrap_or_default();
+        (used >= most).then(|| Refusal {
+            code: 403,
+            reason: "Forbidden".to_owned(),
+            message: format!(
+                "pods {name:?} is forbidden: exceeded quota: pods, requested: pods=1, used: pods={used}, limited: \
+                 pods={most}"
+            ),
+        })
     }
 
     /// What happened since the last call.
@@ -59,6 +88,9 @@ impl Store {
     pub(super) fn write(&self, write: &Write) -> Answer {
         match write {
             Write::Create(object) => {
+                if let Some(refusal) = self.exceeds(object) {
+                    return Err(refusal);
+                }
                 let mut id = object.id();
                 id.name.clear();
                 self.call(&Method::POST, &format!("{}?{MANAGER}", path(&id)), &id.resource, object.json())

@@ -324,6 +324,40 @@ async fn a_paused_controller_catches_up_and_a_slow_one_takes_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quota_is_a_replica_failure_until_it_is_raised() {
+    let cluster = start(ClusterOptions::default());
+    cluster.quota("default", Some(2)).await;
+    create(&cluster, &manifest(3, &json!({})));
+    until(&cluster, "refused", |server| condition(&model(server), "ReplicaFailure")["reason"] == "FailedCreate").await;
+    let text = condition(&model(cluster.server()), "ReplicaFailure")["message"].clone();
+    assert!(text.as_str().unwrap().contains("exceeded quota"), "{text}");
+    until(&cluster, "two", |server| ready(server) == 2).await;
+    cluster.quota("default", None).await;
+    until(&cluster, "three", |server| is_rolled_out(server, 3)).await;
+    assert_eq!(condition(&model(cluster.server()), "ReplicaFailure"), Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orphans_are_adopted_by_the_next_deployment() {
+    let cluster = start(ClusterOptions::default());
+    create(&cluster, &manifest(2, &json!({})));
+    until(&cluster, "up", |server| is_rolled_out(server, 2)).await;
+    let before = cluster.server().names("", "pods", "default");
+    let orphan = json!({"propagationPolicy": "Orphan"});
+    ask(&cluster, &Method::DELETE, &format!("{DEPLOYMENTS}/model"), &orphan);
+    until(&cluster, "let go", |server| {
+        let sets = server.objects("apps", "replicasets");
+        server.names("apps", "deployments", "default").is_empty()
+            && sets.iter().all(|set| set["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty))
+    })
+    .await;
+    create(&cluster, &manifest(2, &json!({})));
+    until(&cluster, "adopted", |server| is_rolled_out(server, 2)).await;
+    assert_eq!(cluster.server().names("", "pods", "default"), before);
+    assert_eq!(cluster.server().objects("apps", "replicasets").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_namespace_takes_everything_with_it() {
     let cluster = start(ClusterOptions::default());
     ask(&cluster, &Method::POST, "/api/v1/namespaces", &json!({"metadata": {"name": "team"}}));
@@ -369,13 +403,16 @@ async fn what_the_history_lost_is_told_as_a_difference() {
     let server = Server::new(Options { history_events_max: 1, ..Options::default() });
     let mut store = Store::new(server.clone());
     let path = "/api/v1/namespaces/default/configmaps";
+    let ask = |method: &Method, path: &str, body: Option<&Value>| {
+        assert!(server.request(method, path, body).0.is_success(), "{method} {path}");
+    };
     for name in ["a", "b"] {
-        server.request(&Method::POST, path, Some(&json!({"metadata": {"name": name}})));
+        ask(&Method::POST, path, Some(&json!({"metadata": {"name": name}})));
     }
     store.news();
-    server.request(&Method::DELETE, &format!("{path}/a"), None);
-    server.request(&Method::PATCH, &format!("{path}/b"), Some(&json!({"data": {"k": "v"}})));
-    server.request(&Method::POST, path, Some(&json!({"metadata": {"name": "c"}})));
+    ask(&Method::DELETE, &format!("{path}/a"), None);
+    ask(&Method::PATCH, &format!("{path}/b"), Some(&json!({"data": {"k": "v"}})));
+    ask(&Method::POST, path, Some(&json!({"metadata": {"name": "c"}})));
     let told: Vec<(&str, String)> = store
         .news()
         .iter()

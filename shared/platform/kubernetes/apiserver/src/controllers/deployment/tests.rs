@@ -149,7 +149,7 @@ fn surges_round_up_absences_down_and_something_always_moves() {
     fences(2, "3", "7", (3, 2));
     fences(0, "25%", "25%", (0, 0));
     fences(7, "1%", "99%", (1, 6));
-    assert_eq!(numbers::scaled(&IntOrString::String("x".to_owned()), 10, true), 0, "no percentage is nothing");
+    assert_eq!(scaled(&IntOrString::String("x".to_owned()), 10, true), 0, "no percentage is nothing");
 }
 
 #[test]

@@ -158,11 +158,9 @@ fn both_families_have_slices_of_their_own() {
     let writes = endpoint_slices(&both, &[pod(&pod_json(1, &ips))], &[], &[], 100);
     let found: Vec<(String, Vec<String>)> = writes
         .iter()
-        .map(|write| match write {
-            Write::Create(Object::EndpointSlice(slice)) => {
-                (slice.address_type.clone(), slice.endpoints[0].addresses.clone())
-            }
-            other => panic!("{other:?}"),
+        .map(|write| {
+            let Write::Create(Object::EndpointSlice(slice)) = write else { panic!("{write:?}") };
+            (slice.address_type.clone(), slice.endpoints[0].addresses.clone())
         })
         .collect();
     assert_eq!(

@@ -38,7 +38,7 @@ pub(crate) fn pod_status(now: Timestamp, pod: &Pod, seen: &Seen) -> PodStatus {
                     .then(|| format!("containerd://{}-{}-{}", uid(&pod.metadata), container.name, seen.restarts)),
                 image_id: image.clone(),
                 image,
-                last_state: seen.last.as_ref().map(|ended| terminated(ended)),
+                last_state: seen.last.as_ref().map(terminated),
                 name: container.name.clone(),
                 ready,
                 restart_count: seen.restarts,

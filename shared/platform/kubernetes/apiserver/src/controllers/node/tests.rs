@@ -50,7 +50,7 @@ fn leaving(bench: &Bench) -> Vec<String> {
 fn a_silent_node_loses_its_pods_step_by_step() {
     let (mut bench, mut lifecycle, key) = stage();
     let keys = lifecycle.hook(&bench.world, &Hook::Silent { node: "n".to_owned(), since: Some(at(0)) });
-    assert_eq!(keys, [key.clone()]);
+    assert_eq!(keys, std::slice::from_ref(&key));
     bench.now = 49;
     assert_eq!(look(&mut bench, &mut lifecycle, &key), Some(Duration::from_secs(1)));
     assert!(bench.world.list::<Pod>(None).all(|pod| is_ready(pod)));
