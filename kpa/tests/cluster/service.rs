@@ -1,20 +1,19 @@
 //! A service from zero, up, and to zero again.
 
 use crate::support::{http_get, wait_for};
-use crate::world::World;
+use crate::world::{Program, World};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const HOST: &str = "model.default.example.com";
-
-/// `count` requests over `clients` connections at a time; how many were not answered 200.
-pub(crate) fn requests(world: &crate::world::Program, count: usize, clients: usize) -> usize {
+/// `count` requests for a service, `clients` at a time; how many were not answered 200.
+pub(crate) fn requests(activator: &Program, service: &str, count: usize, clients: usize) -> usize {
+    let host = format!("{service}.default.example.com");
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
                 while next.fetch_add(1, Ordering::Relaxed) < count {
-                    let answer = http_get(world.address, HOST, "/");
+                    let answer = http_get(activator.address, &host, "/");
                     if !answer.is_some_and(|(head, body)| head.starts_with("HTTP/1.1 200") && body == "hello\n") {
                         failed.fetch_add(1, Ordering::Relaxed);
                     }
@@ -37,7 +36,7 @@ fn a_thousand_requests_from_zero_and_back_to_zero() {
     let autoscaler = world.autoscaler(0).ready();
     let activator = world.activator(0).ready();
     wait_for("a route", || (!world.workload("model")["spec"].is_null()).then_some(()));
-    assert_eq!(requests(&activator, 1000, 10), 0, "{}\n{}", activator.log(), autoscaler.log());
+    assert_eq!(requests(&activator, "model", 1000, 10), 0, "{}\n{}", activator.log(), autoscaler.log());
     assert!(world.replicas("model") > 1, "10 at once and a target of 2 ask for more than one");
     let shown = wait_for("its status", || {
         let workload = world.workload("model");
@@ -56,5 +55,5 @@ fn a_thousand_requests_from_zero_and_back_to_zero() {
     for reason in ["Woken", "Scaled", "Asleep"] {
         assert!(reasons.contains(&reason), "{reasons:?}");
     }
-    assert_eq!(requests(&activator, 1, 1), 0, "and it wakes again");
+    assert_eq!(requests(&activator, "model", 1, 1), 0, "and it wakes again");
 }

@@ -102,7 +102,15 @@ impl World {
         for file in ["crd.yaml", "rbac.yaml"] {
             let text = std::fs::read_to_string(base.join(file)).unwrap();
             let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-            for document in documents {
+            for mut document in documents {
+                // A second account with the same rights, whose calls can be told apart.
+                if let Some(subjects) = document["subjects"].as_array_mut() {
+                    let mut more = subjects.clone();
+                    for subject in &mut more {
+                        subject["name"] = json!(format!("{}-too", subject["name"].as_str().unwrap()));
+                    }
+                    subjects.extend(more);
+                }
                 let kind = document["kind"].as_str().unwrap();
                 let plural = format!("{}s", kind.to_lowercase());
                 let version = document["apiVersion"].as_str().unwrap();
@@ -171,20 +179,35 @@ impl World {
     pub(crate) fn activator(&self, number: u8) -> Program {
         let (listen, admin) = (free_address(), free_address());
         let flags = [format!("--listen={listen}"), format!("--admin={admin}"), "--drain-delay=0s".into()];
-        self.start("activator", number, listen, admin, &flags)
+        let token = self.server.account(OURS, "kpa-activator").unwrap();
+        self.start("activator", number, &token, (listen, admin), &flags)
     }
 
     /// Starts an autoscaler.
     pub(crate) fn autoscaler(&self, number: u8) -> Program {
-        let listen = free_address();
-        self.start("autoscaler", number, listen, listen, &[format!("--listen={listen}")])
+        self.autoscaler_as(number, "kpa-autoscaler")
     }
 
-    fn start(&self, kind: &str, number: u8, address: SocketAddr, admin: SocketAddr, flags: &[String]) -> Program {
+    /// The same with the rights of another account, so that its calls can be told apart.
+    pub(crate) fn autoscaler_as(&self, number: u8, account: &str) -> Program {
+        let listen = free_address();
+        let token = self.server.account(OURS, account).unwrap();
+        self.start("autoscaler", number, &token, (listen, listen), &[format!("--listen={listen}")])
+    }
+
+    fn start(
+        &self,
+        kind: &str,
+        number: u8,
+        token: &str,
+        (address, admin): (SocketAddr, SocketAddr),
+        flags: &[String],
+    ) -> Program {
         let account = format!("kpa-{kind}");
+        // Its frames are shown by the account of its kind, whoever asks the API server.
+        self.server.account(OURS, &account).unwrap();
         let name = format!("{account}-{number}");
         let file = |what: &str| self.folder.path().join(format!("{name}.{what}"));
-        let token = self.server.account(OURS, &account).unwrap();
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.address)}}],
