@@ -149,13 +149,12 @@ fn what_can_be_turned_off_is_gone_and_what_is_set_arrives() {
     let pod = &object("Deployment", "kpa-activator")["spec"]["template"]["spec"];
     assert_eq!(pod["terminationGracePeriodSeconds"], 130);
     let args = pod["containers"][0]["args"].to_string();
-    for argument in
-        ["--listen=0.0.0.0:8080", "--admin=0.0.0.0:8081", "--drain-grace=60s", "--drain-delay=20s", "--workers=4"]
-    {
+    for argument in ["--listen=0.0.0.0:8080", "--admin=0.0.0.0:8081", "--workers=4"] {
         assert!(args.contains(argument), "{argument} is not in {args}");
     }
     let config = &object("ConfigMap", "config-activator")["data"];
     assert_eq!((&config["domain"], &config["cluster-domain"]), (&json!("models.example.org"), &json!("cluster.local")));
+    assert_eq!((&config["drain-delay"], &config["drain-grace"]), (&json!("20s"), &json!("60s")));
 
     let digest = format!("sha256:{}", "0".repeat(64));
     let pinned = rendered(&json!({"image": {"digest": digest, "tag": "v2"}}));

@@ -1,7 +1,7 @@
 //! Every pod of ours: what it may do on its node, how it starts and stops, and that what selects it does.
 
 use crate::chart::rendered;
-use crate::objects::{Objects, items, listed, text, texts, union};
+use crate::objects::{Objects, config_map, items, listed, text, texts, union};
 use serde_json::{Value, json};
 
 /// Each source of objects with its name.
@@ -132,9 +132,10 @@ fn programs_listen_where_probes_and_services_look() {
 fn an_activator_is_given_the_time_it_takes_to_leave() {
     for (source, all) in sources() {
         let (_, _, template) = pods(&all).into_iter().find(|(_, name, _)| *name == "kpa-activator").unwrap();
-        let seconds = |flag| -> u64 { argument(container(template), flag).strip_suffix('s').unwrap().parse().unwrap() };
+        let config = config_map(&all, "config-activator");
+        let seconds = |key| domain::duration::parse(text(&config, key)).unwrap().as_secs();
         let grace = template["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
-        assert!(grace > seconds("drain-delay") + seconds("drain-grace"), "{source}: {grace}");
+        assert!(grace > seconds("/drain-delay") + seconds("/drain-grace"), "{source}: {grace}");
     }
 }
 

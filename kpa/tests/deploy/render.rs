@@ -8,6 +8,8 @@ use serde_json::Value;
 struct Scope<'a> {
     root: &'a Value,
     dot: &'a Value,
+    /// Of a `range $key, $value := MAP`; outside of one there is none.
+    key: Option<&'a str>,
 }
 
 enum Node {
@@ -26,7 +28,7 @@ pub(crate) fn render(template: &str, root: &Value) -> Result<String, String> {
         return Err(format!("{{{{ {action} }}}}: nothing to end"));
     }
     let mut out = String::new();
-    print(&nodes, Scope { root, dot: root }, &mut out)?;
+    print(&nodes, Scope { root, dot: root, key: None }, &mut out)?;
     Ok(out)
 }
 
@@ -118,9 +120,14 @@ fn print(nodes: &[Node], scope: Scope<'_>, out: &mut String) -> Result<(), Strin
                 }
             }
             Node::Range(list, inner) => {
-                let list = path(list, scope)?.as_array().ok_or_else(|| format!("{list}: not a list"))?;
-                for dot in list {
-                    print(inner, Scope { root: scope.root, dot }, out)?;
+                if let Some(map) = list.strip_prefix("$key, $value := ") {
+                    for (key, dot) in path(map, scope)?.as_object().ok_or_else(|| format!("{map}: not a map"))? {
+                        print(inner, Scope { root: scope.root, dot, key: Some(key) }, out)?;
+                    }
+                    continue;
+                }
+                for dot in path(list, scope)?.as_array().ok_or_else(|| format!("{list}: not a list"))? {
+                    print(inner, Scope { root: scope.root, dot, key: None }, out)?;
                 }
             }
         }
@@ -159,6 +166,7 @@ fn evaluate(action: &str, scope: Scope<'_>) -> Result<String, String> {
                 .collect();
             Ok(sum?.iter().sum::<i64>().to_string())
         }
+        ["$key"] => Ok(scope.key.ok_or("$key outside of its range")?.to_owned()),
         [value] => match path(value, scope)? {
             Value::String(text) => Ok(text.clone()),
             value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
@@ -173,8 +181,11 @@ fn join(separator: &str, list: &str, scope: Scope<'_>) -> Result<String, String>
     Ok(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(separator))
 }
 
-/// `.`, `.A.B` or `$.A.B`. Stricter than Helm: what is not there is an error.
+/// `.`, `.A.B`, `$.A.B` or `$value`. Stricter than Helm: what is not there is an error.
 fn path<'a>(path: &str, scope: Scope<'a>) -> Result<&'a Value, String> {
+    if path == "$value" {
+        return scope.key.map(|_| scope.dot).ok_or_else(|| "$value outside of its range".to_owned());
+    }
     let (from, names) = path.strip_prefix('$').map_or((scope.dot, path), |names| (scope.root, names));
     let names = names.strip_prefix('.').ok_or_else(|| format!("{path}: not a path"))?;
     names
@@ -194,6 +205,7 @@ fn the_subset_is_rendered_as_helm_does() {
         ("{{ if .Values.off }}1{{ else if not .Values.a }}2{{ else }}3{{ end }}", "3"),
         ("[{{ range .Values.list }}{{ . }}{{ $.Values.a }} {{ end }}]", "[px qx ]"),
         ("{{- range .Values.list }}\n- {{ . }}\n{{- end }}\n", "\n- p\n- q\n"),
+        ("{{ range $key, $value := .Values.map }}{{ $key }}={{ toJson $value }}{{ end }}", "k=[1]"),
         ("{{ join \",\" .Values.list }} {{ join \", \" .Values.list }}", "p,q p, q"),
         ("x {{- .Values.a -}} y", "xxy"),
     ] {
@@ -206,6 +218,8 @@ fn the_subset_is_rendered_as_helm_does() {
         "{{ end }}",
         "{{ .Values.a | quote }}",
         "{{ x",
+        "{{ $key }}",
+        "{{ $value }}",
     ] {
         assert!(render(wrong, &root).is_err(), "{wrong}");
     }
