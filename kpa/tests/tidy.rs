@@ -11,7 +11,7 @@ use std::process::Command;
 /// Most lines of a source file, tests not counted. A file that needs more says why in its header ("400 lines").
 const LINES_MAX: usize = 400;
 /// Most lines of ARCHITECTURE.md: a newcomer reads it in one sitting.
-const ARCHITECTURE_LINES_MAX: usize = 240;
+const ARCHITECTURE_LINES_MAX: usize = 250;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Dependencies
@@ -85,9 +85,10 @@ const RULES: &[Rule] = &[
     Rule {
         name: "platform-kubernetes",
         folder: "shared/platform/kubernetes",
-        ours: &["domain", "platform"],
+        ours: &["domain", "platform", "apiserver"],
         third_party: Not(&["axum", "metrics"]),
-        reason: "the only crate that talks to a cluster; it knows neither program, so that both platforms stay exchangeable",
+        reason: "the only crate that talks to a cluster; it knows neither program, so that both platforms stay exchangeable; \
+                 the API server in memory is for its tests",
     },
     Rule {
         name: "apiserver",

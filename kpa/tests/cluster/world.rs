@@ -83,7 +83,6 @@ impl World {
         let cluster = Cluster::start(server.clone(), ClusterOptions { kubelet, ..ClusterOptions::default() });
         let address = free_address();
         let serving = server.clone();
-        #[expect(clippy::disallowed_methods, reason = "ends with its runtime")]
         drop(runtime.spawn(async move {
             let listener = tokio::net::TcpListener::bind(address).await.unwrap();
             serving.serve(listener).await.unwrap();
@@ -302,7 +301,7 @@ fn program(name: &str) -> PathBuf {
         let executables = built
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["executable"].as_str().map(PathBuf::from));
-        executables.last().unwrap().parent().unwrap().to_owned()
+        executables.collect::<Vec<_>>()[0].parent().unwrap().to_owned()
     });
     folder.join(name)
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
 
 mod chart;
+mod crd;
 mod examples;
 mod image;
 mod objects;

@@ -230,12 +230,13 @@ impl Reporter {
         let arrived = signed(now.whole_seconds());
         let offset = *self.offset.get_or_insert_with(|| arrived - signed(header.tick));
         if self.baseline.is_none() && header.tick <= 1 {
-            let second = unsigned(offset);
+            let second = u64::try_from(offset).unwrap_or(0);
             self.baseline = Some(Baseline { at: 0, second });
         }
         let baseline = self.baseline?;
         // What was counted since the latest tick would be lost with its second: the last word closes it early.
-        let second = unsigned(signed(header.tick) + offset) + u64::from(header.leaving && header.tick == self.tick);
+        let second = u64::try_from(signed(header.tick) + offset).unwrap_or(0)
+            + u64::from(header.leaving && header.tick == self.tick);
         (second > baseline.second).then_some(Interval {
             first: baseline.second + 1,
             last: second,
@@ -305,7 +306,7 @@ impl Reporter {
                 self.baseline = Some(Baseline { at: header.at.0, second: interval.last });
             }
             (None, None) => {
-                let second = unsigned(signed(header.tick) + self.offset.unwrap_or_default());
+                let second = u64::try_from(signed(header.tick) + self.offset.unwrap_or_default()).unwrap_or(0);
                 self.baseline = Some(Baseline { at: header.at.0, second });
                 self.covered_from = second;
             }
@@ -395,8 +396,4 @@ impl Interval {
 #[expect(clippy::cast_possible_wrap, reason = "292 billion years")]
 const fn signed(count: u64) -> i64 {
     count as i64
-}
-
-fn unsigned(second: i64) -> u64 {
-    u64::try_from(second).unwrap_or(0)
 }

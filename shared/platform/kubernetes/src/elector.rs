@@ -65,11 +65,11 @@ enum Failure {
 
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) if status.code == 409 => Self::Conflict,
-            kube::Error::Api(status) if status.code == 404 => Self::Absent,
-            kube::Error::Api(status) => Self::Refused(format!("{} ({})", status.message, status.code)),
-            other => Self::Refused(other.to_string()),
+        let kube::Error::Api(status) = error else { return Self::Refused(error.to_string()) };
+        match status.code {
+            409 => Self::Conflict,
+            404 => Self::Absent,
+            code => Self::Refused(format!("{} ({code})", status.message)),
         }
     }
 }

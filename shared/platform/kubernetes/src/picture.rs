@@ -27,6 +27,7 @@ pub enum Seen<T> {
 }
 
 /// What a watch of the autoscaler saw.
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum News {
     /// Deployments that carry an annotation of ours; `Gone` for those that carry none any more.
@@ -357,4 +358,5 @@ impl Picture {
 }
 
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one change among all")]
 mod tests;

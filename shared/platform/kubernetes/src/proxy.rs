@@ -38,7 +38,6 @@ pub struct ProxyPlatform {
 
 impl ProxyPlatform {
     /// The platform, and the work that keeps it up to date: to be run as long as the program.
-    #[must_use]
     pub fn new(client: Client, settings: Settings) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let board = Board::new();
         let (told, synced) = watch::channel(false);

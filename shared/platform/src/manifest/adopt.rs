@@ -142,28 +142,21 @@ pub fn adopt(
         Some(_) => None,
         None => early(probed.probe("readinessProbe", container.readiness_probe.as_ref(), &mut report)),
     };
-    let mode = match mode(&deployment.metadata, &mut resolution, around.unknown, &mut report) {
-        Mode::Refused(Refusal::ForeignClass(class)) => {
-            return Err(NotAdopted::asked(format!("its class {class:?} is another autoscaler's"), Vec::new()));
-        }
-        Mode::Refused(Refusal::AnotherAutoscaler(owner)) => {
-            let reason = format!("it is controlled by {owner}; kpa.dev/manage: \"true\" adopts it all the same");
-            return Err(NotAdopted::asked(reason, Vec::new()));
-        }
-        _ if around.released => Mode::Refused(Refusal::Released),
-        mode => match around.rival {
-            Some(rival) => {
-                report.warning(
-                    "spec.replicas",
-                    format!("{rival} scales it too"),
-                    &format!("no {rival}, or none of our annotations"),
-                    "it is routed and counted; its replicas are left alone",
-                );
-                Mode::Refused(Refusal::AnotherAutoscaler(rival.to_owned()))
-            }
-            None => mode,
-        },
-    };
+    let mut mode = mode(&deployment.metadata, &mut resolution, around.unknown, &mut report);
+    if let Mode::Refused(Refusal::ForeignClass(class)) = mode {
+        return Err(NotAdopted::asked(format!("its class {class:?} is another autoscaler's"), Vec::new()));
+    }
+    if let Mode::Refused(Refusal::AnotherAutoscaler(owner)) = mode {
+        let reason = format!("it is controlled by {owner}; kpa.dev/manage: \"true\" adopts it all the same");
+        return Err(NotAdopted::asked(reason, Vec::new()));
+    }
+    if around.released {
+        mode = Mode::Refused(Refusal::Released);
+    } else if let Some(rival) = around.rival {
+        let (what, expected) = (format!("{rival} scales it too"), format!("no {rival}, or none of our annotations"));
+        report.warning("spec.replicas", what, &expected, "it is routed and counted; its replicas are left alone");
+        mode = Mode::Refused(Refusal::AnotherAutoscaler(rival.to_owned()));
+    }
     resolution.route.age_rank = age_rank(deployment);
     let mut problems = joined(resolution.problems, report.problems);
     problems.extend(around.unknown.iter().cloned());

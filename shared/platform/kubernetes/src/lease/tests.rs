@@ -328,10 +328,11 @@ fn what_a_read_found_is_not_newer_than_what_was_told_meanwhile() {
         bench.store(Some(held("b_1", 1)));
         bench.until(5000);
         let step = loop {
-            match bench.step() {
-                Step::Wait(_) => bench.now += 1,
-                step => break step,
+            let step = bench.step();
+            if !matches!(step, Step::Wait(_)) {
+                break step;
             }
+            bench.now += 1;
         };
         let Step::Read(ticket) = step else { panic!("{step:?}") };
         let before = if found_nothing { Answer::Absent } else { bench.read() };
