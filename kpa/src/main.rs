@@ -2,6 +2,7 @@
 
 mod api;
 mod check;
+mod cluster;
 mod completions;
 mod config;
 mod exec;

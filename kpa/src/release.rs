@@ -3,10 +3,12 @@
 //! Invariant: with `--all`, one that cannot be released keeps no other from it.
 
 use crate::api::{self, Where};
+use crate::cluster::Cluster;
 use crate::output;
 use bytes::Bytes;
 use domain::RevisionId;
 use http::Method;
+use platform_kubernetes::objects::Released;
 use serde::Deserialize;
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ pub(crate) struct Args {
     undo: bool,
     #[command(flatten)]
     place: Where,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 /// The answer.
@@ -37,6 +41,9 @@ struct Answer {
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        if args.cluster.is_meant() {
+            return on_a_cluster(args).await;
+        }
         let operator = args.place.operator()?;
         let mut services = Vec::new();
         if args.all {
@@ -58,6 +65,44 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The same where the cluster itself is asked. With `--all` nothing of ours stays: it is what goes before an uninstall.
+async fn on_a_cluster(args: &Args) -> anyhow::Result<ExitCode> {
+    let open = args.cluster.open().await?;
+    let listed = open.list(args.all).await?;
+    let chosen: Vec<_> =
+        listed.iter().filter(|one| args.all || args.names.iter().any(|name| open.is(one, name))).collect();
+    if let Some(unknown) = args.names.iter().find(|name| !chosen.iter().any(|one| open.is(one, name))) {
+        anyhow::bail!("there is no ScaledWorkload {unknown} in {}", open.place(args.all));
+    }
+    if chosen.is_empty() {
+        output::remark("No resources found.");
+    }
+    let released = match (args.undo, args.all) {
+        (true, _) => Released::No,
+        (false, true) => Released::ForGood,
+        (false, false) => Released::Yes,
+    };
+    let mut failed = None;
+    for one in chosen {
+        let service = RevisionId::new(&one.published.key.0, &one.published.key.1);
+        match open.hand.release(&one.published, released).await {
+            Ok(done) => {
+                let answer =
+                    Answer { released: released != Released::No, changed: done.changed, replicas: done.replicas.get() };
+                output::print(&(sentence(&service, &answer) + "\n"))?;
+            }
+            Err(error) if args.all => {
+                output::remark(&format!("{service}: {error}"));
+                failed = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // Whoever uninstalls next must know that something was left behind.
+    failed
+        .map_or(Ok(ExitCode::SUCCESS), |error| Err(anyhow::Error::new(error).context("not every workload was let go")))
 }
 
 /// Whether kpa answered that it cannot do this with this service.

@@ -11,6 +11,7 @@ mod row;
 mod tests;
 
 use crate::api;
+use crate::cluster::Cluster;
 use anyhow::Context;
 use list::{Item, Listing, items, show};
 use row::Row;
@@ -30,6 +31,8 @@ pub(crate) struct Args {
     ignored: bool,
     #[command(flatten)]
     list: Listing,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -44,6 +47,11 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match &args.what {
             Some(What::Replicas(args)) => replicas::main(args).await?,
+            None if args.ignored && args.cluster.is_meant() => {
+                anyhow::bail!(
+                    "on a cluster, Events of a Deployment say why it is not scaled: kubectl describe deployment NAME"
+                );
+            }
             None if args.ignored => ignored::main(&args.list).await?,
             None => services(args).await?,
         }
@@ -52,9 +60,14 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn services(args: &Args) -> anyhow::Result<()> {
-    let first = wanted(look(&args.list.admin).await?, &args.names)?;
+    let open = if args.cluster.is_meant() { Some(args.cluster.open().await?) } else { None };
+    let look = async || match &open {
+        Some(open) => Ok(items(&serde_json::to_vec(&open.rows().await?)?)?),
+        None => look(&args.list.admin).await,
+    };
+    let first = wanted(look().await?, &args.names)?;
     show(&args.list, first, async || {
-        let mut now = look(&args.list.admin).await?;
+        let mut now = look().await?;
         // A name that has gone may come back; it is no mistake any more.
         now.retain(|status| args.names.is_empty() || args.names.iter().any(|name| status.row.is(name)));
         Ok(now)

@@ -7,5 +7,7 @@
 mod support;
 
 mod leaders;
+mod rights;
 mod service;
+mod uninstall;
 mod world;

@@ -1,6 +1,6 @@
 //! The cluster, and our programs in it.
 
-use crate::support::{Running, free_address, http_get, wait_for};
+use crate::support::{Running, free_address, http_get, kpa, wait_for};
 use apiserver::controllers::{Cluster, ClusterOptions, ProcessOptions, Processes};
 use apiserver::{Options, Server};
 use http::Method;
@@ -97,9 +97,9 @@ impl World {
     /// What is installed, of deploy/base: our kind, accounts and their rights.
     fn install(&self) {
         self.create("/api/v1/namespaces", &json!({"metadata": {"name": OURS}}));
-        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base");
-        for file in ["crd.yaml", "rbac.yaml"] {
-            let text = std::fs::read_to_string(base.join(file)).unwrap();
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+        for file in ["base/crd.yaml", "base/rbac.yaml", "release/rbac.yaml"] {
+            let text = std::fs::read_to_string(deploy.join(file)).unwrap();
             let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
             for mut document in documents {
                 // A second account with the same rights, whose calls can be told apart.
@@ -111,6 +111,9 @@ impl World {
                     subjects.extend(more);
                 }
                 let kind = document["kind"].as_str().unwrap();
+                if kind == "ServiceAccount" {
+                    continue;
+                }
                 let plural = format!("{}s", kind.to_lowercase());
                 let version = document["apiVersion"].as_str().unwrap();
                 let path = match document["metadata"]["namespace"].as_str() {
@@ -165,6 +168,15 @@ impl World {
         );
     }
 
+    /// A Deployment gets these annotations in place of those it has.
+    pub(crate) fn annotate(&self, name: &str, annotations: &Value) {
+        let path = format!("/apis/apps/v1/namespaces/default/deployments/{name}");
+        let mut deployment = self.get(&path);
+        deployment["metadata"]["annotations"] = annotations.clone();
+        let (status, answer) = self.server.request(&Method::PUT, &path, Some(&deployment));
+        assert!(status.is_success(), "{answer}");
+    }
+
     pub(crate) fn replicas(&self, name: &str) -> u64 {
         let deployment = self.get(&format!("/apis/apps/v1/namespaces/default/deployments/{name}"));
         deployment["spec"]["replicas"].as_u64().unwrap_or(0)
@@ -207,13 +219,7 @@ impl World {
         self.server.account(OURS, &account).unwrap();
         let name = format!("{account}-{number}");
         let file = |what: &str| self.folder.path().join(format!("{name}.{what}"));
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.address)}}],
-            "users": [{"name": "u", "user": {"token": token}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": OURS}}],
-        });
-        std::fs::write(file("kubeconfig"), config.to_string()).unwrap();
+        let kubeconfig = self.kubeconfig(&name, token);
         let pod = self.own_pod(&name, &account);
         let bound = json!({"spec": {
             "audiences": ["kpa"],
@@ -227,7 +233,7 @@ impl World {
             .args(flags)
             .args(["--namespace", OURS, "--pod-name", &name, "--token-file"])
             .arg(file("token"))
-            .env("KUBECONFIG", file("kubeconfig"))
+            .env("KUBECONFIG", kubeconfig)
             .env_remove("KPA_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -236,6 +242,29 @@ impl World {
             .unwrap();
         self.list(&name, &account, address, &pod);
         Program { running: Running(child), name, address, admin, log }
+    }
+
+    /// The way to the API server with the rights of whoever has `token`.
+    fn kubeconfig(&self, name: &str, token: &str) -> PathBuf {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.address)}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "default"}}],
+        });
+        let path = self.folder.path().join(format!("{name}.kubeconfig"));
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    /// Runs a command of `kpa` with the rights of an account; what it printed.
+    pub(crate) fn kpa(&self, account: &str, args: &[&str]) -> String {
+        let token = self.server.account(OURS, account).unwrap();
+        let output =
+            kpa(self.folder.path(), args).env("KUBECONFIG", self.kubeconfig(account, &token)).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "kpa {args:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// The pod that a program of ours is, as far as the API server knows.

@@ -3,6 +3,7 @@
 //! Invariant: the scale subresource is the only way to a count, and nothing else of a workload is ever written.
 
 pub mod arguments;
+pub mod by_hand;
 pub mod cluster;
 pub mod elector;
 mod keep;

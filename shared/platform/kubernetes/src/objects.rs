@@ -10,6 +10,7 @@ use kube::api::DynamicObject;
 use kube::{CustomResource, CustomResourceExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What is resolved of one workload.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -160,8 +161,37 @@ pub struct Published {
     pub spec: Result<ScaledWorkloadSpec, String>,
     /// What it shows; nothing of it where it cannot be read.
     pub status: ScaledWorkloadStatus,
-    /// Somebody let go of the workload by hand.
-    pub released: bool,
+    /// Whether somebody let go of the workload by hand.
+    pub released: Released,
+}
+
+/// Whether somebody let go of a workload by hand (kpa-behaviour 1.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Released {
+    /// Nobody did.
+    #[default]
+    No,
+    /// `kpa release NAME`: it is routed, and no longer scaled.
+    Yes,
+    /// `kpa release --all`: nothing of ours stays with it.
+    ForGood,
+}
+
+impl Released {
+    /// The value of the annotation; `None` where there is none.
+    #[must_use]
+    pub const fn annotation(self) -> Option<&'static str> {
+        match self {
+            Self::No => None,
+            Self::Yes => Some("true"),
+            Self::ForGood => Some("for-good"),
+        }
+    }
+
+    fn of(annotations: Option<&BTreeMap<String, String>>) -> Self {
+        let value = annotations.and_then(|annotations| annotations.get(RELEASED)).map(String::as_str);
+        [Self::Yes, Self::ForGood].into_iter().find(|released| released.annotation() == value).unwrap_or_default()
+    }
 }
 
 /// Reads one of our objects. One bad field hides no other object, and neither its status nor who owns it.
@@ -174,7 +204,7 @@ pub fn published(object: DynamicObject) -> Published {
         key: key(&metadata),
         spec,
         status: serde_json::from_value(part("status")).unwrap_or_default(),
-        released: metadata.annotations.iter().flatten().any(|(key, value)| key == RELEASED && value == "true"),
+        released: Released::of(metadata.annotations.as_ref()),
         owner: metadata.owner_references.into_iter().flatten().next().map(|owner| owner.uid),
     }
 }

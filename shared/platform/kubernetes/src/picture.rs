@@ -5,7 +5,7 @@
 
 mod pods;
 
-use crate::objects::Published;
+use crate::objects::{Published, Released};
 use crate::trim::{Key, Rival, Workload, key};
 use domain::defaults::Defaults;
 use domain::{Change, Endpoint, EndpointId, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble};
@@ -252,7 +252,7 @@ impl Picture {
             unknown: &self.unknown,
             services: &services,
             rival: rival.map(|rival| rival.called.as_str()),
-            released: self.published.get(key).is_some_and(|published| published.released),
+            released: self.published.get(key).is_some_and(|published| published.released != Released::No),
         };
         known.adopted = adopt(&known.workload.deployment, around, known.adopted.as_ref().ok());
         let id = RevisionId::new(&key.0, &key.1);

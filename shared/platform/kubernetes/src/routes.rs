@@ -215,7 +215,7 @@ fn service_endpoint((namespace, name): &Key, address: SocketAddr, ready: bool) -
 #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one change among all")]
 mod tests {
     use super::*;
-    use crate::objects::{ScaledWorkloadStatus, TargetRef};
+    use crate::objects::{Released, ScaledWorkloadStatus, TargetRef};
     use platform::fixed::default_revision;
 
     fn workload(name: &str, upstream: Option<&str>) -> Published {
@@ -229,7 +229,7 @@ mod tests {
             resolved: default_revision(id),
         };
         let status = ScaledWorkloadStatus { replicas: 2, ..ScaledWorkloadStatus::default() };
-        Published { key: ("prod".into(), name.into()), owner: None, spec: Ok(spec), status, released: false }
+        Published { key: ("prod".into(), name.into()), owner: None, spec: Ok(spec), status, released: Released::No }
     }
 
     fn slice(name: &str, service: &str, pods: &[(&str, &str, bool, bool)]) -> Slice {

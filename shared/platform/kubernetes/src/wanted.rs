@@ -3,7 +3,7 @@
 //! Invariant: pure and level-triggered; a workload that we let go of gets its replicas back before anything of ours is
 //! taken away (kpa-behaviour 1.8).
 
-use crate::objects::{MANAGED_BY, Published, ScaledWorkloadSpec, TargetRef, WORKLOAD_LABEL};
+use crate::objects::{MANAGED_BY, Published, Released, ScaledWorkloadSpec, TargetRef, WORKLOAD_LABEL};
 use crate::picture::Picture;
 use crate::trim::Key;
 use domain::annotations::Upstream;
@@ -48,6 +48,11 @@ pub fn owed(picture: &Picture, key: &Key) -> Vec<Write> {
 }
 
 fn ours(picture: &Picture, key: &Key, adopted: &Adopted, uid: &str, published: Option<&Published>) -> Vec<Write> {
+    if let Some(published) = published.filter(|published| published.released == Released::ForGood) {
+        // The object stays: it is what says so, and goes with its kind.
+        let done = published.status.restored && picture.service(&key.0, &service_name(key)).is_none();
+        return if done { Vec::new() } else { vec![restore(key, published), Write::DeleteService(service_name(key))] };
+    }
     let mut writes = Vec::new();
     let own = service_name(key);
     match &adopted.service {
@@ -80,11 +85,16 @@ fn let_go(key: &Key, published: &Published) -> Vec<Write> {
     vec![restore(key, published), Write::DeleteService(service_name(key)), Write::DeleteWorkload]
 }
 
-/// max(1, min-scale, the last count that was not zero).
 fn restore(key: &Key, published: &Published) -> Write {
+    Write::Restore(ScaleTargetRef::deployment(&key.0, &key.1), given_back(published))
+}
+
+/// What a workload gets back when we let go of it: max(1, min-scale, the last count that was not zero).
+#[must_use]
+pub fn given_back(published: &Published) -> Replicas {
     let least = published.spec.as_ref().map_or(Replicas::ZERO, |spec| *spec.resolved.scaling.min_scale);
     let last = published.status.last_replicas.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-    Write::Restore(ScaleTargetRef::deployment(&key.0, &key.1), Replicas::new(last).max(least).max(Replicas::ONE))
+    Replicas::new(last).max(least).max(Replicas::ONE)
 }
 
 fn spec(picture: &Picture, key: &Key, adopted: &Adopted, own: &str) -> ScaledWorkloadSpec {

@@ -78,10 +78,20 @@ fn of_resource(
         Some(subresource) => format!("{}/{subresource}", place.resource),
         None => place.resource.clone(),
     };
-    server.note_use(
-        &user.name,
-        Permission { verb, group: place.group.clone(), resource, namespace: place.namespace.clone() },
-    );
+    let mut verbs = vec![verb];
+    // An apply that makes an object needs the right to make one too.
+    if verb == Verb::Patch
+        && place.subresource.is_none()
+        && call.content_type.starts_with("application/apply-patch")
+        && state.store.get(&kind.bucket, &place.namespace, place.name.as_deref().unwrap_or_default()).is_none()
+    {
+        authorize(state, Some(&*kind), call, user, place, Verb::Create)?;
+        verbs.push(Verb::Create);
+    }
+    for verb in verbs {
+        let (group, namespace) = (place.group.clone(), place.namespace.clone());
+        server.note_use(&user.name, Permission { verb, group, resource: resource.clone(), namespace });
+    }
     if !kind.namespaced && !place.namespace.is_empty() {
         return Err(Refusal::unknown_resource());
     }

@@ -1,0 +1,142 @@
+//! What a person asks of a cluster with the `kpa` command, with the rights of the person's own kubeconfig.
+//!
+//! Invariant: letting go marks first, so that no autoscaler takes back what is given, and works also when none is left.
+
+use crate::objects::{FIELD_MANAGER, Published, RELEASED, Released, ScaledWorkload, published};
+use crate::scale;
+use crate::trim::Key;
+use crate::wanted::{given_back, service_name};
+use domain::{Replicas, ScaleTargetRef, WallTime};
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Client, Error};
+use platform::ScaleError;
+use serde_json::json;
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum HandError {
+    /// Our kind is not there.
+    #[error(
+        "this cluster does not know ScaledWorkloads: kpa is not installed, or its CustomResourceDefinition is gone"
+    )]
+    NotInstalled,
+    /// There is no such workload of ours.
+    #[error("there is no ScaledWorkload {0}/{1}")]
+    NotFound(String, String),
+    /// The API server cannot be reached or refuses.
+    #[error("the API server: {0}")]
+    Api(#[from] Error),
+    /// The count could not be written.
+    #[error("the count of {0}/{1}: {2}")]
+    Scale(String, String, ScaleError),
+}
+
+/// One workload as it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// What is known of it.
+    pub published: Published,
+    /// Seconds since it was adopted.
+    pub age_seconds: u64,
+}
+
+/// Letting go, or taking back, of one workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Whether it was otherwise before.
+    pub changed: bool,
+    /// Replicas it has now.
+    pub replicas: Replicas,
+}
+
+/// A person's hand on a cluster.
+#[derive(Clone)]
+pub struct Hand {
+    client: Client,
+}
+
+impl std::fmt::Debug for Hand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hand").finish_non_exhaustive()
+    }
+}
+
+impl Hand {
+    /// With the rights of `client`.
+    #[must_use]
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The workloads of a namespace, or of all, sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be listed.
+    pub async fn list(&self, namespace: Option<&str>, now: WallTime) -> Result<Vec<Listed>, HandError> {
+        let kind = ApiResource::erase::<ScaledWorkload>(&());
+        let api = match namespace {
+            Some(namespace) => Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &kind),
+            None => Api::all_with(self.client.clone(), &kind),
+        };
+        let objects = api.list(&ListParams::default()).await.map_err(|error| match error {
+            Error::Api(status) if status.code == 404 => HandError::NotInstalled,
+            error => HandError::Api(error),
+        })?;
+        let listed = |object: DynamicObject| {
+            let created = object.metadata.creation_timestamp.as_ref();
+            let created = created.and_then(|created| u64::try_from(created.0.as_millisecond()).ok());
+            let age_seconds = now.unix_millis().saturating_sub(created.unwrap_or(u64::MAX)) / 1000;
+            Listed { published: published(object), age_seconds }
+        };
+        let mut all: Vec<Listed> = objects.into_iter().map(listed).collect();
+        all.sort_by(|a, b| a.published.key.cmp(&b.published.key));
+        Ok(all)
+    }
+
+    /// Lets go of a workload, which gets its replicas back, or takes it back.
+    ///
+    /// # Errors
+    ///
+    /// What could not be done; what was done before stays, and doing it again is harmless.
+    pub async fn release(&self, workload: &Published, released: Released) -> Result<Done, HandError> {
+        let (namespace, name) = &workload.key;
+        let kind = ApiResource::erase::<ScaledWorkload>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let mark = json!({"metadata": {"annotations": {RELEASED: released.annotation()}}});
+        api.patch(name, &manager(), &Patch::Merge(mark)).await.map_err(|error| match error {
+            Error::Api(status) if status.code == 404 => HandError::NotFound(namespace.clone(), name.clone()),
+            error => HandError::Api(error),
+        })?;
+        let target = ScaleTargetRef::deployment(namespace, name);
+        let failed = |error| HandError::Scale(namespace.clone(), name.clone(), error);
+        let replicas = match scale::read(&self.client, &target).await {
+            Ok(now) if released == Released::No || !now.is_zero() => now,
+            Ok(_) => {
+                let back = given_back(workload);
+                scale::write(&self.client, &target, None, back, FIELD_MANAGER).await.map_err(failed)?;
+                back
+            }
+            // Its object goes with it.
+            Err(ScaleError::NotFound(_)) => Replicas::ZERO,
+            Err(error) => return Err(failed(error)),
+        };
+        if released == Released::ForGood {
+            self.delete_service(&workload.key).await?;
+        }
+        Ok(Done { changed: workload.released != released, replicas })
+    }
+
+    async fn delete_service(&self, key: &Key) -> Result<(), HandError> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), &key.0);
+        match api.delete(&service_name(key), &DeleteParams::default()).await {
+            Err(Error::Api(status)) if status.code == 404 => Ok(()),
+            result => Ok(result.map(drop)?),
+        }
+    }
+}
+
+fn manager() -> PatchParams {
+    PatchParams { field_manager: Some("kpa".to_owned()), ..PatchParams::default() }
+}
