@@ -182,6 +182,12 @@ impl World {
         deployment["spec"]["replicas"].as_u64().unwrap_or(0)
     }
 
+    /// Its ready replicas, as the Deployment says.
+    pub(crate) fn ready(&self, name: &str) -> u64 {
+        let deployment = self.get(&format!("/apis/apps/v1/namespaces/default/deployments/{name}"));
+        deployment["status"]["readyReplicas"].as_u64().unwrap_or(0)
+    }
+
     pub(crate) fn workload(&self, name: &str) -> Value {
         self.get(&format!("/apis/kpa.dev/v1alpha1/namespaces/default/scaledworkloads/{name}"))
     }
