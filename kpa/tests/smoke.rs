@@ -11,30 +11,11 @@ use std::path::Path;
 use std::process::Stdio;
 use support::{Running, free_address, http_get, kpa, run, wait_for};
 
-const SERVER: &str = r#"
-import http.server, os, socketserver
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        body = b"hello\n"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-
-with open("pids", "a") as pids:
-    pids.write(f"{os.getpid()}\n")
-Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
+/// Says who it is, and then serves.
+const SERVER: &str = concat!(
+    "import os\nwith open(\"pids\", \"a\") as pids:\n    pids.write(f\"{os.getpid()}\\n\")\n",
+    include_str!("support/hello.py")
+);
 
 const MANIFEST: &str = r#"
 apiVersion: apps/v1

@@ -14,31 +14,8 @@ use tempfile::TempDir;
 /// Our own namespace.
 const OURS: &str = "kpa-system";
 
-/// A server that any pod can run: an answer for every path, and as many connections as come.
-pub(crate) const BACKEND: &str = r#"
-import http.server, os, socketserver, sys, time
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        body = b"hello\n"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 1024
-
-time.sleep(float(os.environ.get("STARTS_IN", "0")))
-Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
-"#;
+/// A server that any pod can run.
+const BACKEND: &str = include_str!("../support/hello.py");
 
 pub(crate) struct World {
     /// Dropped first: it ends every pod.

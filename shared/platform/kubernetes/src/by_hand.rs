@@ -80,10 +80,10 @@ impl Hand {
             Some(namespace) => Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &kind),
             None => Api::all_with(self.client.clone(), &kind),
         };
-        let objects = api.list(&ListParams::default()).await.map_err(|error| match error {
-            Error::Api(status) if status.code == 404 => HandError::NotInstalled,
-            error => HandError::Api(error),
-        })?;
+        let objects = api
+            .list(&ListParams::default())
+            .await
+            .map_err(|error| if is_absent(&error) { HandError::NotInstalled } else { HandError::Api(error) })?;
         let listed = |object: DynamicObject| {
             let created = object.metadata.creation_timestamp.as_ref();
             let created = created.and_then(|created| u64::try_from(created.0.as_millisecond()).ok());
@@ -105,9 +105,9 @@ impl Hand {
         let kind = ApiResource::erase::<ScaledWorkload>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
         let mark = json!({"metadata": {"annotations": {RELEASED: released.annotation()}}});
-        api.patch(name, &manager(), &Patch::Merge(mark)).await.map_err(|error| match error {
-            Error::Api(status) if status.code == 404 => HandError::NotFound(namespace.clone(), name.clone()),
-            error => HandError::Api(error),
+        api.patch(name, &manager(), &Patch::Merge(mark)).await.map_err(|error| {
+            let gone = HandError::NotFound(namespace.clone(), name.clone());
+            if is_absent(&error) { gone } else { HandError::Api(error) }
         })?;
         let target = ScaleTargetRef::deployment(namespace, name);
         let failed = |error| HandError::Scale(namespace.clone(), name.clone(), error);
@@ -131,10 +131,14 @@ impl Hand {
     async fn delete_service(&self, key: &Key) -> Result<(), HandError> {
         let api: Api<Service> = Api::namespaced(self.client.clone(), &key.0);
         match api.delete(&service_name(key), &DeleteParams::default()).await {
-            Err(Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
             result => Ok(result.map(drop)?),
         }
     }
+}
+
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 404)
 }
 
 fn manager() -> PatchParams {

@@ -6,12 +6,12 @@
 use crate::keep::Keeper;
 use crate::objects::{FIELD_MANAGER, ScaledWorkload, published};
 use crate::peers::Peers;
-use crate::picture::{News, Picture, Seen};
+use crate::picture::{Kind, News, Picture, Seen};
 use crate::proxy::told;
 use crate::right::Right;
 use crate::scale;
 use crate::settings::{Settings, apis};
-use crate::trim::{Key, SERVICE_NAME, hpa, is_annotated, pod, service, slice, workload};
+use crate::trim::{Key, SERVICE_NAME, hpa, is_annotated, key, pod, service, slice, workload};
 use crate::victims::{COST, Victims};
 use crate::watching::{Filter, Kept, follow};
 use domain::defaults::CONFIG_MAP;
@@ -23,7 +23,7 @@ use futures_util::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
@@ -61,7 +61,8 @@ impl ClusterPlatform {
     /// process may write.
     #[must_use]
     pub fn new(client: Client, settings: Settings, right: Right) -> (Arc<Self>, BoxFuture<'static, ()>) {
-        let picture = Arc::new(Mutex::new(Picture::new()));
+        let picture = if settings.namespace_selector.is_some() { Picture::selecting() } else { Picture::new() };
+        let picture = Arc::new(Mutex::new(picture));
         let (told, synced) = watch::channel(false);
         let (changed, seen) = watch::channel(());
         let keeper = Keeper::new(client.clone(), picture.clone(), right.clone());
@@ -85,23 +86,13 @@ impl ClusterPlatform {
     }
 }
 
-/// What is listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Workload,
-    Service,
-    Pod,
-    Rival,
-    Published,
-    Config,
-}
-
 /// Lists that have not been seen to their end: kind and number of the namespace.
 fn lists(settings: &Settings) -> BTreeSet<(Kind, usize)> {
     let namespaces = settings.namespaces.len().max(1);
     let kinds = [Kind::Workload, Kind::Service, Kind::Pod, Kind::Rival, Kind::Published];
     let listed = kinds.into_iter().flat_map(|kind| (0..namespaces).map(move |n| (kind, n)));
-    listed.chain([(Kind::Config, 0)]).collect()
+    let once = settings.namespace_selector.iter().map(|_| Kind::Namespace).chain([Kind::Config]);
+    listed.chain(once.map(|kind| (kind, 0))).collect()
 }
 
 struct State {
@@ -215,6 +206,11 @@ async fn work(client: Client, settings: Settings, state: Arc<State>, platform: A
     let own: Api<ConfigMap> = Api::namespaced(client.clone(), &watches.settings.namespace);
     let keep = |map: ConfigMap| Kept::Is(map.data.unwrap_or_default());
     watches.add_apis("config-autoscaler", Kind::Config, &Filter::named(CONFIG_MAP), vec![own], keep, News::Config);
+    if let Some(selector) = watches.settings.namespace_selector.clone() {
+        let keep = |namespace: Namespace| Kept::Is(key(&namespace.metadata));
+        let (all, filter) = (vec![Api::all(client.clone())], Filter::labels(selector));
+        watches.add_apis("Namespaces", Kind::Namespace, &filter, all, keep, News::Namespace);
+    }
     let mut work = watches.work;
     let settings = watches.settings;
 

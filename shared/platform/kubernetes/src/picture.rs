@@ -44,11 +44,13 @@ pub enum News {
     Config(Seen<BTreeMap<String, String>>),
     /// The activators, complete each time.
     Activators(Vec<ReporterId>),
+    /// A namespace that is selected; only told where some are.
+    Namespace(Seen<Key>),
 }
 
 /// The kinds that are listed before anything is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(crate) enum Kind {
     Workload,
     Service,
     Pod,
@@ -56,8 +58,10 @@ enum Kind {
     Published,
     Config,
     Activators,
+    Namespace,
 }
 
+/// How many there are, namespaces apart.
 const KINDS: usize = 7;
 
 /// A workload that carries annotations of ours.
@@ -101,6 +105,8 @@ pub struct Picture {
     rivals: BTreeMap<Key, Rival>,
     published: BTreeMap<Key, Published>,
     activators: Option<Vec<ReporterId>>,
+    /// Namespaces whose workloads are looked at; `None`: all.
+    selected: Option<BTreeSet<String>>,
     dirty: BTreeSet<Key>,
     ahead: Vec<Change>,
     version: u64,
@@ -111,6 +117,12 @@ impl Picture {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Looks at the workloads of selected namespaces only, which are told as news.
+    #[must_use]
+    pub fn selecting() -> Self {
+        Self { selected: Some(BTreeSet::new()), ..Self::default() }
     }
 
     /// Takes in what a watch saw.
@@ -158,6 +170,9 @@ impl Picture {
                 self.published.remove(&key);
                 self.dirty.insert(key);
             }
+            News::Namespace(Seen::Is((_, name))) => self.select(name, true),
+            News::Namespace(Seen::Gone((_, name))) => self.select(name, false),
+            News::Namespace(Seen::Listed) => drop(self.listed.insert(Kind::Namespace)),
             News::Config(Seen::Is(data)) => self.config(&data),
             News::Config(Seen::Gone(_)) => self.config(&BTreeMap::new()),
             News::Activators(activators) => {
@@ -183,7 +198,7 @@ impl Picture {
     /// Everything of every kind has been seen once.
     #[must_use]
     pub fn synced(&self) -> bool {
-        self.listed.len() == KINDS
+        self.listed.len() == KINDS + usize::from(self.selected.is_some())
     }
 
     /// What has changed since the last call; nothing before everything was seen once. The keys of the workloads that were
@@ -214,6 +229,16 @@ impl Picture {
         });
         self.workloads.insert(key.clone(), Known { workload, adopted, told });
         self.dirty.insert(key);
+    }
+
+    fn select(&mut self, namespace: String, selected: bool) {
+        self.dirty_namespace(&namespace);
+        let all = self.selected.get_or_insert_default();
+        if selected {
+            all.insert(namespace);
+        } else {
+            all.remove(&namespace);
+        }
     }
 
     fn dirty_namespace(&mut self, namespace: &str) {
@@ -254,7 +279,11 @@ impl Picture {
             rival: rival.map(|rival| rival.called.as_str()),
             released: self.published.get(key).is_some_and(|published| published.released != Released::No),
         };
-        known.adopted = adopt(&known.workload.deployment, around, known.adopted.as_ref().ok());
+        known.adopted = if self.selected.as_ref().is_none_or(|selected| selected.contains(&key.0)) {
+            adopt(&known.workload.deployment, around, known.adopted.as_ref().ok())
+        } else {
+            Err(NotAdopted { reason: "its namespace is not selected".into(), asked: false, problems: Vec::new() })
+        };
         let id = RevisionId::new(&key.0, &key.1);
         let Ok(adopted) = &known.adopted else {
             self.pods.forget(key);

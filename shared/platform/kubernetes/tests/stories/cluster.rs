@@ -182,3 +182,17 @@ async fn watches_that_break_a_hundred_times_and_an_api_server_that_is_away_lose_
         assert_eq!(view.endpoints("a", usize::from(round) + 1).await.len(), usize::from(round) + 1);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_selected_namespaces_are_looked_at() {
+    let mut world = World::new();
+    world.settings.namespace_selector = Some("team=models".into());
+    world.deploy("a", 1, &ours());
+    let (_platform, mut view) = world.cluster();
+    view.synced().await;
+    assert!(!view.heard.iter().any(|change| matches!(change, Change::Applied(_))), "{:?}", view.heard);
+    world.patch("/api/v1/namespaces/prod", &json!({"metadata": {"labels": {"team": "models"}}}));
+    view.until("adopted", |change| matches!(change, Change::Applied(_)).then_some(())).await;
+    world.patch("/api/v1/namespaces/prod", &json!({"metadata": {"labels": {"team": "others"}}}));
+    view.until("let go", |change| matches!(change, Change::Deleted(_)).then_some(())).await;
+}
