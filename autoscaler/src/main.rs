@@ -14,7 +14,7 @@ use platform_kubernetes::lease;
 use platform_kubernetes::publisher::Publisher;
 use platform_kubernetes::review::Reviewer;
 use platform_kubernetes::right::Right;
-use platform_kubernetes::settings::connect;
+use platform_kubernetes::settings::{Client, connect};
 use platform_kubernetes::token::AUDIENCE;
 use runtime::{Admin, Clock, Metrics, Phase, PhaseSender, Stop, Tasks, telemetry};
 use std::net::SocketAddr;
@@ -26,6 +26,8 @@ use std::time::Duration;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Status for wrong use, from sysexits.h.
+const EX_USAGE: u8 = 64;
 /// The Lease by which it is decided who writes.
 const LEASE: &str = "kpa-autoscaler";
 
@@ -68,28 +70,52 @@ fn span(text: &str) -> Result<Duration, String> {
     domain::duration::parse(text).map_err(|error| error.to_string())
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
-    telemetry::logs(arguments.log_format, &arguments.log)?;
-    let _files = runtime::rlimit::raise_open_files()?;
-    let tasks = Tasks::new();
-    let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(arguments, &tasks));
-    // Also after an error: tasks that go with the runtime have not died.
-    tasks.stop();
-    outcome
+#[expect(clippy::print_stderr, reason = "why it cannot run, perhaps before any log is set up")]
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let failed = error.use_stderr();
+            // Nothing is left to be done when even this cannot be written.
+            let _ = error.print();
+            return if failed { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let lease = lease::Settings::new(arguments.lease_duration, arguments.renew_deadline, arguments.retry_period);
+    let lease = match lease {
+        Ok(lease) => lease,
+        Err(wrong) => {
+            wrong.iter().for_each(|wrong| eprintln!("autoscaler: {wrong}"));
+            return ExitCode::from(EX_USAGE);
+        }
+    };
+    start(arguments, lease).unwrap_or_else(|error| {
+        eprintln!("autoscaler: {error}");
+        ExitCode::FAILURE
+    })
 }
 
-async fn run(arguments: Arguments, tasks: &Tasks) -> anyhow::Result<ExitCode> {
-    let lease = lease::Settings::new(arguments.lease_duration, arguments.renew_deadline, arguments.retry_period);
-    let lease = lease
-        .map_err(|wrong| anyhow::anyhow!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+fn start(arguments: Arguments, lease: lease::Settings) -> anyhow::Result<ExitCode> {
+    telemetry::logs(arguments.log_format, &arguments.log)?;
+    let _files = runtime::rlimit::raise_open_files()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (client, _) = connect(arguments.cluster.context.as_deref()).await?;
+        let tasks = Tasks::new();
+        let outcome = run(arguments, lease, client, &tasks).await;
+        // Also after an error: tasks that go with the runtime have not died.
+        tasks.stop();
+        outcome
+    })
+}
+
+async fn run(arguments: Arguments, lease: lease::Settings, client: Client, tasks: &Tasks) -> anyhow::Result<ExitCode> {
     let stop = Stop::on_signals(tasks)?;
     let (clock, phase, metrics) = (Clock::start(), PhaseSender::new(), Metrics::install()?);
     metrics.keep_up(tasks);
     let listener = tokio::net::TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {} (--listen chooses another address)", arguments.listen))?;
-    let (client, _) = connect(arguments.cluster.context.as_deref()).await?;
 
     let cluster = &arguments.cluster;
     let mut settings = cluster.settings();

@@ -1,7 +1,8 @@
 //! Where we are in a cluster and what of it we look at, and the way to its API server.
 
+pub use kube::Client;
+use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
 use std::time::Duration;
 
 /// Longest wait for a connection to the API server.
@@ -54,7 +55,8 @@ pub enum ConnectError {
     Kubeconfig(#[from] KubeconfigError),
     /// Neither in a pod nor with a kubeconfig.
     #[error(
-        "no cluster is known: {0}; expected to run in a pod with a service account, or KUBECONFIG or ~/.kube/config"
+        "no cluster is known: {0}; expected to run in a pod with a service account, or KUBECONFIG or ~/.kube/config. On one \
+         machine, without Kubernetes: kpa run PATH"
     )]
     Nowhere(#[from] kube::config::InferConfigError),
     /// The client cannot be made.
