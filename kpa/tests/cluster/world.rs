@@ -298,8 +298,8 @@ fn program(name: &str) -> PathBuf {
         let mut command = Command::new(cargo);
         // What cargo tells a test of its own package would have build scripts run again.
         let told = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        let kept = ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_INCREMENTAL", "CARGO_NET_OFFLINE"];
-        for name in told.filter(|name| name.starts_with("CARGO") && !kept.contains(&name.as_str())) {
+        let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
+        for name in told.filter(|name| own.iter().any(|own| name.starts_with(own))) {
             command.env_remove(name);
         }
         let output = command
