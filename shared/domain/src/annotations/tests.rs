@@ -397,20 +397,14 @@ fn unknown_keys_get_a_suggestion() {
 
 #[test]
 fn what_is_not_served_says_what_happens_instead() {
-    for (key, value) in [
-        ("metric", "cpu"),
-        ("kpa:service", "web"),
-        ("kpa:upstream", "service"),
-        ("kpa:placeholder", "on"),
-        ("kpa:heartbeat", "15s"),
-    ] {
+    for (key, value) in [("metric", "cpu"), ("kpa:placeholder", "on"), ("kpa:heartbeat", "15s")] {
         let resolution = read(&[(key, value)]);
         assert_eq!(resolution.problems.len(), 1, "{key}: {:?}", resolution.problems);
         assert!(resolution.problems[0].what.contains("in this release"), "{key}");
         assert!(!resolution.problems[0].consequence.is_empty());
         assert_eq!(resolution.mode, Mode::Act);
     }
-    for (key, value) in [("kpa:upstream", "pods"), ("kpa:placeholder", "off"), ("kpa:heartbeat", "off")] {
+    for (key, value) in [("kpa:upstream", "service"), ("kpa:placeholder", "off"), ("kpa:heartbeat", "off")] {
         assert!(read(&[(key, value)]).problems.is_empty(), "{key}");
     }
     let cpu = read(&[("metric", "cpu")]).scaling.signals[0];

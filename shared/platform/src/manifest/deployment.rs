@@ -106,6 +106,10 @@ pub(super) fn entry(
         report.error("spec.template.spec.containers", "there is none".into(), "one container", "it cannot be run");
         return unusable_unless(before, report, resolution, "it has no container".into());
     };
+    if resolution.service.is_some() {
+        let consequence = "the replicas' own addresses are used";
+        report.notice("kpa.dev/service", "means nothing on one machine".into(), "", consequence);
+    }
     let path = format!("spec.template.spec.containers[{index}]");
     report_unhonoured(&document.value, deployment, index, &mut report);
 
