@@ -1,6 +1,6 @@
 //! An API server that is away, or silent, costs no request, and routes are right soon after.
 //!
-//! `KPA_LONG=1` takes the promised lengths: a minute away, five minutes silent, a server that listens after 20 s.
+//! `KPA_LONG=1` takes the promised lengths: a minute away, five minutes silent.
 
 use crate::service::requests;
 use crate::support::wait_for;
@@ -90,18 +90,4 @@ fn is_right_again(activator: &Program) {
         usable.ends_with(" 4").then_some(())
     });
     assert!(healed.elapsed() < Duration::from_secs(10), "{:?}", healed.elapsed());
-}
-
-/// Without a probe the kubelet calls a pod ready as soon as it runs.
-#[test]
-fn a_server_without_a_probe_that_listens_late_fails_no_request() {
-    let world = World::new();
-    let starts_in = seconds(20, 4);
-    let late = json!({"env": [{"name": "STARTS_IN", "value": starts_in.as_secs().to_string()}]});
-    world.deploy("model", 0, &json!({"autoscaling.knative.dev/target": "20"}), &late);
-    let (autoscaler, activator) = (world.autoscaler(0).ready(), world.activator(0).ready());
-    wait_for("a route", || (!world.workload("model")["spec"].is_null()).then_some(()));
-    let begun = Instant::now();
-    assert_eq!(requests(&activator, "model", 1000, 10), 0, "{}\n{}", activator.log(), autoscaler.log());
-    assert!(begun.elapsed() >= starts_in);
 }

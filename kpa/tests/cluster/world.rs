@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
 
@@ -56,7 +57,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let _entered = runtime.enter();
         let server = Server::new(Options::real_time());
-        let kubelet = Arc::new(Processes::new(ProcessOptions::default()));
+        let kubelet = Arc::new(Processes::new(ProcessOptions { network: network(), ..ProcessOptions::default() }));
         let cluster = Cluster::start(server.clone(), ClusterOptions { kubelet, ..ClusterOptions::default() });
         let address = free_address();
         let serving = server.clone();
@@ -288,6 +289,13 @@ impl World {
         // One that is not there is what is wanted.
         let _ = self.server.request(&Method::DELETE, &path, None);
     }
+}
+
+/// Addresses of its own for each cluster of this process: pods of two must not meet on one.
+fn network() -> u8 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    u8::try_from(number % 254 + 1).unwrap()
 }
 
 /// The built program, as new as its source.
