@@ -40,7 +40,7 @@ fn a_leader_that_leaves_or_dies_is_followed_in_time() {
     let programs = [world.autoscaler(0).ready(), world.autoscaler(1).ready()];
     let activator = world.activator(0).ready();
     for name in ["model", "other"] {
-        wait_for("a route", || (!world.workload(name)["spec"].is_null()).then_some(()));
+        activator.has_route(name);
     }
 
     let first = world.leader(&programs);
@@ -82,7 +82,7 @@ fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     wait_for("its lease", || world.holder().filter(|holder| *holder == first.name));
     let second = world.autoscaler(1).ready();
     let activator = world.activator(0).ready();
-    wait_for("a route", || (!world.workload("model")["spec"].is_null()).then_some(()));
+    activator.has_route("model");
     signal(&first, Signal::SIGSTOP);
     wait_for("another leader", || world.holder().filter(|holder| *holder == second.name));
     // It has every reason to write: what it last knew is long gone.

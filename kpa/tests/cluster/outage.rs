@@ -1,6 +1,6 @@
 //! An API server that is away, or silent, costs no request, and routes are right soon after.
 //!
-//! `KPA_LONG=1` takes the promised lengths: a minute away, five minutes silent.
+//! `KPA_LONG=1` takes the promised lengths: a minute away, five minutes silent, a server that listens after 20 s.
 
 use crate::service::requests;
 use crate::support::wait_for;
@@ -46,6 +46,7 @@ fn three_replicas() -> (World, [Program; 2]) {
     let world = World::new();
     world.deploy("model", 3, &json!({"autoscaling.knative.dev/min-scale": "3"}), &json!({}));
     let programs = [world.autoscaler(0).ready(), world.activator(0).ready()];
+    programs[1].has_route("model");
     wait_for("three pods", || (world.ready("model") == 3).then_some(()));
     assert_eq!(requests(&programs[1], "model", 20, 2), 0);
     (world, programs)
@@ -85,9 +86,21 @@ fn an_api_server_that_is_silent_costs_no_request() {
 fn is_right_again(activator: &Program) {
     let healed = Instant::now();
     wait_for("the right routes", || {
-        let metrics = crate::support::http_get(activator.admin, "admin", "/metrics")?.1;
-        let usable = metrics.lines().find(|line| line.starts_with("activator_replicas_usable"))?;
-        usable.ends_with(" 4").then_some(())
+        activator.metric("activator_replicas_usable", "model").filter(|usable| usable == "4")
     });
     assert!(healed.elapsed() < Duration::from_secs(10), "{:?}", healed.elapsed());
+}
+
+/// Without a probe the kubelet calls a pod ready as soon as it runs.
+#[test]
+fn a_server_without_a_probe_that_listens_late_fails_no_request() {
+    let world = World::new();
+    let starts_in = seconds(20, 4);
+    let late = json!({"env": [{"name": "STARTS_IN", "value": starts_in.as_secs().to_string()}]});
+    world.deploy("model", 0, &json!({"autoscaling.knative.dev/target": "20"}), &late);
+    let (autoscaler, activator) = (world.autoscaler(0).ready(), world.activator(0).ready());
+    activator.has_route("model");
+    let begun = Instant::now();
+    assert_eq!(requests(&activator, "model", 1000, 10), 0, "{}\n{}", activator.log(), autoscaler.log());
+    assert!(begun.elapsed() >= starts_in);
 }

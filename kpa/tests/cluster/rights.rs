@@ -27,7 +27,7 @@ fn every_right_that_is_granted_is_used() {
     world.deploy("model", 0, &brief, &json!({}));
     world.deploy("leaves", 1, &brief, &json!({}));
     let (autoscaler, activator): (Program, Program) = (world.autoscaler(0).ready(), world.activator(0).ready());
-    wait_for("a route", || (!world.workload("model")["spec"].is_null()).then_some(()));
+    activator.has_route("model");
     assert_eq!(requests(&activator, "model", 300, 10), 0, "{}\n{}", activator.log(), autoscaler.log());
     // Down again, with victims; and one that is ours no more.
     wait_for("asleep", || (world.replicas("model") == 0).then_some(()));

@@ -5,7 +5,7 @@ use crate::world::{Program, World};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// `count` requests for a service, `clients` at a time; how many were not answered 200.
+/// `count` requests for a service, `clients` at a time; how many were not answered 200. What was answered then is printed.
 pub(crate) fn requests(activator: &Program, service: &str, count: usize, clients: usize) -> usize {
     let host = format!("{service}.default.example.com");
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -14,7 +14,10 @@ pub(crate) fn requests(activator: &Program, service: &str, count: usize, clients
             scope.spawn(|| {
                 while next.fetch_add(1, Ordering::Relaxed) < count {
                     let answer = http_get(activator.address, &host, "/");
-                    if !answer.is_some_and(|(head, body)| head.starts_with("HTTP/1.1 200") && body == "hello\n") {
+                    let is_right =
+                        |(head, body): &(String, String)| head.starts_with("HTTP/1.1 200") && body == "hello\n";
+                    if !answer.as_ref().is_some_and(is_right) {
+                        eprintln!("{host}: {answer:?}");
                         failed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -35,7 +38,7 @@ fn a_thousand_requests_from_zero_and_back_to_zero() {
     );
     let autoscaler = world.autoscaler(0).ready();
     let activator = world.activator(0).ready();
-    wait_for("a route", || (!world.workload("model")["spec"].is_null()).then_some(()));
+    activator.has_route("model");
     assert_eq!(requests(&activator, "model", 1000, 10), 0, "{}\n{}", activator.log(), autoscaler.log());
     assert!(world.replicas("model") > 1, "10 at once and a target of 2 ask for more than one");
     let shown = wait_for("its status", || {

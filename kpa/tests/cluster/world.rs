@@ -42,6 +42,18 @@ impl Program {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// What its metrics say of a service.
+    pub(crate) fn metric(&self, name: &str, service: &str) -> Option<String> {
+        let start = format!("{name}{{namespace=\"default\",revision=\"{service}\"}} ");
+        let (_, text) = http_get(self.admin, "admin", "/metrics")?;
+        text.lines().find_map(|line| line.strip_prefix(&start)).map(str::to_owned)
+    }
+
+    /// Waits until this activator has a route to a service: it hears of one a moment after the API server does.
+    pub(crate) fn has_route(&self, service: &str) {
+        wait_for("a route", || self.metric("activator_replicas_usable", service));
+    }
+
     /// Waits until it says that it is ready.
     pub(crate) fn ready(mut self) -> Self {
         wait_for("ready", || {
