@@ -72,6 +72,9 @@ pub enum RequestError {
     /// Nothing is ready, and this request may not wake anything.
     #[error("no replica is ready")]
     NoCapacity,
+    /// It says that another activator of ours sends it, and nothing is known of that.
+    #[error("no slot is kept for this request (x-kpa-claim is for activators)")]
+    ClaimUnknown,
     /// The replica could not be reached.
     #[error("no replica could be reached")]
     Unreachable,
@@ -120,6 +123,9 @@ pub struct Reply {
 const RETRY_START: Duration = Duration::from_secs(1);
 
 impl RequestError {
+    /// The code of [`Self::ClaimUnknown`], which activators understand among themselves.
+    pub const CLAIM_UNKNOWN: &str = "claim_unknown";
+
     /// No replica answered within `start_deadline`; `trouble` is what the platform says about it.
     #[must_use]
     pub fn not_started(start_deadline: Duration, trouble: Option<&str>) -> Self {
@@ -156,6 +162,7 @@ impl RequestError {
                 reply(503, "start_failed", UNAVAILABLE, Some(retry_after.as_secs().max(1)))
             }
             Self::NoCapacity => reply(503, "no_capacity", UNAVAILABLE, Some(1)),
+            Self::ClaimUnknown => reply(503, Self::CLAIM_UNKNOWN, UNAVAILABLE, Some(1)),
             Self::Unreachable => reply(502, "unreachable", UNAVAILABLE, None),
             Self::Broken => reply(502, "broken", UNAVAILABLE, None),
             Self::ResponseStartTimeout(_) => reply(504, "response_start_timeout", DEADLINE, None),
@@ -187,6 +194,7 @@ impl RequestError {
             | Self::QueueTimeout(_)
             | Self::StartFailed { .. }
             | Self::NoCapacity
+            | Self::ClaimUnknown
             | Self::Unreachable
             | Self::Broken
             | Self::ResponseStartTimeout(_)
@@ -200,7 +208,7 @@ impl RequestError {
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
         match self {
-            Self::NotSynced | Self::NoCapacity => Outcome::NoCapacity,
+            Self::NotSynced | Self::NoCapacity | Self::ClaimUnknown => Outcome::NoCapacity,
             Self::UnknownHost { .. }
             | Self::UnknownPath { .. }
             | Self::UnknownRevision(_)

@@ -9,7 +9,9 @@
 
 mod early;
 mod entry;
+mod failure;
 mod paced;
+mod share;
 mod state;
 
 pub use early::{Cold, ColdCount};
@@ -17,7 +19,7 @@ pub use entry::{Answer, Entry, HeldSlot, StartFailure, Waiting};
 
 use crate::local::Endpoint;
 use activator_core::admission::{Ask, TicketId, Verdict};
-use activator_core::{Admission, Warmth, patience};
+use activator_core::{Admission, Part, Warmth, patience};
 use domain::{EndpointId, EndpointState, Limits, Timestamp};
 use early::Early;
 use parking_lot::Mutex;
@@ -34,6 +36,9 @@ pub const GRANTS_PER_TURN: usize = 64;
 pub trait Edge: Send + Sync {
     /// A request waits since `now`: for a start (`is_cold`: no replica is there), or where nobody waited (`first`).
     fn waits(&self, now: Timestamp, is_cold: bool, first: bool);
+
+    /// While requests wait here, other activators may have come to have room for them.
+    fn may_borrow(&self);
 }
 
 /// The door of one revision.
@@ -95,6 +100,8 @@ impl Gate {
                 seats: Vec::new(),
                 endpoints_version: 0,
                 drain: BTreeSet::new(),
+                part: Arc::new(Part::All),
+                held: BTreeSet::new(),
                 warmth: Warmth::Asleep,
                 failure: None,
                 trouble: None,
@@ -167,14 +174,14 @@ impl Gate {
             let _abort = AbortOnPanic::new();
             let mut state = self.state.lock();
             if let Some(failure) = &state.failure
-                && state.admission.open_seats() == 0
+                && !state.is_warm()
             {
                 if now < failure.retry_at {
                     return Entry::StartFailed(failure.clone());
                 }
                 state.failure = None;
             }
-            let waited_before = state.admission.anyone_waiting();
+            let waited_before = state.admission.waiting() > 0;
             let mut sender = || {
                 let (sender, receiver) = oneshot::channel();
                 answer = Some(receiver);
@@ -182,7 +189,7 @@ impl Gate {
             };
             let verdict = admit(&mut state, &mut sender);
             match (verdict, answer) {
-                (Verdict::Go(slot), _) => Entry::Go(HeldSlot { gate, slot: Some(slot) }),
+                (Verdict::Go(slot), _) => Entry::Go(HeldSlot::of(gate, slot)),
                 (Verdict::Wait(ticket), Some(answer)) => {
                     first = !waited_before;
                     if state.warmth == Warmth::Asleep {
@@ -231,6 +238,7 @@ impl Gate {
         self.change(|state| {
             state.admission.configure(*limits.container_concurrency, *limits.queue_depth, *limits.load_balancing);
             state.limits = limits;
+            state.set_open();
             Changed::Snapshot
         });
     }
@@ -266,7 +274,8 @@ impl Gate {
                         state.seats.resize_with(index + 1, || None);
                     }
                     let endpoint = Arc::new(Endpoint::new(endpoint.id.clone(), endpoint.address));
-                    state.seats[index] = Some(Seat { id, endpoint, ready, suspect: false, early });
+                    let allowed = state.part.allows(&endpoint.id, false, state.held.contains(&endpoint.id));
+                    state.seats[index] = Some(Seat { id, endpoint, ready, suspect: false, allowed, early });
                 }
             }
             state.reseat(now);
@@ -303,36 +312,6 @@ impl Gate {
         });
     }
 
-    /// The start failed: everybody who waits is refused, and so are newcomers until `retry_at`.
-    pub fn fail_start(&self, failure: &StartFailure) {
-        let refused: Vec<_> = {
-            let _abort = AbortOnPanic::new();
-            let mut state = self.state.lock();
-            if state.admission.open_seats() > 0 {
-                return;
-            }
-            state.failure = Some(failure.clone());
-            state.warmth = Warmth::Asleep;
-            let waiters = std::iter::from_fn(|| state.admission.refuse_next()).collect();
-            self.publish(&state);
-            waiters
-        };
-        for waiter in refused {
-            let _ = waiter.send(Err(failure.clone()));
-        }
-    }
-
-    /// What the platform says is wrong with the replicas, for those who wait in vain.
-    pub fn set_trouble(&self, trouble: Option<Arc<str>>) {
-        self.state.lock().trouble = trouble;
-    }
-
-    /// What the platform says is wrong.
-    #[must_use]
-    pub fn trouble(&self) -> Option<Arc<str>> {
-        self.state.lock().trouble.clone()
-    }
-
     /// The version of the endpoint list in use.
     #[must_use]
     pub fn endpoints_version(&self) -> u64 {
@@ -358,6 +337,7 @@ impl Gate {
     fn change(&self, change: impl FnOnce(&mut State) -> Changed) {
         let mut grants = Vec::new();
         let mut change = Some(change);
+        let mut may_borrow = false;
         loop {
             let more = {
                 let _abort = AbortOnPanic::new();
@@ -366,19 +346,24 @@ impl Gate {
                     && change(&mut state) == Changed::Snapshot
                 {
                     self.version.fetch_add(1, Ordering::AcqRel);
+                    may_borrow = state.is_shared();
                 }
                 let count = state.admission.grant(GRANTS_PER_TURN, &mut grants);
+                may_borrow &= state.admission.waiting() > 0;
                 self.publish(&state);
                 count == GRANTS_PER_TURN
             };
             for (waiter, slot) in grants.drain(..) {
                 let Some(gate) = self.itself.upgrade() else { return };
                 // Nobody takes it: the slot comes back through its drop.
-                let _ = waiter.send(Ok(HeldSlot { gate, slot: Some(slot) }));
+                let _ = waiter.send(Ok(HeldSlot::of(gate, slot)));
             }
             if !more {
-                return;
+                break;
             }
+        }
+        if may_borrow {
+            self.edge.may_borrow();
         }
     }
 

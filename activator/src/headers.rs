@@ -8,6 +8,7 @@ mod forwarded;
 pub use asked::{Asked, Tongue};
 
 use crate::request::Peer;
+use crate::sharing::CLAIM;
 use asked::Fields;
 use http::header::{
     CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
@@ -53,7 +54,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, mut found: Fields, keep_transfer_en
         }
     }
     if found.have(Fields::HOP) {
-        for name in [KEEP_ALIVE, PROXY_CONNECTION, UPGRADE, EXPECT, KNATIVE_REVISION, KNATIVE_NAMESPACE] {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, UPGRADE, EXPECT, KNATIVE_REVISION, KNATIVE_NAMESPACE, CLAIM] {
             headers.remove(name);
         }
     }
@@ -86,6 +87,7 @@ fn keep_only_trailers(headers: &mut HeaderMap) {
 /// `waited` is taken off a gRPC deadline, so that the replica does not believe it has time that the queue has used.
 pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, waited: Duration) {
     let from_http2 = head.version == Version::HTTP_2;
+    let claimed = asked.is_claimed();
     let Asked { fields, mut host, .. } = asked;
     let found = strip_hop_by_hop(&mut head.headers, fields, next == Next::Http1);
     if !waited.is_zero() && found.have(Fields::GRPC_TIMEOUT) {
@@ -100,7 +102,10 @@ pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, 
     }
     // Only a trusted peer's word for it gets as far as here.
     let secure = head.uri.scheme() == Some(&Scheme::HTTPS);
-    forwarded::tell(&mut head.headers, found, host, secure, peer);
+    // The activator that it came from has said already who the client is.
+    if !claimed {
+        forwarded::tell(&mut head.headers, found, host, secure, peer);
+    }
     match next {
         Next::Http1 => {
             head.version = Version::HTTP_11;

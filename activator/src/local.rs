@@ -3,7 +3,9 @@
 //! Invariant: on the uncontended path nothing here is written by two workers; the reporter only reads.
 
 use crate::bounds::Bounds;
+use crate::gate::HeldSlot;
 use crate::revisions::Handle;
+use crate::sharing::lent::Lent;
 use crate::upstream::pool::Pool;
 use activator_core::{Chooser, Meter};
 use crossbeam_utils::CachePadded;
@@ -216,6 +218,8 @@ struct View<S: Socket> {
     limits: Arc<Limits>,
     /// By seat index.
     seats: Vec<Option<Arc<EndpointLocal<S>>>>,
+    /// Other activators that this worker has sent requests to.
+    neighbours: Vec<Arc<EndpointLocal<S>>>,
     chooser: Chooser,
 }
 
@@ -227,7 +231,7 @@ impl<S: Socket> Local<S> {
         handle.register(Arc::clone(&counters));
         let limits = handle.gate.limits();
         let chooser = Chooser::new(*limits.load_balancing, seed);
-        let view = View { version: u64::MAX, limits, seats: Vec::new(), chooser };
+        let view = View { version: u64::MAX, limits, seats: Vec::new(), neighbours: Vec::new(), chooser };
         Arc::new(Self { base, handle, counters, view: Mutex::new(view) })
     }
 
@@ -239,6 +243,25 @@ impl<S: Socket> Local<S> {
     /// The replica in seat `index`, if it is still there.
     pub fn seat(&self, index: u32) -> Option<Arc<EndpointLocal<S>>> {
         self.fresh().seats.get(index as usize).cloned().flatten()
+    }
+
+    /// Where `slot` lets a request go, if it is still there.
+    pub fn permit(&self, slot: HeldSlot) -> Option<Permit<S>> {
+        let seat = match slot.lent() {
+            Some(lent) => self.neighbour(&lent.endpoint),
+            None => self.seat(slot.seat_index())?,
+        };
+        Some(Permit::new(seat, Some(slot)))
+    }
+
+    fn neighbour(&self, endpoint: &Arc<Endpoint>) -> Arc<EndpointLocal<S>> {
+        let neighbours = &mut self.view.lock().neighbours;
+        if let Some(known) = neighbours.iter().find(|local| Arc::ptr_eq(&local.endpoint, endpoint)) {
+            return Arc::clone(known);
+        }
+        let new = EndpointLocal::new(Arc::clone(&self.base), Arc::clone(endpoint));
+        neighbours.push(Arc::clone(&new));
+        new
     }
 
     /// The least loaded replica by this worker's own counts, with nothing shared written.
@@ -279,13 +302,14 @@ impl<S: Socket> Local<S> {
     /// Closes connections that have been idle for too long, and lets time pass at the gate.
     pub fn tidy(&self, now: Timestamp) {
         self.handle.gate.look(now);
-        let view = self.fresh();
+        let mut view = self.fresh();
         let idle_timeout = *view.limits.upstream_idle_timeout;
-        for seat in view.seats.iter().flatten() {
+        for seat in view.seats.iter().flatten().chain(&view.neighbours) {
             let leaving = seat.endpoint.leaving.load(Relaxed);
             seat.pool.tidy(now, idle_timeout, leaving);
             seat.pool.h2.tidy(leaving);
         }
+        view.neighbours.retain(|neighbour| !neighbour.endpoint.leaving.load(Relaxed));
     }
 }
 
@@ -294,12 +318,12 @@ impl<S: Socket> Local<S> {
 pub struct Permit<S: Socket> {
     /// Where it goes.
     pub seat: Arc<EndpointLocal<S>>,
-    slot: Option<crate::gate::HeldSlot>,
+    slot: Option<HeldSlot>,
 }
 
 impl<S: Socket> Permit<S> {
     /// Counts the request at `seat`, with the slot it holds if the gate gave one.
-    pub fn new(seat: Arc<EndpointLocal<S>>, slot: Option<crate::gate::HeldSlot>) -> Self {
+    pub fn new(seat: Arc<EndpointLocal<S>>, slot: Option<HeldSlot>) -> Self {
         seat.load.fetch_add(1, Relaxed);
         Self { seat, slot }
     }
@@ -313,6 +337,12 @@ impl<S: Socket> Permit<S> {
     /// Whether the replica's concurrency is limited, so that the slot must not fall before the replica is done.
     pub const fn is_limited(&self) -> bool {
         self.slot.is_some()
+    }
+
+    /// What another activator lends, where the request goes to one.
+    #[must_use]
+    pub fn lent(&self) -> Option<&Lent> {
+        self.slot.as_ref().and_then(HeldSlot::lent)
     }
 
     /// The replica has begun its answer.

@@ -86,11 +86,13 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     tracing::info!("listening on http://{}, admin on http://{}", arguments.listen, arguments.admin);
 
     let boot = runtime::clock::unix_millis();
-    let (platform, reporter) = if arguments.upstream.is_empty() {
-        cluster(&arguments, boot, &tasks).await?
+    let (platform, reporter, neighbours) = if arguments.upstream.is_empty() {
+        let (platform, reporter) = cluster(&arguments, boot, &tasks).await?;
+        let neighbours = platform.activators();
+        (platform as Arc<dyn Platform>, reporter, Some(neighbours))
     } else {
         let reporter = ReporterSettings { id: ReporterId::new("activator"), boot, shown: Shown::Nothing };
-        (Arc::new(FixedPlatform::new(arguments.upstream)) as Arc<dyn Platform>, reporter)
+        (Arc::new(FixedPlatform::new(arguments.upstream)) as Arc<dyn Platform>, reporter, None)
     };
     let (activator, runs) = Activator::start(
         Setup {
@@ -102,6 +104,7 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
             wakes: Arc::new(WakeLog::new()),
             phase: phase.clone(),
             seed: boot,
+            neighbours,
         },
         workers,
         &tasks,
@@ -136,7 +139,7 @@ async fn cluster(
     arguments: &Arguments,
     boot: u64,
     tasks: &Tasks,
-) -> anyhow::Result<(Arc<dyn Platform>, ReporterSettings)> {
+) -> anyhow::Result<(Arc<ProxyPlatform>, ReporterSettings)> {
     let Arguments { cluster, drain_delay, drain_grace, .. } = arguments;
     let (client, _) = connect(cluster.context.as_deref()).await?;
     let settings = kubernetes::Settings { drain_delay: *drain_delay, drain_grace: *drain_grace, ..cluster.settings() };

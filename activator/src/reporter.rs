@@ -11,16 +11,18 @@ mod tests;
 pub mod urgent;
 
 use crate::gate::StartFailure;
+use crate::line::{Line, LineError};
 use crate::revisions::{Handle, Revisions};
+use activator_core::Part;
 use book::{FrameClock, Identity, Kind, Names, Receiver};
-use domain::{Ack, EndpointId, Millis, Peer, ReporterId, RequestMillis, RevisionId, Row};
+use domain::{Ack, EndpointId, Millis, Peer, ReporterId, RequestMillis, RevisionId, Row, Timestamp};
 use entry::Entry;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use http::HeaderValue;
 use platform::trust::Shown;
-use post::{Line, PostError};
+use post::post;
 use runtime::net::Connect;
 use runtime::{Clock, Tasks};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,6 +34,9 @@ use urgent::Look;
 
 /// How long a directive holds unrepeated: more than 2.5 s, so that whoever gave it and hears nothing has given up first.
 pub const DIRECTIVE_LIFE: Duration = Duration::from_secs(3);
+/// How long an activator that starts waits for the acting autoscaler to say how replicas are shared: longer than that one
+/// waits for activators that it has not heard yet.
+pub const SHARING_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two regular frames.
 pub const TICK: Duration = Duration::from_secs(1);
 
@@ -46,15 +51,30 @@ pub struct ReporterSettings {
     pub shown: Shown,
 }
 
-/// Asks the reporter for its last frame.
+/// What the reporter is told of the activator's end.
+#[derive(Debug)]
+enum Ending {
+    /// No new requests are taken.
+    Draining,
+    /// The last frame is due; whoever waits for that.
+    Leave(oneshot::Sender<()>),
+}
+
+/// Tells the reporter of the activator's end.
 #[derive(Debug, Clone)]
-pub struct Leave(mpsc::Sender<oneshot::Sender<()>>);
+pub struct Leave(mpsc::Sender<Ending>);
 
 impl Leave {
+    /// Tells autoscalers from now on that no new requests are taken.
+    pub async fn draining(&self) {
+        // An error means that the reporter has ended, and then nobody is told anything.
+        let _ = self.0.send(Ending::Draining).await;
+    }
+
     /// Sends a frame that says `leaving` and waits until every autoscaler has it or its time is over.
     pub async fn leave(&self) {
         let (done, told) = oneshot::channel();
-        if self.0.send(done).await.is_ok() {
+        if self.0.send(Ending::Leave(done)).await.is_ok() {
             // An error means that the reporter has ended, and then there is nobody to wait for.
             let _ = told.await;
         }
@@ -83,11 +103,12 @@ fn authorization(shown: &Shown) -> Option<HeaderValue> {
 /// What came back from one frame.
 struct Posted {
     to: ReporterId,
+    sent: Timestamp,
     kind: Kind,
     line: Line,
     rows: Vec<Row>,
     complete: bool,
-    answer: Result<Ack, PostError>,
+    answer: Result<Ack, LineError>,
 }
 
 /// The reporting side of an activator.
@@ -99,7 +120,7 @@ pub struct Reporter<C> {
     clock: Clock,
     workers: usize,
     peers: watch::Receiver<Vec<Peer>>,
-    leave: mpsc::Receiver<oneshot::Sender<()>>,
+    leave: mpsc::Receiver<Ending>,
     tasks: Tasks,
     booted: Instant,
     seq: u64,
@@ -128,7 +149,7 @@ impl<C: Connect + Clone> Reporter<C> {
         let (sender, leave) = mpsc::channel(1);
         let reporter = Self {
             connector,
-            identity: Identity { id: settings.id, boot: settings.boot },
+            identity: Identity { id: settings.id, boot: settings.boot, draining: false, sharing: None },
             shown: settings.shown,
             revisions,
             clock,
@@ -169,21 +190,25 @@ impl<C: Connect + Clone> Reporter<C> {
                         next_tick = self.booted + TICK * self.tick_at(Instant::now()).saturating_add(1);
                     }
                     self.forget_directives();
+                    self.wait_for_sharing();
                     self.send_all(Kind::Regular);
                 }
                 changed = self.peers.changed() => match changed {
                     Ok(()) => self.follow_peers(),
                     Err(_) => return,
                 },
-                Some(done) = self.leave.recv() => {
-                    self.send_all(Kind::Leaving);
-                    while let Some(posted) = self.posts.next().await {
-                        self.posted(posted);
+                Some(ending) = self.leave.recv() => match ending {
+                    Ending::Draining => self.identity.draining = true,
+                    Ending::Leave(done) => {
+                        self.send_all(Kind::Leaving);
+                        while let Some(posted) = self.posts.next().await {
+                            self.posted(posted);
+                        }
+                        let _ = done.send(());
+                        // The last word is the last: a frame after it would say that we stay.
+                        return std::future::pending().await;
                     }
-                    let _ = done.send(());
-                    // The last word is the last: a frame after it would say that we stay.
-                    return std::future::pending().await;
-                }
+                },
             }
         }
     }
@@ -227,6 +252,7 @@ impl<C: Connect + Clone> Reporter<C> {
             endpoints_version: handle.gate.endpoints_version(),
             endpoints,
             drained: handle.gate.drained(),
+            held: handle.gate.held(),
         }
     }
 
@@ -242,7 +268,7 @@ impl<C: Connect + Clone> Reporter<C> {
         let handles = self.revisions.all();
         let mut rows = Vec::new();
         for handle in handles {
-            if handle.counters().is_empty() && handle.gate.drained().is_empty() {
+            if handle.counters().is_empty() && handle.gate.drained().is_empty() && handle.gate.held().is_empty() {
                 continue;
             }
             let row = self.read(&handle);
@@ -265,15 +291,16 @@ impl<C: Connect + Clone> Reporter<C> {
             Kind::Regular => target.regular.take(),
             Kind::Leaving => Some(target.regular.take().unwrap_or_default()),
         };
-        let Some(line) = line else { return };
+        let Some(mut line) = line else { return };
         self.seq += 1;
         let clock = FrameClock { tick, seq: self.seq, at: Millis(u64::try_from(at).unwrap_or(u64::MAX)) };
         let frame = target.receiver.frame(&self.identity, &self.names, clock, rows, kind);
         let (connector, authorization) = (self.connector.clone(), authorization(&self.shown));
         let (tasks, address, to) = (self.tasks.clone(), peer.address, to.clone());
+        let sent = self.clock.now();
         self.posts.push(Box::pin(async move {
-            let (line, answer) = line.post(&connector, address, authorization, &frame, &tasks).await;
-            Posted { to, kind, line, complete: frame.complete, rows: frame.rows, answer }
+            let answer = post(&mut line, &connector, address, authorization, &frame, &tasks).await;
+            Posted { to, sent, kind, line, complete: frame.complete, rows: frame.rows, answer }
         }));
     }
 
@@ -289,7 +316,7 @@ impl<C: Connect + Clone> Reporter<C> {
                     tracing::info!(autoscaler = %posted.to, "reports arrive again");
                 }
                 target.receiver.acknowledge(posted.rows, posted.complete, ack.resync);
-                self.obey(&posted.to, ack);
+                self.obey(&posted.to, posted.sent, ack);
             }
             Err(error) => {
                 if !std::mem::replace(&mut target.failing, true) {
@@ -303,7 +330,7 @@ impl<C: Connect + Clone> Reporter<C> {
     }
 
     /// Does what the answer of the acting autoscaler asks for.
-    fn obey(&mut self, from: &ReporterId, ack: Ack) {
+    fn obey(&mut self, from: &ReporterId, sent: Timestamp, ack: Ack) {
         self.load_of.insert(from.clone(), ack.load_of.into_iter().collect());
         // A follower names nobody as leaving, and often nobody as leader: that must not undo what the leader named.
         if ack.leader.as_ref() != Some(from) {
@@ -316,11 +343,32 @@ impl<C: Connect + Clone> Reporter<C> {
         for handle in self.revisions.all() {
             handle.gate.set_drain(now, drain.remove(&handle.id).unwrap_or_default());
         }
+        if let Some(sharing) = ack.sharing.filter(|_| self.revisions.shares().are_wanted()) {
+            let shares = self.revisions.shares();
+            shares.follow(&self.revisions, (sent, now), &self.identity.id, sharing);
+            // After every gate goes by it: what is told next is true.
+            self.identity.sharing = shares.part().fingerprint();
+        }
         for failed in ack.start_failed {
             if let Some(handle) = self.revisions.get(&failed.revision) {
                 let retry_at = now + Duration::from_millis(failed.retry_after.0);
                 handle.gate.fail_start(&StartFailure { reason: failed.reason.into(), retry_at });
             }
+        }
+    }
+
+    /// An activator that starts uses no replica of limited concurrency until it is told which are its own; but requests do
+    /// not wait for ever when nobody says so.
+    fn wait_for_sharing(&mut self) {
+        if *self.revisions.shares().part() != Part::Nothing {
+            return;
+        }
+        let patience = if self.directed.is_some() { SHARING_PATIENCE } else { DIRECTIVE_LIFE };
+        if self.booted.elapsed() > patience {
+            tracing::warn!(
+                "no autoscaler says how replicas are shared: kpa.dev/container-concurrency is kept for each activator"
+            );
+            self.revisions.shares().take_all(&self.revisions, self.clock.now());
         }
     }
 

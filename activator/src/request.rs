@@ -2,6 +2,7 @@
 //! compile.
 
 use crate::body::{FromClient, Open};
+use crate::gate::HeldSlot;
 use crate::headers::Asked;
 use crate::local::{Local, Permit};
 use crate::settings::Settings;
@@ -108,6 +109,8 @@ pub struct Routed<S: Socket> {
     pub arrived: Timestamp,
     /// Neither counts nor wakes (kpa-behaviour 3.4).
     pub exempt: bool,
+    /// The slot that another activator has for it, who counts it (kpa-behaviour 4.10).
+    pub claimed: Option<Box<HeldSlot>>,
 }
 
 /// It is counted.

@@ -6,6 +6,7 @@
 use crate::bounds::Bounds;
 use crate::gate::{Edge, Gate, StartFailure};
 use crate::local::Counters;
+use crate::sharing::Shares;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use dashmap::DashMap;
@@ -20,6 +21,8 @@ use tokio::sync::Notify;
 
 /// Why requests that wait for a removed revision are refused.
 pub const REMOVED: &str = "the service was removed";
+/// A seed is the time of a start: so many claims later the numbers meet those of a life that began a millisecond later.
+const CLAIM_BITS: u32 = 20;
 /// How long the door of a removed revision refuses at once. Requests that were routed before are gone by then.
 const REMOVED_FOR: Duration = Duration::from_secs(60);
 
@@ -56,6 +59,8 @@ struct Flag {
     id: RevisionId,
     up: AtomicBool,
     urgent: Arc<Urgent>,
+    waits: AtomicBool,
+    waiting: Arc<Urgent>,
     wakes: Arc<WakeLog>,
 }
 
@@ -75,6 +80,13 @@ impl Edge for Arc<Flag> {
         }
         if first {
             self.raise();
+            self.may_borrow();
+        }
+    }
+
+    fn may_borrow(&self) {
+        if !self.waits.swap(true, Ordering::AcqRel) {
+            self.waiting.raise(&self.id);
         }
     }
 }
@@ -92,9 +104,17 @@ pub struct Handle {
 }
 
 impl Handle {
-    fn new(revision: Arc<Revision>, seed: u64, urgent: Arc<Urgent>, wakes: Arc<WakeLog>) -> Arc<Self> {
-        let flag = Arc::new(Flag { id: revision.id.clone(), up: AtomicBool::new(false), urgent, wakes });
-        let gate = Gate::new(Arc::new(revision.limits.clone()), seed, Box::new(Arc::clone(&flag)));
+    fn new(revision: Arc<Revision>, revisions: &Revisions) -> Arc<Self> {
+        let Revisions { urgent, waiting, wakes, seed, .. } = revisions;
+        let flag = Arc::new(Flag {
+            id: revision.id.clone(),
+            up: AtomicBool::new(false),
+            urgent: Arc::clone(urgent),
+            waits: AtomicBool::new(false),
+            waiting: Arc::clone(waiting),
+            wakes: Arc::clone(wakes),
+        });
+        let gate = Gate::new(Arc::new(revision.limits.clone()), *seed, Box::new(Arc::clone(&flag)));
         Arc::new(Self {
             id: revision.id.clone(),
             gate,
@@ -128,6 +148,11 @@ impl Handle {
     pub fn lower(&self) {
         self.flag.up.store(false, Ordering::Release);
     }
+
+    /// Whoever asks other activators for slots has looked.
+    pub fn lower_waiting(&self) {
+        self.flag.waits.store(false, Ordering::Release);
+    }
 }
 
 /// All revisions.
@@ -138,6 +163,8 @@ pub struct Revisions {
     epoch: AtomicU64,
     synced: AtomicBool,
     urgent: Arc<Urgent>,
+    waiting: Arc<Urgent>,
+    shares: Shares,
     wakes: Arc<WakeLog>,
     bounds: Arc<Bounds>,
     seed: u64,
@@ -153,6 +180,8 @@ impl Revisions {
             epoch: AtomicU64::new(0),
             synced: AtomicBool::new(false),
             urgent: Arc::default(),
+            waiting: Arc::default(),
+            shares: Shares::new(seed << CLAIM_BITS),
             wakes,
             bounds: Arc::default(),
             seed,
@@ -169,6 +198,18 @@ impl Revisions {
     #[must_use]
     pub const fn urgent(&self) -> &Arc<Urgent> {
         &self.urgent
+    }
+
+    /// Where requests wait that other activators may have slots for.
+    #[must_use]
+    pub const fn waiting(&self) -> &Arc<Urgent> {
+        &self.waiting
+    }
+
+    /// What is shared with other activators.
+    #[must_use]
+    pub const fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// Changes whenever a host may mean something else.
@@ -213,7 +254,10 @@ impl Revisions {
     }
 
     fn handle(&self, revision: &Arc<Revision>) -> Arc<Handle> {
-        Handle::new(Arc::clone(revision), self.seed, Arc::clone(&self.urgent), Arc::clone(&self.wakes))
+        let handle = Handle::new(Arc::clone(revision), self);
+        // Before it has a replica, so that the time does not matter.
+        self.shares.apply(Timestamp::ZERO, &handle.id, &handle.gate);
+        handle
     }
 
     /// A revision appeared or has new settings.

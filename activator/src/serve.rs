@@ -10,8 +10,10 @@ use crate::reporter::{Reporter, ReporterSettings};
 use crate::request::Door;
 use crate::revisions::Revisions;
 use crate::settings::{Live, Settings};
+use crate::sharing::hop::Hop;
 use crate::stack::{Stack, stack};
 use crate::worker::{HOUSEKEEPING, Shared, Worker};
+use domain::Peer;
 use platform::Platform;
 use runtime::net::{Connect, Listener, Socket};
 use runtime::{Clock, Phase, PhaseSender, Tasks, WakeLog};
@@ -48,6 +50,8 @@ pub struct Setup<C> {
     pub phase: PhaseSender,
     /// Makes random choices repeatable.
     pub seed: u64,
+    /// All activators in front of the same replicas, this one included; `None` where there is no other.
+    pub neighbours: Option<watch::Receiver<Vec<Peer>>>,
 }
 
 /// A running activator's control side.
@@ -87,6 +91,7 @@ impl<C: Connect + Clone> Activator<C> {
         tasks.service("follow the platform", follow.run(setup.platform.watch()));
         let prober = prober::run(suspected, cold, setup.connector.clone(), setup.clock, tasks.clone());
         tasks.service("probe suspect and cold replicas", prober);
+        let own = setup.reporter.id.clone();
         let (reporter, leave) = Reporter::new(
             setup.reporter,
             setup.connector.clone(),
@@ -97,6 +102,11 @@ impl<C: Connect + Clone> Activator<C> {
             tasks.clone(),
         );
         tasks.service("report to the autoscalers", reporter.run());
+        if let Some(neighbours) = setup.neighbours {
+            revisions.shares().begin(&revisions, setup.clock.now());
+            let hop = Hop::new(own, setup.connector.clone(), Arc::clone(&revisions), neighbours, tasks.clone());
+            tasks.service("ask other activators for slots", hop.run());
+        }
 
         let shared = Shared {
             revisions: Arc::clone(&revisions),
@@ -138,6 +148,7 @@ impl<C: Connect + Clone> Activator<C> {
         for worker in &*self.workers {
             worker.start_draining();
         }
+        self.reporter.draining().await;
         // As they are when draining begins; what changes later is too late.
         let settings = self.settings.load_full();
         tokio::time::sleep(settings.drain_delay).await;

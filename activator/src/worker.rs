@@ -236,9 +236,10 @@ impl<C: Connect> Worker<C> {
         &self.drain
     }
 
-    /// Closes idle connections to replicas.
+    /// Closes idle connections to replicas, and gives back slots that nobody has come for.
     pub fn tidy(&self) {
         let now = self.base.clock.now();
+        self.revisions.shares().claims.expire(now);
         let locals: Vec<_> = self.routes.lock().by_id.values().cloned().collect();
         for local in locals {
             local.tidy(now);

@@ -80,6 +80,7 @@ fn start(upstream: SocketAddr) -> SocketAddr {
                     wakes: Arc::new(WakeLog::new()),
                     phase: PhaseSender::new(),
                     seed: 1,
+                    neighbours: None,
                 },
                 1,
                 &tasks,

@@ -10,6 +10,7 @@ use crate::story;
 use autoscaler_core::{Brain, BrainSettings, Command, Event, FrameChunk, Kept, RevisionStatus};
 use domain::{Ack, Change, EndpointState, ReporterId, RevisionId};
 use futures_util::StreamExt;
+use platform::trust::Token;
 use platform::{Leadership, Platform};
 use runtime::{Clock, WakeLog};
 use std::sync::Arc;
@@ -83,6 +84,7 @@ pub(crate) struct Surroundings {
     pub(crate) orders: Orders,
     pub(crate) meters: Arc<Meters>,
     pub(crate) stage: Option<Stage>,
+    pub(crate) word: Option<Token>,
 }
 
 /// The loop.
@@ -204,6 +206,10 @@ impl EventLoop {
             if self.leads {
                 ack.leader = Some(self.around.id.clone());
             }
+            ack.sharing = ack
+                .sharing
+                .zip(self.around.word.as_ref())
+                .map(|(sharing, word)| domain::Sharing { word: word.reveal().to_owned(), ..sharing });
             // The sender may have given up; its next frame is answered as completely.
             let _ = reply.send(ack);
         }

@@ -49,6 +49,8 @@ pub struct Settings {
     pub brain: BrainSettings,
     /// Where people look besides the API; `None` where there is no such place.
     pub audience: Option<Arc<dyn Audience>>,
+    /// The word by which activators know each other; `None` where there is one activator, which shares with nobody.
+    pub word: Option<Token>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -85,6 +87,7 @@ impl Autoscaler {
             orders: orders.clone(),
             meters: meters.clone(),
             stage: settings.audience.map(Stage::new),
+            word: settings.word,
         };
         let (event_loop, inbox, done, synced) = EventLoop::new(settings.brain, around);
         let ingest = Ingest::new(settings.trust, inbox.clone(), meters.clone());

@@ -6,7 +6,7 @@ use anyhow::Context;
 use autoscaler::{Autoscaler, BrainSettings, Settings};
 use clap::Parser;
 use domain::{ReporterId, WallTime};
-use platform::trust::{ServiceAccount, Trust};
+use platform::trust::{ServiceAccount, Token, Trust};
 use platform_kubernetes::arguments::ClusterArguments;
 use platform_kubernetes::cluster::ClusterPlatform;
 use platform_kubernetes::elector::{Elector, Place, Standing, identity};
@@ -16,6 +16,7 @@ use platform_kubernetes::review::Reviewer;
 use platform_kubernetes::right::Right;
 use platform_kubernetes::settings::{Client, connect};
 use platform_kubernetes::token::AUDIENCE;
+use rand::RngExt;
 use runtime::{Admin, Clock, Metrics, Phase, PhaseSender, Stop, Tasks, telemetry};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -136,6 +137,7 @@ async fn run(arguments: Arguments, lease: lease::Settings, client: Client, tasks
         trust: Trust::Pods { identifies, account },
         brain: BrainSettings { unseen_traffic_holds: true, ..BrainSettings::default() },
         audience: Some(publisher.clone()),
+        word: Some(Token::new(&format!("{:032x}", rand::rng().random::<u128>()))),
     };
     let autoscaler = Autoscaler::new(settings, platform, clock, None);
     let stopping = tasks.stopping();

@@ -39,7 +39,13 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn settings(token: Option<&str>) -> Settings {
-    Settings { id: ReporterId::new("s-1"), trust: trust(token), brain: BrainSettings::default(), audience: None }
+    Settings {
+        id: ReporterId::new("s-1"),
+        trust: trust(token),
+        brain: BrainSettings::default(),
+        audience: None,
+        word: None,
+    }
 }
 
 fn trust(token: Option<&str>) -> Trust {
@@ -72,6 +78,8 @@ pub(crate) fn frame(reporter: &str, tick: u64, rows: Vec<Row>) -> Frame {
         seq: tick,
         at: Millis(tick * 1000),
         leaving: false,
+        draining: false,
+        sharing: None,
         urgent: false,
         complete: true,
         names: vec![(0, model())],

@@ -109,7 +109,8 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
     let token = Token::new(&format!("{:032x}", seed_wide()));
     let phase = PhaseSender::new();
     let trust = Trust::Secret(token.clone());
-    let settings = autoscaler::Settings { id: autoscaler_id, trust, brain: BrainSettings::default(), audience: None };
+    let settings =
+        autoscaler::Settings { id: autoscaler_id, trust, brain: BrainSettings::default(), audience: None, word: None };
     let (activator, runs) = Activator::start(
         Setup {
             connector: Tcp,
@@ -125,6 +126,7 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
             wakes: Arc::clone(&wakes),
             phase: phase.clone(),
             seed,
+            neighbours: None,
         },
         workers,
         tasks,

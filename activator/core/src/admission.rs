@@ -7,8 +7,7 @@
 
 use crate::balance::Chooser;
 use crate::pace::Pace;
-use crate::queue::Queue;
-pub use crate::queue::TicketId;
+use crate::queue::{Place, Queue};
 use domain::{LoadBalancing, Timestamp};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -31,18 +30,28 @@ impl Default for Ask {
 /// Lines of waiting requests, served in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Everybody.
+    /// Our own clients'.
     Normal,
+    /// Another activator's, which has replicas of its own: it gets what ours leave.
+    Neighbour,
 }
 
 impl Class {
-    const COUNT: usize = 1;
+    const COUNT: usize = 2;
 
     const fn line(self) -> usize {
         match self {
             Self::Normal => 0,
+            Self::Neighbour => 1,
         }
     }
+}
+
+/// Names one waiting request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TicketId {
+    class: Class,
+    place: Place,
 }
 
 /// What happens to a request.
@@ -144,15 +153,15 @@ impl<W> Admission<W> {
 
     /// A request arrives: it goes, waits (then, and only then, `waiter` is made) or is refused.
     pub fn admit(&mut self, ask: Ask, waiter: impl FnOnce() -> W) -> Verdict {
-        if !self.anyone_waiting()
-            && let Some(slot) = self.claim(ask.weight)
-        {
+        if let Some(slot) = self.spare(ask) {
             return Verdict::Go(slot);
         }
-        if self.waiting() >= self.queue_depth {
+        let line = &mut self.lines[ask.class.line()];
+        if line.len() >= self.queue_depth {
             return Verdict::Full;
         }
-        Verdict::Wait(self.lines[ask.class.line()].push_back(Waiting { ask, waiter: waiter() }))
+        let place = line.push_back(Waiting { ask, waiter: waiter() });
+        Verdict::Wait(TicketId { class: ask.class, place })
     }
 
     /// A request that a replica did not take comes back: it keeps its place at the head, whatever the depth of the
@@ -160,7 +169,10 @@ impl<W> Admission<W> {
     pub fn readmit(&mut self, ask: Ask, waiter: impl FnOnce() -> W) -> Verdict {
         match self.claim(ask.weight) {
             Some(slot) => Verdict::Go(slot),
-            None => Verdict::Wait(self.lines[ask.class.line()].push_front(Waiting { ask, waiter: waiter() })),
+            None => {
+                let place = self.lines[ask.class.line()].push_front(Waiting { ask, waiter: waiter() });
+                Verdict::Wait(TicketId { class: ask.class, place })
+            }
         }
     }
 
@@ -217,17 +229,21 @@ impl<W> Admission<W> {
 
     /// A waiting request leaves. `None` when it was granted or cancelled before.
     pub fn cancel(&mut self, ticket: TicketId) -> Option<W> {
-        // One line today; with more, the ticket would name its own.
-        let left = self.lines.iter_mut().find_map(|line| line.remove(ticket)).map(|waiting| waiting.waiter);
+        let left = self.lines[ticket.class.line()].remove(ticket.place).map(|waiting| waiting.waiter);
         self.settle();
         left
     }
 
-    /// Takes the oldest waiting request out of the queue, to be refused.
-    pub fn refuse_next(&mut self) -> Option<W> {
-        let refused = self.lines.iter_mut().find_map(Queue::pop_front).map(|waiting| waiting.waiter);
+    /// Takes the oldest waiting request of a class out of the queue, to be refused or to go where no seat is.
+    pub fn take_next(&mut self, class: Class) -> Option<W> {
+        let next = self.lines[class.line()].pop_front().map(|waiting| waiting.waiter);
         self.settle();
-        refused
+        next
+    }
+
+    /// Room for one request that does not wait; none while others do.
+    pub fn spare(&mut self, ask: Ask) -> Option<Slot> {
+        if self.anyone_waiting() { None } else { self.claim(ask.weight) }
     }
 
     /// A replica appears. It gets nothing before [`Admission::set_open`].
@@ -270,13 +286,13 @@ impl<W> Admission<W> {
         }
     }
 
-    /// Requests waiting.
+    /// Requests of our own clients waiting.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.lines.iter().map(Queue::len).sum()
+    pub const fn waiting(&self) -> usize {
+        self.lines[Class::Normal.line()].len()
     }
 
-    /// Whether somebody waits.
+    /// Whether somebody waits, of whatever class.
     #[must_use]
     pub fn anyone_waiting(&self) -> bool {
         self.lines.iter().any(|line| !line.is_empty())

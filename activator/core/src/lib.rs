@@ -7,10 +7,12 @@ pub mod admission;
 pub mod balance;
 pub mod meter;
 pub mod pace;
+pub mod part;
 pub mod patience;
 mod queue;
 
 pub use admission::{Admission, Ask, Class, SeatId, Slot, TicketId, Verdict};
 pub use balance::Chooser;
 pub use meter::{Area, Meter, Reading};
+pub use part::Part;
 pub use patience::Warmth;

@@ -1,10 +1,10 @@
 //! A bounded first-in-first-out list that its members can leave from the middle.
 //!
-//! Invariant: a [`TicketId`] names one member for ever; after it left, the same place has another generation.
+//! Invariant: a [`Place`] names one member for ever; after it left, the same place has another generation.
 
-/// Names one waiting request.
+/// Names one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TicketId {
+pub(crate) struct Place {
     index: u32,
     generation: u32,
 }
@@ -42,7 +42,7 @@ impl<T> Queue<T> {
         self.len == 0
     }
 
-    pub(crate) fn push_back(&mut self, item: T) -> TicketId {
+    pub(crate) fn push_back(&mut self, item: T) -> Place {
         let index = self.place(item);
         self.nodes[index as usize].before = self.tail;
         match self.tail {
@@ -53,7 +53,7 @@ impl<T> Queue<T> {
         self.id(index)
     }
 
-    pub(crate) fn push_front(&mut self, item: T) -> TicketId {
+    pub(crate) fn push_front(&mut self, item: T) -> Place {
         let index = self.place(item);
         self.nodes[index as usize].after = self.head;
         match self.head {
@@ -73,7 +73,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes a member out, wherever it stands; `None` when it has left already.
-    pub(crate) fn remove(&mut self, id: TicketId) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: Place) -> Option<T> {
         let node = self.nodes.get(id.index as usize)?;
         if node.generation == id.generation { self.take(id.index) } else { None }
     }
@@ -91,8 +91,8 @@ impl<T> Queue<T> {
         }
     }
 
-    fn id(&self, index: u32) -> TicketId {
-        TicketId { index, generation: self.nodes[index as usize].generation }
+    fn id(&self, index: u32) -> Place {
+        Place { index, generation: self.nodes[index as usize].generation }
     }
 
     fn take(&mut self, index: u32) -> Option<T> {
@@ -124,7 +124,7 @@ mod tests {
         #[test]
         fn behaves_as_a_plain_list(steps in prop::collection::vec((0_u8..4, any::<prop::sample::Index>()), 1..300)) {
             let mut queue = Queue::new();
-            let mut plain: VecDeque<(TicketId, u32)> = VecDeque::new();
+            let mut plain: VecDeque<(Place, u32)> = VecDeque::new();
             let mut gone = Vec::new();
             for (number, (step, which)) in steps.into_iter().enumerate() {
                 let number = u32::try_from(number).unwrap();

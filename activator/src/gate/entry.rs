@@ -3,6 +3,7 @@
 //! Invariant: both are given back by drop.
 
 use super::{Changed, Gate};
+use crate::sharing::lent::Lent;
 use activator_core::admission::{Slot, TicketId};
 use domain::Timestamp;
 use std::sync::Arc;
@@ -66,9 +67,31 @@ impl Drop for Waiting {
 pub struct HeldSlot {
     pub(super) gate: Arc<Gate>,
     pub(super) slot: Option<Slot>,
+    lent: Option<Box<Lent>>,
 }
 
 impl HeldSlot {
+    /// Room on a replica of this gate.
+    pub(super) const fn of(gate: Arc<Gate>, slot: Slot) -> Self {
+        Self { gate, slot: Some(slot), lent: None }
+    }
+
+    /// Room that another activator lends.
+    pub(super) fn lent_to(gate: Arc<Gate>, lent: Lent) -> Self {
+        Self { gate, slot: None, lent: Some(Box::new(lent)) }
+    }
+
+    /// What another activator lends, if it is that.
+    #[must_use]
+    pub fn lent(&self) -> Option<&Lent> {
+        self.lent.as_deref()
+    }
+
+    /// Takes out what is lent: nobody wanted it.
+    pub(super) fn into_lent(mut self) -> Option<Lent> {
+        self.lent.take().map(|lent| *lent)
+    }
+
     /// The index of the replica's seat.
     #[must_use]
     pub fn seat_index(&self) -> u32 {

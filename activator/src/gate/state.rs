@@ -4,7 +4,7 @@ use super::early::Early;
 use super::entry::{Answer, StartFailure};
 use crate::local::Endpoint;
 use activator_core::admission::SeatId;
-use activator_core::{Admission, Warmth};
+use activator_core::{Admission, Part, Warmth};
 use domain::{EndpointId, Limits, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +19,10 @@ pub(super) struct State {
     /// The version of the endpoint list that was applied last.
     pub(super) endpoints_version: u64,
     pub(super) drain: BTreeSet<EndpointId>,
+    /// Which of the replicas are ours, where their concurrency is limited.
+    pub(super) part: Arc<Part>,
+    /// Those of ours that still carry requests of another activator.
+    pub(super) held: BTreeSet<EndpointId>,
     pub(super) warmth: Warmth,
     pub(super) failure: Option<StartFailure>,
     /// What the platform says is wrong with the replicas.
@@ -30,6 +34,8 @@ pub(super) struct Seat {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) ready: bool,
     pub(super) suspect: bool,
+    /// It is ours to use, where its concurrency is limited.
+    pub(super) allowed: bool,
     /// While it is not ready and may be probed by us; then it is no suspect.
     pub(super) early: Option<Early>,
 }
@@ -48,21 +54,37 @@ impl State {
         wanted(seat) && (!seat.suspect || !self.seats.iter().flatten().any(|other| wanted(other) && !other.suspect))
     }
 
+    /// Whether replicas are divided among activators, so that slots are another one's to give.
+    pub(super) fn is_shared(&self) -> bool {
+        self.limits.container_concurrency.is_some()
+    }
+
     /// Opens and closes seats as the facts are now.
-    pub(super) fn reseat(&mut self, now: Timestamp) {
-        let open: Vec<_> = self.seats.iter().flatten().map(|seat| (seat.id, self.usable(seat))).collect();
+    pub(super) fn set_open(&mut self) {
+        let open = |seat: &Seat| self.usable(seat) && (seat.allowed || !self.is_shared());
+        let open: Vec<_> = self.seats.iter().flatten().map(|seat| (seat.id, open(seat))).collect();
         for (id, open) in open {
             self.admission.set_open(id, open);
         }
+    }
+
+    /// Whether a replica is there that some activator may send requests to.
+    pub(super) fn is_warm(&self) -> bool {
+        self.seats.iter().flatten().any(|seat| self.usable(seat))
+    }
+
+    /// Brings seats and warmth in step with the facts.
+    pub(super) fn reseat(&mut self, now: Timestamp) {
+        self.set_open();
         for seat in self.seats.iter().flatten() {
             seat.endpoint.leaving.store(self.drain.contains(&seat.endpoint.id), Ordering::Release);
         }
-        let warm = self.admission.open_seats() > 0;
+        let warm = self.is_warm();
         self.warmth = match (warm, self.warmth) {
             (true, Warmth::Warm { since }) => Warmth::Warm { since },
             (true, Warmth::Asleep | Warmth::Waking { .. }) => Warmth::Warm { since: now },
             (false, Warmth::Waking { since }) => Warmth::Waking { since },
-            (false, Warmth::Warm { .. } | Warmth::Asleep) if self.admission.anyone_waiting() => {
+            (false, Warmth::Warm { .. } | Warmth::Asleep) if self.admission.waiting() > 0 => {
                 Warmth::Waking { since: now }
             }
             (false, Warmth::Warm { .. } | Warmth::Asleep) => Warmth::Asleep,

@@ -7,13 +7,17 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Counts how often somebody began to wait where nobody waited.
+/// Counts how often somebody began to wait where nobody waited, and how often others might have room.
 #[derive(Default)]
-struct Edges(AtomicU32);
+struct Edges(AtomicU32, AtomicU32);
 
 impl Edge for Arc<Edges> {
     fn waits(&self, _: Timestamp, _: bool, first: bool) {
         self.0.fetch_add(u32::from(first), Ordering::Relaxed);
+    }
+
+    fn may_borrow(&self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -376,3 +380,5 @@ fn a_queue_goes_to_a_new_replica_at_the_pace_of_its_answers() {
     assert_eq!((gate.is_open(), gate.paced()), (true, 0));
     drop((second, third));
 }
+
+mod share;

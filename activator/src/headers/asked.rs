@@ -31,9 +31,16 @@ impl Fields {
     const USER_AGENT: Self = Self(1 << 16);
     const ACCEPT: Self = Self(1 << 17);
     const CONTENT_TYPE: Self = Self(1 << 18);
+    pub(super) const CLAIM: Self = Self(1 << 19);
     /// Removed on every hop without a look at their values (RFC 9110 section 7.6.1), routing fields of ours included.
-    pub(super) const HOP: Self =
-        Self(Self::KEEP_ALIVE.0 | Self::PROXY_CONNECTION.0 | Self::UPGRADE.0 | Self::EXPECT.0 | Self::KNATIVE.0);
+    pub(super) const HOP: Self = Self(
+        Self::KEEP_ALIVE.0
+            | Self::PROXY_CONNECTION.0
+            | Self::UPGRADE.0
+            | Self::EXPECT.0
+            | Self::KNATIVE.0
+            | Self::CLAIM.0,
+    );
 
     fn named(name: &HeaderName) -> Self {
         match name.as_str() {
@@ -47,6 +54,7 @@ impl Fields {
             "connection" => Self::CONNECTION,
             "keep-alive" => Self::KEEP_ALIVE,
             "user-agent" => Self::USER_AGENT,
+            "x-kpa-claim" => Self::CLAIM,
             "content-type" => Self::CONTENT_TYPE,
             "grpc-timeout" => Self::GRPC_TIMEOUT,
             "content-length" => Self::CONTENT_LENGTH,
@@ -124,6 +132,12 @@ impl Asked {
             asked.fields = asked.fields.and(field);
         }
         asked
+    }
+
+    /// Whether another activator has announced it (kpa-behaviour 4.10).
+    #[must_use]
+    pub const fn is_claimed(&self) -> bool {
+        self.fields.have(Fields::CLAIM)
     }
 
     /// The host a request is for, as it came; an error says how the request contradicts itself.

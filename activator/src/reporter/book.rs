@@ -14,6 +14,10 @@ pub struct Identity {
     pub id: ReporterId,
     /// Drawn at its start.
     pub boot: u64,
+    /// It takes no new requests any more.
+    pub draining: bool,
+    /// The sharing that it goes by.
+    pub sharing: Option<u64>,
 }
 
 /// Numbers for revisions, for one boot.
@@ -74,6 +78,8 @@ impl Receiver {
             seq: clock.seq,
             at: clock.at,
             leaving: kind == Kind::Leaving,
+            draining: who.draining,
+            sharing: who.sharing,
             urgent: kind == Kind::Urgent,
             complete: complete && kind != Kind::Urgent,
             names,
@@ -150,7 +156,7 @@ mod tests {
     }
 
     fn identity() -> Identity {
-        Identity { id: ReporterId::new("a"), boot: 1 }
+        Identity { id: ReporterId::new("a"), boot: 1, draining: false, sharing: None }
     }
 
     const CLOCK: FrameClock = FrameClock { tick: 1, seq: 1, at: Millis(1000) };

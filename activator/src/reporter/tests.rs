@@ -136,7 +136,7 @@ impl Bench {
     }
 
     async fn until(&self, millis: u64) {
-        tokio::time::sleep_until(self.clock.instant(domain::Timestamp::from_millis(millis))).await;
+        tokio::time::sleep_until(self.clock.instant(Timestamp::from_millis(millis))).await;
     }
 
     /// Urgent frames to one autoscaler: when and what load.

@@ -27,6 +27,11 @@ pub struct AwaitCapacity<N>(pub N);
 impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> for AwaitCapacity<N> {
     async fn run(&self, worker: &Arc<Worker<C>>, mut counted: Counted<C::Stream>) -> Result<Response<C>, RequestError> {
         let local = &counted.routed.local;
+        if let Some(slot) = counted.routed.claimed.take() {
+            // Its replica may have left since: whoever announced the request has it back.
+            let permit = local.permit(*slot).ok_or(RequestError::ClaimUnknown)?;
+            return self.0.run(worker, Admitted { counted, permit, wait: Wait::default() }).await;
+        }
         let open = if local.handle.gate.is_open() { local.choose() } else { None };
         let (permit, wait) = match open {
             Some(seat) => (Permit::new(seat, None), Wait::default()),
@@ -82,8 +87,8 @@ pub async fn acquire<C: Connect>(
                 slot
             }
         };
-        match local.seat(slot.seat_index()) {
-            Some(seat) => return Ok((Permit::new(seat, Some(slot)), wait)),
+        match local.permit(slot) {
+            Some(permit) => return Ok((permit, wait)),
             // The replica left between the grant and now: the request keeps its place.
             None => entry = local.handle.gate.reenter(worker.base.clock.now()),
         }

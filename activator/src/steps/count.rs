@@ -17,7 +17,8 @@ pub struct Count<N>(pub N);
 
 impl<C: Connect, N: Step<C, Counted<C::Stream>>> Step<C, Routed<C::Stream>> for Count<N> {
     async fn run(&self, worker: &Arc<Worker<C>>, input: Routed<C::Stream>) -> Result<Response<C>, RequestError> {
-        if input.exempt {
+        // What another activator sends on is counted there.
+        if input.exempt || input.claimed.is_some() {
             return self.0.run(worker, Counted { routed: input, in_flight: InFlight::none() }).await;
         }
         let (counters, arrived) = (Arc::clone(&input.local.counters), input.arrived);

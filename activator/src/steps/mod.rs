@@ -5,6 +5,7 @@ pub mod await_capacity;
 pub mod count;
 pub mod deadline;
 pub mod forward;
+pub mod lend;
 pub mod probe;
 pub mod resolve;
 pub mod respond;

@@ -1,6 +1,7 @@
-//! `/.kpa/healthz` on the traffic port, for any Host (kpa-behaviour 3.4).
+//! What the activator answers for itself on the traffic port, for any Host: `/.kpa/healthz` (kpa-behaviour 3.4), and
+//! other activators.
 
-use super::{Response, Step};
+use super::{Response, Step, lend};
 use crate::body::ResponseBody;
 use crate::error::RequestError;
 use crate::request::Request;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 /// Where the activator answers for itself.
 pub const HEALTH_PATH: &str = "/.kpa/healthz";
 
-/// Answers health probes; passes everything else on.
+/// Answers health probes and other activators; passes everything else on.
 #[derive(Debug)]
 pub struct Probe<N>(pub N);
 
@@ -28,6 +29,9 @@ impl<C: Connect, N: Step<C, Box<Request>>> Step<C, Box<Request>> for Probe<N> {
             let mut response = http::Response::new(ResponseBody::full(Bytes::from_static(text.as_bytes())));
             *response.status_mut() = status;
             return Ok(response);
+        }
+        if lend::is_asked(worker, &input.head) {
+            return Ok(Box::pin(lend::lend(worker, input.head.uri)).await);
         }
         if matches!(input.head.method, Method::CONNECT | Method::TRACE) {
             return Err(RequestError::MethodRefused);

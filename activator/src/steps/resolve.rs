@@ -5,6 +5,7 @@
 use super::{Response, Step};
 use crate::error::RequestError;
 use crate::request::{Door, Request, Routed};
+use crate::sharing::CLAIM;
 use crate::worker::Worker;
 use crate::{HEADERS_MAX, URI_BYTES_MAX};
 use http::uri::Scheme;
@@ -47,6 +48,9 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     {
         return Err(RequestError::Misdirected);
     }
+    if asked.is_claimed() {
+        return claimed(worker, request);
+    }
     let named = match peer.door {
         Door::Public => None,
         Door::Internal => asked.named_revision(&head.headers).map_err(RequestError::BadRequest)?,
@@ -59,5 +63,15 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     let exempt = asked.exempt_agent || peer.settings.exempt_paths.iter().any(|path| path == head.uri.path());
     let limits = local.limits();
     let arrived = worker.base.clock.now();
-    Ok(Routed { request, local, limits, arrived, exempt })
+    Ok(Routed { request, local, limits, arrived, exempt, claimed: None })
+}
+
+/// A request that another activator has announced: it has found its revision, and a slot is kept for it.
+fn claimed<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed<C::Stream>, RequestError> {
+    let mark = request.head.headers.get(CLAIM).ok_or(RequestError::Internal)?;
+    let (handle, slot) = worker.revisions.shares().claims.redeem(mark).ok_or(RequestError::ClaimUnknown)?;
+    let local = worker.named(&handle.id)?;
+    let limits = local.limits();
+    let arrived = worker.base.clock.now();
+    Ok(Routed { request, local, limits, arrived, exempt: false, claimed: Some(Box::new(slot)) })
 }

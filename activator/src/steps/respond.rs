@@ -19,7 +19,8 @@ use std::sync::Arc;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const REASON: HeaderName = HeaderName::from_static("x-kpa-reason");
+/// Which of our errors an answer tells.
+pub const REASON: HeaderName = HeaderName::from_static("x-kpa-reason");
 
 /// Turns errors into answers.
 #[derive(Debug)]

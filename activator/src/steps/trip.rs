@@ -3,6 +3,7 @@
 //! Invariant: a request is sent again only as [`retry_class`] says; a permit is held by exactly one attempt.
 
 use super::await_capacity::{Held, acquire};
+use super::respond::REASON;
 use super::spare::Spare;
 use crate::body::RequestBody;
 use crate::error::{RequestError, RetryClass, retry_class};
@@ -10,12 +11,14 @@ use crate::gate::Entry;
 use crate::headers::Next;
 use crate::local::{Local, Permit};
 use crate::request::Wait;
+use crate::sharing::CLAIM;
+use crate::sharing::lent::Lent;
 use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Detached, Exchange, SendError};
 use crate::upstream::pool::TRUSTED_IDLE;
 use crate::worker::Worker;
 use domain::{Limits, OnDisconnect, Timestamp};
-use http::Request;
+use http::{HeaderMap, Request};
 use runtime::Tasks;
 use runtime::net::{Connect, Socket};
 use runtime::watched::Watch;
@@ -177,10 +180,18 @@ impl<'a, C: Connect> Trip<'a, C> {
         let trusted = match self.line(permit).await {
             Ok(trusted) => trusted,
             Err(permit) => {
-                self.worker.suspect(&self.local.handle, &permit.seat.endpoint);
+                // Another activator is no replica: whoever asks it for slots sees that it is gone.
+                if permit.lent().is_none() {
+                    self.worker.suspect(&self.local.handle, &permit.seat.endpoint);
+                }
                 return Err(Setback::Again(permit));
             }
         };
+        let lent = self.exchange.as_ref().and_then(Exchange::permit).and_then(Permit::lent);
+        let trusted = trusted && lent.is_none();
+        if let Some(request) = outgoing {
+            announce(request.headers_mut(), lent);
+        }
         let reused = self.next == Next::Http2 || self.exchange.as_ref().is_some_and(Exchange::is_reused);
         let spare = outgoing.as_mut().filter(|_| !trusted && !*replayed).map(|request| Box::new(Spare::of(request)));
         let sent = match *self.limits.response_start_timeout {
@@ -191,6 +202,7 @@ impl<'a, C: Connect> Trip<'a, C> {
             },
         };
         let failed = match sent {
+            Some(Ok(())) if self.is_unclaimed() => SendError::Refused,
             Some(Ok(())) => return Ok(()),
             Some(Err(error)) => error,
             None => return Err(Setback::Final(RequestError::Internal)),
@@ -215,6 +227,13 @@ impl<'a, C: Connect> Trip<'a, C> {
             Some(permit) if outgoing.is_some() => Err(Setback::Again(permit)),
             Some(_) | None => Err(Setback::Final(RequestError::Broken)),
         }
+    }
+
+    /// Whether it is another activator that answers, and says that it keeps no slot for us any more.
+    fn is_unclaimed(&self) -> bool {
+        let reason = self.answer.as_ref().and_then(|answer| answer.headers().get(REASON));
+        self.exchange.as_ref().and_then(Exchange::permit).is_some_and(|permit| permit.lent().is_some())
+            && reason.is_some_and(|reason| reason == RequestError::CLAIM_UNKNOWN)
     }
 
     /// Begins a try on a line to the permit's replica: an idle one or a new one. False when it may have been closed
@@ -259,7 +278,7 @@ impl<'a, C: Connect> Trip<'a, C> {
     /// A new connection to the permit's replica, or nothing in time.
     pub fn connect(&self, permit: &Permit<C::Stream>) -> impl Future<Output = Option<C::Stream>> + Send + use<'a, C> {
         let endpoint = &permit.seat.endpoint;
-        if let (Next::Http1, Some(limit)) = (self.next, *self.limits.container_concurrency) {
+        if let (Next::Http1, Some(limit), None) = (self.next, *self.limits.container_concurrency, permit.lent()) {
             endpoint.make_room(limit);
         }
         self.worker.connect(endpoint.address, *self.limits.connect_timeout)
@@ -277,6 +296,19 @@ impl<'a, C: Connect> Trip<'a, C> {
         let (sent, answer, exchange) = Box::pin(to_the_end(self.exchange.take()?, outgoing.take(), tasks)).await?;
         (self.answer, self.exchange) = (answer, Some(exchange));
         Some(sent)
+    }
+}
+
+/// Marks a request for the activator that lends the slot, and no other.
+pub fn announce(headers: &mut HeaderMap, lent: Option<&Lent>) {
+    match lent {
+        Some(lent) => {
+            lent.use_up();
+            headers.insert(CLAIM, lent.mark.clone());
+        }
+        // Nothing is there but what an earlier try has put there, and few requests have one.
+        None if headers.contains_key(CLAIM) => drop(headers.remove(CLAIM)),
+        None => {}
     }
 }
 

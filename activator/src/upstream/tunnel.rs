@@ -11,7 +11,7 @@ use crate::local::Permit;
 use crate::request::{Request, Routed, Wait};
 use crate::steps::Response;
 use crate::steps::forward::tell_wait;
-use crate::steps::trip::{Tries, Trip};
+use crate::steps::trip::{Tries, Trip, announce};
 use crate::worker::Worker;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{StatusCode, Version};
@@ -48,10 +48,13 @@ pub async fn open<C: Connect>(
         if let Some(socket) = trip.connect(&permit).await {
             break socket;
         }
-        worker.suspect(&local.handle, &endpoint);
+        if permit.lent().is_none() {
+            worker.suspect(&local.handle, &endpoint);
+        }
         permit = trip.another(&mut tries, permit).await?;
     };
     let wait = trip.wait();
+    announce(&mut head.headers, permit.lent());
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(socket)).await.map_err(|_| RequestError::Unreachable)?;
     worker.base.tasks.spawn("upgraded connection to a replica", async move {

@@ -69,6 +69,7 @@ impl World {
             wakes: Arc::new(WakeLog::new()),
             phase: PhaseSender::new(),
             seed: 1,
+            neighbours: None,
         };
         let (activator, runs) = Activator::start(setup, 1, &tasks);
         for run in runs {

@@ -126,6 +126,7 @@ impl<C: Connect + Clone> Rig<C> {
                 wakes: Arc::new(WakeLog::new()),
                 phase: PhaseSender::new(),
                 seed: 1,
+                neighbours: None,
             },
             workers,
             &tasks,

@@ -291,7 +291,7 @@ impl Brain {
         self.told = reports;
     }
 
-    /// What `reporter` is told in answer to its frame. `seq` and `leader` are for the caller to fill in. Only an
+    /// What `reporter` is told in answer to its frame. `seq`, `leader` and the word of `sharing` are for the caller to fill in. Only an
     /// autoscaler that may act gives directives.
     #[must_use]
     pub fn ack(&mut self, now: Timestamp, reporter: &ReporterId) -> Ack {
@@ -299,6 +299,7 @@ impl Brain {
         if !self.acting() {
             return ack;
         }
+        ack.sharing = self.reporters.sharing(now);
         for id in &self.attention {
             let Some(scaled) = self.revisions.get(id) else { continue };
             if let Some(victims) = scaled.leaving() {

@@ -60,6 +60,10 @@ pub struct FrameHeader {
     pub at: Millis,
     /// It is about to stop; its counts are final.
     pub leaving: bool,
+    /// It takes no new requests any more.
+    pub draining: bool,
+    /// Which sharing it goes by.
+    pub sharing: Option<u64>,
     /// Sent between ticks; makes no sample.
     pub urgent: bool,
     /// Carries a row for every revision it ever counted.
@@ -86,8 +90,22 @@ impl FrameChunk {
     /// Cuts `frame` into chunks; at least one, even without rows.
     #[must_use]
     pub fn split(frame: Frame) -> Vec<Self> {
-        let Frame { v: _, reporter, boot, tick, seq, at, leaving, urgent, complete, mut names, rows } = frame;
-        let header = FrameHeader { reporter, boot, tick, seq, at, leaving, urgent, complete };
+        let Frame {
+            v: _,
+            reporter,
+            boot,
+            tick,
+            seq,
+            at,
+            leaving,
+            draining,
+            sharing,
+            urgent,
+            complete,
+            mut names,
+            rows,
+        } = frame;
+        let header = FrameHeader { reporter, boot, tick, seq, at, leaving, draining, sharing, urgent, complete };
         let count = rows.len().div_ceil(Self::ROWS_MAX).max(1);
         let mut rows = rows.into_iter();
         (1..=count)
@@ -278,6 +296,8 @@ mod tests {
             seq: 1,
             at: Millis(1),
             leaving: false,
+            draining: false,
+            sharing: None,
             urgent: false,
             complete: false,
             names: vec![(0, RevisionId::new("d", "m"))],

@@ -9,12 +9,15 @@ use domain::{EndpointId, ReporterId, RevisionId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+mod effect;
 mod reporter;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
+pub use effect::{Effect, Refused, Span};
 use reporter::Reporter;
-pub use reporter::{Effect, Refused, Span};
+pub use sharing::SHARE_KEPT;
 
 /// A reporter that was not heard for so long is silent, and seconds close without it (engineering 21).
 pub const SILENT_AFTER: Duration = Duration::from_millis(2500);
@@ -59,21 +62,35 @@ pub struct Reporters {
     /// `None` until the platform says who should report: then everybody heard counts as listed.
     listed: Option<BTreeSet<ReporterId>>,
     known: BTreeMap<ReporterId, Reporter>,
+    /// Listed since then, and never heard.
+    awaited: BTreeMap<ReporterId, Timestamp>,
     closed: u64,
     refused: u64,
+    /// How often activators were told how they share.
+    shared: u64,
 }
 
 impl Reporters {
     /// Nobody was heard yet.
     #[must_use]
     pub const fn new(started: Timestamp) -> Self {
-        Self { started, listed: None, known: BTreeMap::new(), closed: 0, refused: 0 }
+        Self {
+            started,
+            listed: None,
+            known: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            closed: 0,
+            refused: 0,
+            shared: 0,
+        }
     }
 
     /// Who should report, from the platform. Those that are gone and silent are forgotten.
     pub fn list(&mut self, now: Timestamp, reporters: Vec<ReporterId>) {
         let listed: BTreeSet<_> = reporters.into_iter().take(REPORTERS_MAX).collect();
         self.known.retain(|id, reporter| listed.contains(id) || !reporter.silent(now));
+        let unheard = listed.iter().filter(|id| !self.known.contains_key(*id));
+        self.awaited = unheard.map(|id| (id.clone(), self.awaited.get(id).copied().unwrap_or(now))).collect();
         self.listed = Some(listed);
     }
 
@@ -95,6 +112,7 @@ impl Reporters {
                 return Err(Refused::TooManyReporters);
             }
         }
+        self.awaited.remove(id);
         let reporter = self.known.entry(id.clone()).or_insert_with(|| Reporter::new(&chunk.header, now));
         let result = reporter.accept(now, chunk, effects);
         self.refused += u64::from(result.is_err());
@@ -107,10 +125,13 @@ impl Reporters {
 
     /// Those whose counts are in force: not leaving, and listed or still heard.
     fn counted(&self, now: Timestamp) -> impl Iterator<Item = &Reporter> {
+        self.counted_by_name(now).map(|(_, reporter)| reporter)
+    }
+
+    fn counted_by_name(&self, now: Timestamp) -> impl Iterator<Item = (&ReporterId, &Reporter)> {
         self.known
             .iter()
             .filter(move |(id, reporter)| !reporter.leaving() && (self.is_listed(id) || !reporter.silent(now)))
-            .map(|(_, reporter)| reporter)
     }
 
     /// Those that report now: they gate closed seconds and answer drain directives.

@@ -11,6 +11,7 @@ fn event_loop() -> (EventLoop, Inbox, watch::Receiver<bool>) {
         orders: Orders::default(),
         meters: Arc::new(Meters::new()),
         stage: None,
+        word: None,
     };
     let (event_loop, inbox, _done, synced) = EventLoop::new(BrainSettings::default(), around);
     (event_loop, inbox, synced)

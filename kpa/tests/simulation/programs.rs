@@ -53,6 +53,7 @@ pub(crate) async fn run_activator(cluster: Arc<Cluster>, number: usize, boot: u6
         wakes: Arc::new(WakeLog::new()),
         phase: PhaseSender::new(),
         seed,
+        neighbours: None,
     };
     let listener = SimListener::bind(TRAFFIC).await?;
     let (activator, runs) = Activator::start(setup, 1, &tasks);
@@ -76,6 +77,7 @@ pub(crate) async fn run_autoscaler(cluster: Arc<Cluster>, number: usize) -> turm
         trust: Trust::Everyone,
         brain: BrainSettings::default(),
         audience: None,
+        word: None,
     };
     let autoscaler = Autoscaler::new(settings, seat, Clock::start(), None);
     let router = autoscaler.router().layer(from_fn(move |request, next| {

@@ -35,7 +35,7 @@ pub use limits::{Limits, LoadBalancing, OnDisconnect, Protocol};
 pub use origin::{Origin, Resolved};
 pub use probe::{Probe, ProbeCheck};
 pub use problem::{Problem, Severity};
-pub use report::{Ack, Frame, ReporterId, Row, StartFailed};
+pub use report::{Ack, Frame, ReporterId, Row, Sharing, StartFailed};
 pub use revision::{Mode, Refusal, Revision, RevisionId, Route, ScaleTargetRef};
 pub use scaling::{Aggregation, Manual, ScalingSpec};
 pub use signal::{Signal, SignalSpec};

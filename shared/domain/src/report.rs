@@ -66,6 +66,12 @@ pub struct Frame {
     /// The reporter is about to stop; its counts are final.
     #[serde(default, skip_serializing_if = "is_false")]
     pub leaving: bool,
+    /// The reporter takes no new requests and finishes what it has: it gives up what it shares with others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub draining: bool,
+    /// The [`Sharing::fingerprint`] that the reporter goes by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<u64>,
     /// Sent between ticks because something cannot wait. Makes no sample.
     #[serde(default, skip_serializing_if = "is_false")]
     pub urgent: bool,
@@ -86,8 +92,8 @@ const fn is_false(value: &bool) -> bool {
 }
 
 /// The readings of one revision. On the wire an array in field order:
-/// `[n, area, requests, in_flight, queued, endpoints_version]`, then, only if present, the load per endpoint and the
-/// endpoints no longer sent to.
+/// `[n, area, requests, in_flight, queued, endpoints_version]`, then, only if present, the load per endpoint, the
+/// endpoints no longer sent to and the endpoints held for others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Row {
     /// The number given to the revision in `names`.
@@ -106,6 +112,8 @@ pub struct Row {
     pub endpoints: Vec<(EndpointId, u32)>,
     /// Endpoints that were named by a drain directive and are no longer sent to.
     pub drained: Vec<EndpointId>,
+    /// Endpoints that are not the reporter's to use any more and still carry requests of its.
+    pub held: Vec<EndpointId>,
 }
 
 impl Row {
@@ -119,11 +127,14 @@ impl Row {
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let head = (self.n, self.area, self.requests, self.in_flight, self.queued, self.endpoints_version);
-        if self.endpoints.is_empty() && self.drained.is_empty() {
+        let (n, area, requests, in_flight, queued, version) = head;
+        let (endpoints, drained, held) = (&self.endpoints, &self.drained, &self.held);
+        if !held.is_empty() {
+            (n, area, requests, in_flight, queued, version, endpoints, drained, held).serialize(serializer)
+        } else if endpoints.is_empty() && drained.is_empty() {
             head.serialize(serializer)
         } else {
-            let (n, area, requests, in_flight, queued, version) = head;
-            (n, area, requests, in_flight, queued, version, &self.endpoints, &self.drained).serialize(serializer)
+            (n, area, requests, in_flight, queued, version, endpoints, drained).serialize(serializer)
         }
     }
 }
@@ -147,6 +158,7 @@ impl<'de> Deserialize<'de> for Row {
                     endpoints_version: seq.next_element()?.ok_or_else(|| missing(5))?,
                     endpoints: seq.next_element()?.unwrap_or_default(),
                     drained: seq.next_element()?.unwrap_or_default(),
+                    held: seq.next_element()?.unwrap_or_default(),
                 };
                 while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
                 Ok(row)
@@ -176,6 +188,58 @@ pub struct Ack {
     /// Revisions whose start has failed, with when to try again: held requests are refused with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_failed: Vec<StartFailed>,
+    /// How activators share replicas with a container-concurrency. Without it what was told last stays in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Sharing>,
+}
+
+/// How activators share the replicas whose concurrency is limited: each replica is one activator's alone, which rendezvous
+/// hashing over `members` says (kpa-behaviour 4.10).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sharing {
+    /// Those that share, in order of their names.
+    pub members: Vec<ReporterId>,
+    /// Everybody goes by `members`: what became theirs may be used. Until then each one only gives up what is not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub settled: bool,
+    /// Replicas that still carry requests of an activator that gave them up: nobody uses them yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<(RevisionId, Vec<EndpointId>)>,
+    /// Grows with every answer of this autoscaler's life: two that overtook each other are told apart by it.
+    #[serde(default)]
+    pub number: u64,
+    /// By this word activators know each other; drawn at the autoscaler's start, so another one means another life.
+    #[serde(default)]
+    pub word: String,
+}
+
+impl Sharing {
+    /// Tells one list of members from another: FNV-1a over their names, because both sides must compute the same in any
+    /// version of ours.
+    #[must_use]
+    pub fn fingerprint(members: &[ReporterId]) -> u64 {
+        members.iter().fold(FNV_BASIS, |hash, member| fnv(fnv(hash, member.as_str().as_bytes()), &[0]))
+    }
+
+    /// Whose `endpoint` is: the member for which the hash of both names is greatest. A member that comes or goes moves
+    /// only what becomes or was its own.
+    #[must_use]
+    pub fn owner<'a>(members: &'a [ReporterId], endpoint: &EndpointId) -> Option<&'a ReporterId> {
+        let score = |member: &ReporterId| {
+            let names = fnv(fnv(fnv(FNV_BASIS, member.as_str().as_bytes()), &[0]), endpoint.as_str().as_bytes());
+            // FNV mixes its last bytes badly, and names differ in those: the finaliser of SplitMix64.
+            let mixed = (names ^ (names >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        };
+        members.iter().max_by_key(|member| score(member))
+    }
+}
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// A start that failed (kpa-behaviour 5.4).
@@ -202,6 +266,8 @@ mod tests {
             seq: 4,
             at: Millis(3001),
             leaving: false,
+            draining: false,
+            sharing: None,
             urgent: false,
             complete: false,
             names: vec![(0, RevisionId::new("default", "model"))],
@@ -224,8 +290,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_stands_after_what_may_be_left_out() {
+        let row = Row { n: 1, held: vec![EndpointId::new("r-1")], ..Row::default() };
+        let text = serde_json::to_string(&row).unwrap();
+        assert_eq!(text, r#"[1,0,0,0,0,0,[],[],["r-1"]]"#);
+        assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), row);
+    }
+
+    #[test]
+    fn replicas_are_shared_evenly_and_move_only_to_and_from_who_comes_or_goes() {
+        let member = |n: usize| ReporterId::new(&format!("kpa-activator-{n}"));
+        let endpoints: Vec<_> = (0..1000).map(|n| EndpointId::new(&format!("pod-{n}"))).collect();
+        let three: Vec<_> = (0..3).map(member).collect();
+        let owners = |members: &[ReporterId]| -> Vec<ReporterId> {
+            endpoints.iter().map(|endpoint| Sharing::owner(members, endpoint).unwrap().clone()).collect()
+        };
+        let before = owners(&three);
+        for member in &three {
+            let share = before.iter().filter(|owner| *owner == member).count();
+            assert!((250..420).contains(&share), "{member}: {share}");
+        }
+        let after = owners(&[three.clone(), vec![member(3)]].concat());
+        let moved = before.iter().zip(&after).filter(|(before, after)| before != after);
+        assert!(moved.clone().all(|(_, after)| *after == member(3)));
+        assert!((180..320).contains(&moved.count()));
+        assert_eq!(Sharing::owner(&[], &endpoints[0]), None);
+        assert_ne!(Sharing::fingerprint(&three), Sharing::fingerprint(&three[..2]));
+    }
+
+    #[test]
     fn later_minor_versions_are_understood() {
-        let text = r#"{"v":1,"reporter":"a","boot":1,"tick":1,"seq":1,"at":1,"colour":"blue","rows":[[0,1,1,0,0,0,[],[],"new"]]}"#;
+        let text = r#"{"v":1,"reporter":"a","boot":1,"tick":1,"seq":1,"at":1,"colour":"blue","rows":[[0,1,1,0,0,0,[],[],[],"new"]]}"#;
         let frame: Frame = serde_json::from_str(text).unwrap();
         assert_eq!(frame.rows.len(), 1);
         assert!(serde_json::from_str::<Row>("[1,2,3]").is_err());

@@ -154,6 +154,8 @@ impl World {
             seq: self.seq,
             at: Millis(self.now),
             leaving: false,
+            draining: false,
+            sharing: None,
             urgent,
             complete: false,
         };
@@ -172,6 +174,7 @@ impl World {
                 self.replicas.iter().map(|(name, _)| EndpointId::new(name)).zip(loads).collect()
             },
             drained: self.drained.clone(),
+            held: Vec::new(),
         };
         let names = if self.names { Vec::new() } else { vec![(0, self.id.clone())] };
         self.names = true;
@@ -588,6 +591,8 @@ fn life(max: Option<u32>, steps: &[(u32, u64, bool)], urgent: bool) -> Vec<(Why,
                 seq,
                 at: Millis(tick * 1000),
                 leaving: false,
+                draining: false,
+                sharing: None,
                 urgent,
                 complete: false,
             },
@@ -659,6 +664,8 @@ fn three_in_flight(reporter: &str, tick: u64) -> FrameChunk {
             seq: tick,
             at: Millis(tick * 1000),
             leaving: false,
+            draining: false,
+            sharing: None,
             urgent: false,
             complete: false,
         },

@@ -4,74 +4,12 @@
 //! of this life, never from the arrival; a gap is back-filled evenly, so the requests in the samples are those counted.
 
 use super::SILENT_AFTER;
+use super::effect::{Effect, Refused, Span};
 use crate::event::{FrameChunk, FrameHeader};
-use crate::window::Sample;
 use domain::report::FRAME_ROWS_MAX;
 use domain::{EndpointId, RevisionId, Row, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// What a row means for its revision.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Effect {
-    /// Which one.
-    pub revision: RevisionId,
-    /// What was measured since the last regular frame; `None` for an urgent frame and for a new baseline.
-    pub span: Option<Span>,
-    /// Requests are there now, or were since the last regular frame.
-    pub active: bool,
-    /// The reporter has counted a request for it in its life, however long ago.
-    pub ever: bool,
-    /// Requests that arrived since the last regular frame.
-    pub arrived: u64,
-}
-
-/// The same measurement for each of some seconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Span {
-    /// The first second.
-    pub first: u64,
-    /// The last one.
-    pub last: u64,
-    /// Average requests in flight.
-    pub concurrency: f64,
-    /// Requests that arrived, a second.
-    pub requests: f64,
-}
-
-impl Span {
-    /// Seconds in it.
-    #[must_use]
-    pub const fn seconds(&self) -> u64 {
-        self.last + 1 - self.first
-    }
-
-    /// One sample a second.
-    pub fn samples(self) -> impl Iterator<Item = Sample> {
-        (self.first..=self.last).map(move |second| Sample {
-            second,
-            concurrency: self.concurrency,
-            requests: self.requests,
-        })
-    }
-}
-
-/// Why a frame, or a row of it, was not taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// An older frame arrived after a newer one.
-    #[error("a newer frame was seen already")]
-    Late,
-    /// Clock, tick or counters went back within a life.
-    #[error("readings went back")]
-    WentBack,
-    /// More names than rows fit in a frame.
-    #[error("more than {FRAME_ROWS_MAX} revisions are named")]
-    TooManyNames,
-    /// More reporters than we listen to.
-    #[error("more than {} reporters", domain::report::REPORTERS_MAX)]
-    TooManyReporters,
-}
 
 /// What a reporter last said of one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,6 +20,7 @@ pub(super) struct Entry {
     pub(super) queued: u32,
     pub(super) endpoints: Vec<(EndpointId, u32)>,
     pub(super) drained: Vec<EndpointId>,
+    held: Vec<EndpointId>,
     mentioned: u64,
     /// The tick up to which it had work.
     active_until: u64,
@@ -120,6 +59,11 @@ pub(super) struct Reporter {
     baseline: Option<Baseline>,
     heard: Timestamp,
     leaving: bool,
+    draining: bool,
+    /// The sharing that it went by at its last word.
+    sharing: Option<u64>,
+    /// Revisions of which it holds replicas for others.
+    holding: BTreeSet<RevisionId>,
     /// A revision without entry has never been counted by this life.
     complete: bool,
     covered_from: u64,
@@ -144,6 +88,9 @@ impl Reporter {
             baseline: None,
             heard,
             leaving: false,
+            draining: false,
+            sharing: None,
+            holding: BTreeSet::new(),
             // Ticks 0 and 1 are a life that begins: before them it counted nothing.
             complete: header.tick <= 1,
             covered_from: 0,
@@ -270,6 +217,12 @@ impl Reporter {
             entry.mentioned = header.seq;
             (entry.in_flight, entry.queued) = (row.in_flight, row.queued);
             (entry.endpoints, entry.drained) = (row.endpoints, row.drained);
+            entry.held = row.held;
+            if entry.held.is_empty() {
+                self.holding.remove(revision);
+            } else {
+                self.holding.insert(revision.clone());
+            }
         }
         let active = area > 0 || arrived > 0 || entry.load() > 0;
         if active {
@@ -288,6 +241,7 @@ impl Reporter {
         self.tick = header.tick;
         self.at = header.at.0;
         self.leaving = header.leaving;
+        (self.draining, self.sharing) = (header.draining, header.sharing);
         self.heard = now;
         if header.complete && !self.unknown_names {
             self.complete = true;
@@ -351,6 +305,19 @@ impl Reporter {
         self.leaving
     }
 
+    pub(super) const fn draining(&self) -> bool {
+        self.draining
+    }
+
+    pub(super) const fn sharing(&self) -> Option<u64> {
+        self.sharing
+    }
+
+    /// Replicas that it holds for others.
+    pub(super) fn held(&self) -> impl Iterator<Item = (&RevisionId, &[EndpointId])> {
+        self.holding.iter().filter_map(|id| Some((id, self.entries.get(id)?.held.as_slice())))
+    }
+
     pub(super) fn delivered(&self) -> Option<u64> {
         self.baseline.map(|baseline| baseline.second)
     }
@@ -365,6 +332,7 @@ impl Reporter {
 
     pub(super) fn forget(&mut self, revision: &RevisionId) {
         self.busy.remove(revision);
+        self.holding.remove(revision);
         if let Some(entry) = self.entries.get_mut(revision) {
             // The counters stay: the name may come back within this life.
             *entry = Entry { area: entry.area, requests: entry.requests, ..Entry::default() };

@@ -22,6 +22,8 @@ fn frame(tick: u64, area: u64, requests: u64, in_flight: u32) -> FrameChunk {
             seq: tick * 10,
             at: Millis(tick * 1000),
             leaving: false,
+            draining: false,
+            sharing: None,
             urgent: false,
             complete: false,
         },

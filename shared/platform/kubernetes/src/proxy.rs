@@ -11,7 +11,7 @@ use crate::settings::{Settings, apis};
 use crate::trim::{SERVICE_NAME, slice};
 use crate::watching::{Filter, Kept, follow};
 use domain::activator_config::CONFIG_MAP;
-use domain::{ActivatorConfig, Change, EndpointId, Origin, Problem, Replicas, Resolved, ScaleTargetRef};
+use domain::{ActivatorConfig, Change, EndpointId, Origin, Peer, Problem, Replicas, Resolved, ScaleTargetRef};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::future::{join, join_all, join3};
@@ -32,6 +32,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct ProxyPlatform {
     board: Board,
+    activators: watch::Receiver<Vec<Peer>>,
     synced: watch::Receiver<bool>,
     leadership: watch::Sender<Leadership>,
 }
@@ -41,10 +42,34 @@ impl ProxyPlatform {
     pub fn new(client: Client, settings: Settings) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let board = Board::new();
         let (told, synced) = watch::channel(false);
+        let (found, activators) = watch::channel(Vec::new());
         let state = Arc::new(State { board: board.clone(), told, inner: Mutex::new(Inner::new(&settings)) });
         let leadership = watch::Sender::new(Leadership::Follower);
-        (Arc::new(Self { board, synced, leadership }), work(client, settings, state))
+        let work = work(client.clone(), settings.clone(), state);
+        let activators_work = activators_behind(client, settings, found);
+        let both = join(work, activators_work).map(|_| ());
+        (Arc::new(Self { board, activators, synced, leadership }), both)
     }
+
+    /// The activators that serve, this one included, and where they take requests.
+    #[must_use]
+    pub fn activators(&self) -> watch::Receiver<Vec<Peer>> {
+        self.activators.clone()
+    }
+}
+
+/// Follows the activators behind their Service. Nothing waits for them: whoever is not known yet is not asked.
+async fn activators_behind(client: Client, settings: Settings, found: watch::Sender<Vec<Peer>>) {
+    let own: Api<EndpointSlice> = Api::namespaced(client, &settings.namespace);
+    let filter = Filter::labels(format!("{SERVICE_NAME}={}", settings.activator_service));
+    let mut activators = Peers::default();
+    let keep = |object| Kept::Is(slice(object));
+    follow("the activators", own, filter, keep, |seen| {
+        if let Some(peers) = activators.take(seen) {
+            found.send_if_modified(|known| std::mem::replace(known, peers.clone()) != peers);
+        }
+    })
+    .await;
 }
 
 async fn work(client: Client, settings: Settings, state: Arc<State>) {

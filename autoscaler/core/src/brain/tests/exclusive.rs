@@ -166,6 +166,8 @@ impl Machine {
             seq: self.frames,
             at: Millis(self.now),
             leaving: false,
+            draining: false,
+            sharing: None,
             urgent,
             complete: false,
         };
@@ -182,6 +184,7 @@ impl Machine {
                 .map(|(name, _)| (EndpointId::new(name), u32::from(service.in_flight.is_some())))
                 .collect(),
             drained: service.drained.clone(),
+            held: Vec::new(),
         };
         let rows = (0..).zip(&self.services).map(row).collect();
         let names = (0..).zip(&self.services).map(|(n, service)| (n, service.id.clone())).collect();

@@ -1,0 +1,117 @@
+//! Replicas of limited concurrency that are divided among activators (kpa-behaviour 4.10).
+//!
+//! Invariant: a seat that is not ours gets nothing from us; what another activator lends goes to who has waited longest.
+
+use super::{AbortOnPanic, Changed, Entry, Gate, HeldSlot, Waiting};
+use crate::sharing::lent::Lent;
+use activator_core::admission::{Ask, Class, Verdict};
+use activator_core::{Part, Warmth};
+use domain::{EndpointId, ReporterId, Timestamp};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+impl Gate {
+    /// Which replicas are ours from now on, and which of those still carry requests of another activator.
+    pub fn share(&self, now: Timestamp, part: &Arc<Part>, held: &BTreeSet<EndpointId>) {
+        self.change(|state| {
+            if *state.part == **part && state.held == *held {
+                return Changed::Room;
+            }
+            for seat in state.seats.iter_mut().flatten() {
+                let id = &seat.endpoint.id;
+                seat.allowed = part.allows(id, seat.allowed, held.contains(id));
+            }
+            (state.part, state.held) = (Arc::clone(part), held.clone());
+            state.reseat(now);
+            Changed::Snapshot
+        });
+    }
+
+    /// Replicas that are not ours any more and still carry requests of ours.
+    #[must_use]
+    pub fn held(&self) -> Vec<EndpointId> {
+        let state = self.state.lock();
+        if !state.is_shared() {
+            return Vec::new();
+        }
+        let held = state.seats.iter().flatten().filter(|seat| !seat.allowed && state.admission.in_use(seat.id) > 0);
+        held.map(|seat| seat.endpoint.id.clone()).collect()
+    }
+
+    /// The other activators that have replicas of this revision, while somebody waits here.
+    #[must_use]
+    pub fn lenders(&self) -> BTreeSet<ReporterId> {
+        let state = self.state.lock();
+        let Part::Of { members, .. } = &*state.part else { return BTreeSet::new() };
+        let mut lenders = BTreeSet::new();
+        if !state.is_shared() || state.admission.waiting() == 0 {
+            return lenders;
+        }
+        for seat in state.seats.iter().flatten().filter(|seat| state.usable(seat)) {
+            if lenders.len() + 1 >= members.len() {
+                break;
+            }
+            lenders.extend(state.part.other_owner(&seat.endpoint.id).cloned());
+        }
+        lenders
+    }
+
+    /// What another activator lends goes to who has waited longest.
+    ///
+    /// # Errors
+    /// Nobody waits: it goes back.
+    pub fn lend(&self, mut lent: Lent) -> Result<(), Lent> {
+        let Some(gate) = self.itself.upgrade() else { return Err(lent) };
+        loop {
+            let next = {
+                let _abort = AbortOnPanic::new();
+                let mut state = self.state.lock();
+                let next = state.admission.take_next(Class::Normal);
+                self.publish(&state);
+                next
+            };
+            let Some(waiter) = next else { return Err(lent) };
+            let slot = HeldSlot::lent_to(Arc::clone(&gate), lent);
+            // Whoever has left in this moment takes nothing with it.
+            match waiter.send(Ok(slot)).map_err(|unsent| unsent.ok().and_then(HeldSlot::into_lent)) {
+                Err(Some(back)) => lent = back,
+                Ok(()) | Err(None) => return Ok(()),
+            }
+        }
+    }
+
+    /// Another activator asks for room: it gets what our own clients leave, and is no load of ours.
+    #[must_use]
+    pub fn borrow(&self) -> Option<Entry> {
+        let gate = self.itself.upgrade()?;
+        let _abort = AbortOnPanic::new();
+        let mut state = self.state.lock();
+        if !state.is_shared() || !matches!(state.warmth, Warmth::Warm { .. }) {
+            return None;
+        }
+        let mut answer = None;
+        let verdict = state.admission.admit(Ask { class: Class::Neighbour, weight: 1 }, || {
+            let (sender, receiver) = oneshot::channel();
+            answer = Some(receiver);
+            sender
+        });
+        self.publish(&state);
+        match (verdict, answer) {
+            (Verdict::Go(slot), _) => Some(Entry::Go(HeldSlot::of(gate, slot))),
+            (Verdict::Wait(ticket), Some(answer)) => {
+                Some(Entry::Wait(Waiting { gate, ticket, answer, is_cold: false, returns: false }))
+            }
+            (Verdict::Wait(_), None) | (Verdict::Full, _) => None,
+        }
+    }
+
+    /// Room on a replica of ours that nobody waits for.
+    #[must_use]
+    pub fn spare(&self) -> Option<HeldSlot> {
+        let gate = self.itself.upgrade()?;
+        let _abort = AbortOnPanic::new();
+        let slot = self.state.lock().admission.spare(Ask::default())?;
+        Some(HeldSlot::of(gate, slot))
+    }
+}
