@@ -72,6 +72,8 @@ pub struct Counters {
     pub outcomes: [AtomicU64; crate::error::Outcome::COUNT],
     /// Requests sent a second time.
     pub replays: AtomicU64,
+    /// Requests that went to another activator.
+    pub hops: AtomicU64,
     /// Answers by time to the response head.
     pub latency: [AtomicU64; LATENCY_BUCKETS_MS.len() + 1],
     /// Sum of the times to the response head, in microseconds.

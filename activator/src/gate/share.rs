@@ -39,6 +39,12 @@ impl Gate {
         held.map(|seat| seat.endpoint.id.clone()).collect()
     }
 
+    /// How many replicas we send requests to.
+    #[must_use]
+    pub fn own(&self) -> usize {
+        self.state.lock().admission.open_seats()
+    }
+
     /// The other activators that have replicas of this revision, while somebody waits here.
     #[must_use]
     pub fn lenders(&self) -> BTreeSet<ReporterId> {

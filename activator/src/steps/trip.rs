@@ -189,6 +189,9 @@ impl<'a, C: Connect> Trip<'a, C> {
         };
         let lent = self.exchange.as_ref().and_then(Exchange::permit).and_then(Permit::lent);
         let trusted = trusted && lent.is_none();
+        if lent.is_some() {
+            self.local.counters.hops.fetch_add(1, Relaxed);
+        }
         if let Some(request) = outgoing {
             announce(request.headers_mut(), lent);
         }

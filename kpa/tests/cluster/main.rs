@@ -10,5 +10,6 @@ mod leaders;
 mod outage;
 mod rights;
 mod service;
+mod sharing;
 mod uninstall;
 mod world;
