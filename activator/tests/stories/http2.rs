@@ -30,7 +30,7 @@ pub(crate) fn full(text: &'static str) -> Sent {
 }
 
 /// Data and then trailers, of unknown length.
-fn with_trailers(text: &'static str, name: &'static str, value: &'static str) -> Sent {
+pub(crate) fn with_trailers(text: &'static str, name: &'static str, value: &'static str) -> Sent {
     let mut trailers = HeaderMap::new();
     trailers.insert(name, HeaderValue::from_static(value));
     let frames = [Ok(Frame::data(Bytes::from(text))), Ok(Frame::trailers(trailers))];
@@ -55,19 +55,19 @@ pub(crate) async fn ask(client: &mut SendRequest<Sent>, request: Request<Sent>) 
     soon(client.send_request(request)).await.unwrap()
 }
 
-struct Seen {
-    head: http::request::Parts,
-    body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) head: http::request::Parts,
+    pub(crate) body: Bytes,
     trailers: Option<HeaderMap>,
 }
 
-struct H2Backend {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+pub(crate) struct H2Backend {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 /// A replica that speaks HTTP/2 by prior knowledge.
-async fn h2_backend(reply: impl Fn(&Seen) -> Response<Sent> + Send + Sync + 'static) -> H2Backend {
+pub(crate) async fn h2_backend(reply: impl Fn(&Seen) -> Response<Sent> + Send + Sync + 'static) -> H2Backend {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Seen>>>::default());
     let (tasks, reply, noted) = (runtime::Tasks::new(), Arc::new(reply), Arc::clone(&seen));

@@ -23,6 +23,7 @@ mod reports;
 mod retries;
 mod rig;
 mod routing;
+mod sharing;
 mod tunnels;
 mod uploads;
 mod wire;

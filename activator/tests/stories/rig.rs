@@ -6,7 +6,7 @@ use activator::error::Outcome;
 use activator::reporter::ReporterSettings;
 use activator::revisions::Handle;
 use activator::{Activator, Settings, Setup};
-use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Replicas, ReporterId, Revision, RevisionId};
+use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Peer, Replicas, ReporterId, Revision, RevisionId};
 use domain::{ScaleTargetRef, origin::Resolved};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -108,6 +108,17 @@ impl<C: Connect + Clone> Rig<C> {
         connector: C,
         wrap: impl Fn(TcpListener) -> L,
     ) -> Self {
+        Self::beside(settings, workers, connector, wrap, ("a", None)).await
+    }
+
+    /// The same under a name, beside others that share replicas with it.
+    pub(crate) async fn beside<L: Listener>(
+        settings: Settings,
+        workers: usize,
+        connector: C,
+        wrap: impl Fn(TcpListener) -> L,
+        (name, neighbours): (&str, Option<watch::Receiver<Vec<Peer>>>),
+    ) -> Self {
         let (changes, receiver) = mpsc::channel(1024);
         let script =
             Script { changes: Mutex::new(Some(receiver)), leadership: watch::Sender::new(Leadership::Follower) };
@@ -118,7 +129,7 @@ impl<C: Connect + Clone> Rig<C> {
                 platform: Arc::new(script),
                 settings,
                 reporter: ReporterSettings {
-                    id: ReporterId::new("a"),
+                    id: ReporterId::new(name),
                     boot: 7,
                     shown: Shown::Fixed(Token::new("secret")),
                 },
@@ -126,7 +137,7 @@ impl<C: Connect + Clone> Rig<C> {
                 wakes: Arc::new(WakeLog::new()),
                 phase: PhaseSender::new(),
                 seed: 1,
-                neighbours: None,
+                neighbours,
             },
             workers,
             &tasks,

@@ -286,3 +286,58 @@ proptest! {
         prop_assert!(seconds.windows(2).all(|pair| pair[1] == pair[0] + 1));
     }
 }
+
+fn going_by(members: &[&str], chunk: FrameChunk) -> FrameChunk {
+    let members: Vec<_> = members.iter().map(|member| ReporterId::new(member)).collect();
+    let sharing = Some(domain::Sharing::fingerprint(&members));
+    FrameChunk { header: FrameHeader { sharing, ..chunk.header }, ..chunk }
+}
+
+#[test]
+fn what_is_shared_is_settled_when_everybody_goes_by_it() {
+    fn shown(reporters: &mut Reporters, millis: u64) -> Option<(String, bool, usize)> {
+        let sharing = reporters.sharing(at(millis))?;
+        let members: Vec<_> = sharing.members.iter().map(ReporterId::as_str).collect();
+        Some((members.join(" "), sharing.settled, sharing.held.len()))
+    }
+    let told = |members: &str, settled, held| Some((members.to_owned(), settled, held));
+    let mut reporters = Reporters::new(at(0));
+    let name = ReporterId::new;
+    reporters.list(at(0), vec![name("a"), name("b")]);
+    take(&mut reporters, 1_000, frame(1, 0, 0, 0));
+    assert_eq!(shown(&mut reporters, 1_000), None, "b was never heard, and may have requests");
+    take(&mut reporters, 1_000, of("b", frame(1, 0, 0, 0)));
+    assert_eq!(shown(&mut reporters, 1_000), told("a b", false, 0));
+    take(&mut reporters, 2_000, going_by(&["a", "b"], frame(2, 0, 0, 0)));
+    assert_eq!(shown(&mut reporters, 2_000), told("a b", false, 0));
+    take(&mut reporters, 2_000, going_by(&["a", "b"], of("b", frame(2, 0, 0, 0))));
+    assert_eq!(shown(&mut reporters, 2_000), told("a b", true, 0));
+
+    let mut leaves = going_by(&["a", "b"], of("b", frame(3, 0, 0, 0)));
+    leaves.header.draining = true;
+    leaves.rows[0].held = vec![EndpointId::new("r-1")];
+    take(&mut reporters, 3_000, leaves);
+    take(&mut reporters, 3_000, going_by(&["a", "b"], frame(3, 0, 0, 0)));
+    assert_eq!(shown(&mut reporters, 3_000), told("a", false, 1), "what it still uses is nobody else's");
+    // The row is left out while nothing changes, and still stands.
+    let mut without = going_by(&["a"], of("b", empty(4)));
+    without.header.draining = true;
+    take(&mut reporters, 4_000, without);
+    take(&mut reporters, 4_000, going_by(&["a"], frame(4, 0, 0, 0)));
+    assert_eq!(shown(&mut reporters, 4_000), told("a", true, 1));
+    // Listed and silent: it may only be cut off from us.
+    take(&mut reporters, 13_000, going_by(&["a"], frame(13, 0, 0, 0)));
+    assert_eq!(shown(&mut reporters, 14_000), told("a", true, 1));
+    assert_eq!(shown(&mut reporters, 14_001), told("a", true, 0));
+
+    let mut last = going_by(&["a"], frame(14, 0, 0, 0));
+    last.header.draining = true;
+    take(&mut reporters, 14_000, last);
+    assert_eq!(shown(&mut reporters, 14_001), told("a", true, 0), "where everybody leaves, the last one serves");
+    // One that is listed and never speaks is waited for in vain only for a while.
+    reporters.list(at(15_000), vec![name("a"), name("c")]);
+    assert_eq!(shown(&mut reporters, 16_000), None);
+    assert_eq!(shown(&mut reporters, 16_000), None);
+    take(&mut reporters, 25_000, going_by(&["a"], frame(25, 0, 0, 0)));
+    assert_eq!(shown(&mut reporters, 25_001), told("a", true, 0));
+}
