@@ -72,7 +72,7 @@ fn what_is_given_up_is_told_until_it_carries_nothing() {
     // A replica that appears before all is settled is nobody's.
     gate.set_endpoints(NOW, 2, &listed(&["r-9", "r-10", "r-11", "r-12"]));
     assert!(all(&gate).is_empty());
-    let late: BTreeSet<_> = ["r-9", "r-10", "r-11", "r-12"].map(|name| EndpointId::new(name)).into_iter().collect();
+    let late: BTreeSet<_> = ["r-9", "r-10", "r-11", "r-12"].map(EndpointId::new).into_iter().collect();
     gate.share(NOW, &part("a", true), &late);
     assert!(all(&gate).is_empty(), "held by who had them");
     gate.share(NOW, &part("a", true), &none);
