@@ -89,6 +89,7 @@ const fn word(what: &Happening) -> &'static str {
         Happening::CoverageFull => "CoverageFull",
         Happening::NoReporters => "NoReporters",
         Happening::DrainTimedOut { .. } => "DrainTimedOut",
+        Happening::WrittenByHand { .. } => "WrittenByHand",
         Happening::Problem { .. } => "Problem",
     }
 }

@@ -22,6 +22,7 @@ fn replicas(trouble: Option<Trouble>) -> Change {
         ready: domain::Replicas::ZERO,
         terminating: domain::Replicas::ZERO,
         trouble,
+        foreign: None,
     }
 }
 

@@ -119,8 +119,8 @@ impl Brain {
                 self.with(now, &revision, |scaled, _| scaled.set_endpoints(now, endpoints));
                 self.visit(now, &revision, Visit::Settle, commands);
             }
-            Change::Replicas { revision, requested, ready, terminating, trouble } => {
-                let counts = Counts { requested, ready, terminating, trouble };
+            Change::Replicas { revision, requested, ready, terminating, trouble, foreign } => {
+                let counts = Counts { requested, ready, terminating, trouble, foreign };
                 self.with(now, &revision, |scaled, context| scaled.set_replicas(context, counts));
                 self.visit(now, &revision, Visit::Settle, commands);
             }

@@ -193,6 +193,9 @@ pub fn conclude(now: Timestamp, spec: &ScalingSpec, last: &Why, seen: &Observati
 
 /// The steps after the demand, in order. Reads nothing but the record, so that the record alone can be checked.
 fn bounded(why: &Why) -> Replicas {
+    if why.hold == Some(Hold::WrittenByHand) {
+        return why.requested;
+    }
     let keep = |wanted: Replicas| if why.hold.is_some() { wanted.max(why.requested) } else { wanted };
     if matches!(why.idleness, Idleness::Failed { .. }) {
         return keep(why.min);

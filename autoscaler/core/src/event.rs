@@ -202,6 +202,17 @@ pub enum Happening {
         /// Requests it still had.
         load: u32,
     },
+    /// Somebody else wrote the count (kpa-behaviour 1.9).
+    WrittenByHand {
+        /// Who, as far as the platform knows.
+        by: Arc<str>,
+        /// The count before.
+        from: Replicas,
+        /// The count that was written.
+        to: Replicas,
+        /// What happens now, as part of a sentence.
+        next: String,
+    },
     /// Something that a person should look at.
     Problem {
         /// A sentence.
@@ -224,6 +235,7 @@ impl Happening {
             | Self::CoveragePartial { .. }
             | Self::NoReporters
             | Self::DrainTimedOut { .. }
+            | Self::WrittenByHand { .. }
             | Self::Problem { .. } => true,
         }
     }
@@ -247,6 +259,9 @@ impl fmt::Display for Happening {
             Self::NoReporters => f.write_str("no activator is listed; nothing shrinks"),
             Self::DrainTimedOut { endpoint, load } => {
                 write!(f, "replica {endpoint} still had {load} requests when its drain timeout passed")
+            }
+            Self::WrittenByHand { by, from, to, next } => {
+                write!(f, "{by} wrote {to} replicas where there were {from}: {next}")
             }
             Self::Problem { message } => f.write_str(message),
         }

@@ -59,6 +59,13 @@ impl Idle {
         }
     }
 
+    /// Somebody else scaled it from zero: a start like any other, also while another one is waited for.
+    pub fn woken_by_hand(&mut self, now: Timestamp) {
+        if matches!(self.phase, Phase::Asleep | Phase::Failed { .. }) {
+            self.phase = Phase::Starting { since: now };
+        }
+    }
+
     /// Requests are there, or were a moment ago.
     pub const fn active(&mut self, now: Timestamp) {
         self.last_active = Some(now);

@@ -3,7 +3,7 @@
 //! Invariant: shares no step with [`crate::decide`], so that a record that does not explain its count is noticed.
 
 use crate::decide::Memory;
-use domain::why::{Idleness, PanicStep, Trigger};
+use domain::why::{Hold, Idleness, PanicStep, Trigger};
 use domain::{Replicas, SignalSpec, Why};
 use std::time::Duration;
 
@@ -85,5 +85,6 @@ fn limit(why: &Why, desired: u32) -> u32 {
     let floor = why.backlog.filter(|_| !failed).map_or(0, |backlog| bound(backlog.replicas.get()));
     let held = if why.hold.is_some() { requested } else { 0 };
     let most = why.exclusive.map_or(u32::MAX, |exclusive| exclusive.at_most.get());
-    count.max(floor).max(held).min(most)
+    let written = why.hold == Some(Hold::WrittenByHand);
+    if written { requested.min(most) } else { count.max(floor).max(held).min(most) }
 }

@@ -13,14 +13,19 @@ use crate::proposal::backlog::{Floor, backlog};
 use crate::reporters::{Coverage, Effect, Load, Reporters, Span};
 use crate::window::{Collection, Sample};
 use domain::why::{Backlog, Hold, Idleness, Trigger};
-use domain::{Endpoint, EndpointId, Replicas, Revision, Timestamp, Trouble, Why};
+use domain::{Endpoint, EndpointId, Foreign, Replicas, Revision, Timestamp, Trouble, Why};
+use manual::Manual;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod conditions;
+mod manual;
 mod member;
 mod settle;
 mod view;
+
+#[cfg(test)]
+pub(crate) use manual::LEFT_ALONE;
 
 /// What a revision needs to know of the rest.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +44,7 @@ pub(crate) struct Counts {
     pub(crate) ready: Replicas,
     pub(crate) terminating: Replicas,
     pub(crate) trouble: Option<Trouble>,
+    pub(crate) foreign: Option<Foreign>,
 }
 
 /// A count that was asked for and is not shown by the platform yet.
@@ -74,6 +80,8 @@ pub(crate) struct Scaled {
     idle: Idle,
     initialised: bool,
     traffic_seen: bool,
+    /// The count is not ours: who wrote it.
+    manual: Option<Manual>,
     /// What its exclusive group leaves it.
     share: Option<Share>,
     drain: Option<Drain>,
@@ -108,6 +116,7 @@ impl Scaled {
             idle: Idle::default(),
             initialised: !fresh,
             traffic_seen: false,
+            manual: None,
             share: None,
             drain: None,
             outgoing: Outgoing::default(),
@@ -136,7 +145,7 @@ impl Scaled {
 
     /// The platform shows other counts. They trigger no evaluation (engineering 26).
     pub(crate) fn set_replicas(&mut self, context: Context<'_>, counts: Counts) {
-        let Counts { requested, ready, terminating, trouble } = counts;
+        let Counts { requested, ready, terminating, trouble, foreign } = counts;
         let now = context.now;
         let first = !self.counted;
         if first {
@@ -145,6 +154,7 @@ impl Scaled {
             // Asleep is a decision: the first request pokes it.
             self.desired = requested.is_zero().then_some(Replicas::ZERO);
         }
+        self.note_writer(now, first, requested, foreign);
         if self.asked.is_some_and(|asked| asked.to == requested) {
             self.asked = None;
         }
@@ -342,6 +352,9 @@ impl Scaled {
     fn hold(&self, context: Context<'_>) -> Option<Hold> {
         let Context { now, reporters, .. } = context;
         let spec = &self.revision.scaling;
+        if let Some(by_hand) = self.by_hand() {
+            return Some(by_hand);
+        }
         let blind = self.blind(context);
         if blind.is_some_and(|blind| blind != Hold::TrafficNotSeen) {
             return blind;
@@ -381,6 +394,7 @@ impl Scaled {
         self.drain.is_some()
             || !self.outgoing.is_empty()
             || self.asked.is_some()
+            || self.manual_passes()
             || self.waits_for_a_slot()
             || self.why.as_ref().is_some_and(|why| why.replicas != self.requested || next_check(why).is_some())
             || matches!(self.why.as_ref().map(|why| why.idleness), Some(Idleness::Failed { .. }))

@@ -81,6 +81,8 @@ pub enum Activity {
     Draining,
     /// Something is not known, so nothing shrinks.
     Holding,
+    /// Somebody else wrote the count, which is left alone.
+    Held,
     /// Its start failed.
     StartFailed,
     /// Paused by annotation.
@@ -110,6 +112,7 @@ impl Activity {
             Self::Idle => "idle",
             Self::Draining => "draining",
             Self::Holding => "holding",
+            Self::Held => "held",
             Self::StartFailed => "start-failed",
             Self::Paused => "paused",
             Self::Shadow => "shadow",
@@ -138,7 +141,8 @@ pub struct Setting {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// One word. Always there: `Ready`, `AbleToScale`, `ScalingActive`, `ScalingLimited`, `Coverage`. Only while there is
-    /// something to say: `Started`, `Replicas`, `Slots`, `TrafficNotSeen`, `AnotherAutoscaler`.
+    /// something to say: `Started`, `Replicas`, `Slots`, `TrafficNotSeen`, `WrittenByHand`,
+    /// `AnotherAutoscaler`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Whether it is so: for most of them, whether all is well.

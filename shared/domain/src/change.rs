@@ -40,6 +40,8 @@ pub enum Change {
         terminating: Replicas,
         /// Why replicas do not become ready, when the platform knows.
         trouble: Option<Trouble>,
+        /// Who wrote `requested`, where that was somebody else than us and the platform knows.
+        foreign: Option<Foreign>,
     },
     /// The activators that should be reporting. One that is listed and silent blocks shrinking (kpa-behaviour 5.6).
     Activators(Vec<ReporterId>),
@@ -56,6 +58,22 @@ pub struct Peer {
     pub id: ReporterId,
     /// Where it listens for frames.
     pub address: SocketAddr,
+}
+
+/// Somebody else who wrote a count (kpa-behaviour 1.9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Who: on a cluster a field manager, such as `kubectl`.
+    pub by: Arc<str>,
+    /// An earlier autoscaler saw this count written and left it alone; told with the first counts only.
+    pub stands: bool,
+}
+
+impl Foreign {
+    /// The condition that a count is not ours.
+    pub const CONDITION: &str = "WrittenByHand";
+    /// Its reason while the count is left alone.
+    pub const LEFT_ALONE: &str = "LeftAlone";
 }
 
 /// Why replicas do not become ready.

@@ -29,7 +29,7 @@ pub mod units;
 pub mod why;
 
 pub use activator_config::{ActivatorConfig, Forwarding};
-pub use change::{Change, Peer, Trouble};
+pub use change::{Change, Foreign, Peer, Trouble};
 pub use endpoint::{Endpoint, EndpointId, EndpointState};
 pub use limits::{Limits, LoadBalancing, OnDisconnect, Protocol};
 pub use origin::{Origin, Resolved};

@@ -203,6 +203,11 @@ pub enum Hold {
     SignalUnavailable,
     /// No request ever came through an activator and no min-scale is written (1.7).
     TrafficNotSeen,
+    /// Somebody else wrote a count other than zero over zero: a wake, which stays until one stable window and the
+    /// retention period after its first replica was ready (1.9).
+    WokenByHand,
+    /// Somebody else wrote the count: it neither grows nor shrinks (1.9).
+    WrittenByHand,
 }
 
 impl Hold {
@@ -216,6 +221,8 @@ impl Hold {
             Self::WarmingUp => "the data does not cover a stable window yet",
             Self::SignalUnavailable => "a signal has no reading",
             Self::TrafficNotSeen => "no request ever came through an activator",
+            Self::WokenByHand => "somebody else woke it",
+            Self::WrittenByHand => "somebody else wrote this count",
         }
     }
 }
@@ -277,6 +284,8 @@ impl Why {
         let desired = self.desired.unwrap_or(self.requested);
         if self.exclusive.is_some_and(|exclusive| exclusive.wanted > exclusive.at_most) {
             Step::Exclusive
+        } else if self.hold == Some(Hold::WrittenByHand) {
+            Step::Hold
         } else if matches!(self.idleness, Idleness::Failed { .. }) {
             Step::StartFailed
         } else if self.trigger == Trigger::Wake {

@@ -185,7 +185,14 @@ mod tests {
 
     fn replicas(name: &str, ready: u32) -> Change {
         let (requested, ready) = (Replicas::new(ready), Replicas::new(ready));
-        Change::Replicas { revision: id(name), requested, ready, terminating: Replicas::ZERO, trouble: None }
+        Change::Replicas {
+            revision: id(name),
+            requested,
+            ready,
+            terminating: Replicas::ZERO,
+            trouble: None,
+            foreign: None,
+        }
     }
 
     fn heard(watch: &mut BoxStream<'static, Change>) -> Vec<Change> {

@@ -261,7 +261,7 @@ impl View {
                 self.lists.remove(&id);
             }
             Change::Endpoints { revision, version, endpoints } => self.list(revision, version, endpoints),
-            Change::Replicas { revision, requested, ready, terminating: _, trouble: _ } => {
+            Change::Replicas { revision, requested, ready, terminating: _, trouble: _, foreign: _ } => {
                 assert!(self.targets.contains_key(&revision), "{revision} has counts before it is there");
                 self.counts.insert(revision, (requested, ready));
             }

@@ -303,6 +303,7 @@ impl Running {
             // They vanish at once.
             terminating: Replicas::ZERO,
             trouble: self.trouble.clone(),
+            foreign: None,
         });
         self.version += 1;
         board.tell(Change::Endpoints {

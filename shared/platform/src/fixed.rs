@@ -40,6 +40,7 @@ impl FixedPlatform {
                 ready: count,
                 terminating: Replicas::ZERO,
                 trouble: None,
+                foreign: None,
             });
             board.tell(Change::Endpoints {
                 revision: id,

@@ -1,6 +1,7 @@
 mod exclusive;
 mod floor;
 mod leaving;
+mod manual;
 
 use super::*;
 use crate::decide::Memory;
@@ -9,8 +10,8 @@ use crate::recompute::recompute;
 use crate::status::Activity;
 use crate::testing::{applied, revision, spec};
 use domain::{
-    Endpoint, EndpointId, EndpointState, Mode, Problem, Refusal, Replicas, RequestMillis, Resolved, Row, ScalingSpec,
-    Severity, Why, why::Trigger,
+    Endpoint, EndpointId, EndpointState, Foreign, Mode, Problem, Refusal, Replicas, RequestMillis, Resolved, Row,
+    ScalingSpec, Severity, Why, why::Trigger,
 };
 
 /// A brain with one platform, one revision and one activator, in virtual time.
@@ -38,6 +39,8 @@ struct World {
     stories: Vec<String>,
     phase: u64,
     reporting: bool,
+    /// Who wrote the count; `None`: we did.
+    writer: Option<Foreign>,
 }
 
 fn at(millis: u64) -> Timestamp {
@@ -78,6 +81,7 @@ impl World {
             stories: Vec::new(),
             phase: 37,
             reporting: true,
+            writer: None,
         };
         world.event(Event::Leadership(true));
         world.event(Event::Change(applied(revision)));
@@ -103,6 +107,17 @@ impl World {
 
     /// The platform carries it out at once.
     fn scale(&mut self, to: u32, remove_first: &[EndpointId]) {
+        self.writer = None;
+        self.carry_out(to, remove_first);
+    }
+
+    /// Somebody else writes a count.
+    fn written_by(&mut self, by: &str, to: u32) {
+        self.writer = Some(Foreign { by: by.into(), stands: false });
+        self.carry_out(to, &[]);
+    }
+
+    fn carry_out(&mut self, to: u32, remove_first: &[EndpointId]) {
         self.requested = to;
         let now = self.now;
         let mut number = self.scales.len() * 1000;
@@ -142,6 +157,7 @@ impl World {
             ready: Replicas::new(self.ready),
             terminating: Replicas::ZERO,
             trouble: None,
+            foreign: self.writer.clone(),
         }));
     }
 
@@ -511,6 +527,7 @@ fn the_same_count_is_asked_for_once_a_second_until_it_is_shown() {
             ready: Replicas::ZERO,
             terminating: Replicas::ZERO,
             trouble: None,
+            foreign: None,
         })
     };
     step(0, shown(0));
@@ -688,6 +705,7 @@ fn decisions_read_closed_seconds_only() {
         ready: Replicas::ONE,
         terminating: Replicas::ZERO,
         trouble: None,
+        foreign: None,
     };
     brain.handle(at(0), Event::Change(shown), &mut commands);
     brain.handle(at(0), Event::Change(Change::Synced), &mut commands);
@@ -722,6 +740,7 @@ fn a_request_that_comes_before_the_platforms_counts_still_wakes() {
         ready: Replicas::ZERO,
         terminating: Replicas::ZERO,
         trouble: None,
+        foreign: None,
     };
     brain.handle(at(600), Event::Change(shown), &mut commands);
     assert!(commands.iter().all(|command| !matches!(command, Command::Scale { .. })), "not everything is known yet");

@@ -7,7 +7,7 @@ use super::{Context, Scaled};
 use crate::reporters::Coverage;
 use crate::status::Condition;
 use domain::why::{Hold, Idleness};
-use domain::{Mode, Refusal, Replicas};
+use domain::{Foreign, Mode, Refusal, Replicas};
 
 /// One condition: kind, status, reason, message.
 fn condition(kind: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) -> Condition {
@@ -43,6 +43,9 @@ impl Scaled {
             let message = "no request ever came through an activator, so it is not scaled down; write min-scale to have it \
                            scaled all the same";
             conditions.push(condition("TrafficNotSeen", true, "NoRequest", message));
+        }
+        if let Some((reason, message)) = self.manual_standing() {
+            conditions.push(condition(Foreign::CONDITION, true, reason, message));
         }
         if let Mode::Refused(Refusal::AnotherAutoscaler(rival)) = &self.revision.mode {
             let message =
@@ -98,6 +101,10 @@ impl Scaled {
                     Hold::WarmingUp => "WarmingUp",
                     Hold::SignalUnavailable => "SignalUnavailable",
                     Hold::TrafficNotSeen => "TrafficNotSeen",
+                    Hold::WokenByHand => "WokenByHand",
+                    Hold::WrittenByHand => {
+                        return active(false, "WrittenByHand", "somebody else wrote the count, which is left alone");
+                    }
                 };
                 active(false, reason, &format!("{}: it may grow, and does not shrink", hold.as_str()))
             }

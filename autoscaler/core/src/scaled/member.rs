@@ -35,7 +35,7 @@ impl Scaled {
             last_active: self.idle.last_active(),
             life: self.idle.life(),
             may_grow,
-            may_shrink: self.revision.mode.may_shrink() && self.blind(context).is_none(),
+            may_shrink: self.revision.mode.may_shrink() && self.blind(context).is_none() && self.manual.is_none(),
             slots: *spec.exclusive_slots,
             residence: *spec.exclusive_residence,
         }

@@ -4,7 +4,7 @@
 
 use super::{Context, Scaled};
 use crate::status::{Activity, RevisionStatus, settings};
-use domain::why::{Idleness, Trigger};
+use domain::why::{Hold, Idleness, Trigger};
 use domain::{Mode, Refusal, Signal, SignalSpec, Timestamp, Why};
 
 impl Scaled {
@@ -84,11 +84,13 @@ impl Scaled {
         }
         let Some(why) = &self.why else { return Activity::Holding };
         match why.idleness {
+            _ if why.hold == Some(Hold::WrittenByHand) => Activity::Held,
             Idleness::Failed { .. } => Activity::StartFailed,
             Idleness::Asleep if why.replicas.is_zero() => Activity::Asleep,
             Idleness::Asleep | Idleness::Starting => Activity::Starting,
             _ if self.drain.as_ref().is_some_and(|drain| drain.to() < self.requested) => Activity::Draining,
             _ if why.panic.panicking() => Activity::Panic,
+            _ if why.hold == Some(Hold::WokenByHand) && why.desired < Some(self.requested) => Activity::Held,
             _ if why.hold.is_some() && why.desired.is_none_or(|desired| desired < self.requested) => Activity::Holding,
             Idleness::Young { .. } | Idleness::Retained { .. } | Idleness::Spent
                 if why.desired == Some(domain::Replicas::ZERO) =>

@@ -5,10 +5,12 @@
 
 mod pods;
 
-use crate::objects::{Published, Released};
+use crate::objects::{FIELD_MANAGER, Published, Released};
 use crate::trim::{Key, Rival, Workload, key};
 use domain::defaults::Defaults;
-use domain::{Change, Endpoint, EndpointId, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble};
+use domain::{
+    Change, Endpoint, EndpointId, Foreign, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble,
+};
 use k8s_openapi::api::core::v1::Service;
 use platform::manifest::{Adopted, NotAdopted, Surroundings, adopt};
 use pods::Pods;
@@ -86,6 +88,7 @@ struct Counts {
     ready: Replicas,
     terminating: Replicas,
     trouble: Option<Trouble>,
+    foreign: Option<Foreign>,
 }
 
 /// The cluster as the autoscaler sees it.
@@ -303,10 +306,11 @@ impl Picture {
             ready: self.pods.ready(key),
             terminating: self.pods.terminating(key),
             trouble: self.pods.trouble(key, known.workload.failure.as_ref()),
+            foreign: foreign(&known.workload, self.published.get(key).filter(|_| told.counts.is_none())),
         };
         if told.counts.as_ref() != Some(&counts) {
-            let Counts { requested, ready, terminating, trouble } = counts.clone();
-            changes.push(Change::Replicas { revision: id.clone(), requested, ready, terminating, trouble });
+            let Counts { requested, ready, terminating, trouble, foreign } = counts.clone();
+            changes.push(Change::Replicas { revision: id.clone(), requested, ready, terminating, trouble, foreign });
             told.counts = Some(counts);
         }
         let endpoints = self.pods.endpoints(key, adopted);
@@ -384,6 +388,20 @@ impl Picture {
     pub fn config_problems(&self) -> &[Problem] {
         &self.config_problems
     }
+}
+
+/// Who wrote the count of `workload`, if somebody else did. `before`: what an earlier autoscaler has said of it.
+fn foreign(workload: &Workload, before: Option<&Published>) -> Option<Foreign> {
+    let by = workload.writer.as_deref().unwrap_or("somebody unknown");
+    let stands = before.is_some_and(|before| {
+        let status = &before.status;
+        u32::try_from(status.replicas) == Ok(workload.requested)
+            && status
+                .conditions
+                .iter()
+                .any(|condition| condition.type_ == Foreign::CONDITION && condition.reason == Foreign::LEFT_ALONE)
+    });
+    (by != FIELD_MANAGER).then(|| Foreign { by: by.into(), stands })
 }
 
 #[cfg(test)]

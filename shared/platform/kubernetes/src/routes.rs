@@ -150,7 +150,14 @@ impl Routes {
         let counts = (known.requested, ready, terminating, known.trouble.clone());
         if told.counts.as_ref() != Some(&counts) {
             let (requested, ready, terminating, trouble) = counts.clone();
-            changes.push(Change::Replicas { revision: id.clone(), requested, ready, terminating, trouble });
+            changes.push(Change::Replicas {
+                revision: id.clone(),
+                requested,
+                ready,
+                terminating,
+                trouble,
+                foreign: None,
+            });
             told.counts = Some(counts);
         }
         let list = match known.spec.upstream.as_deref().map(str::parse::<SocketAddr>) {

@@ -135,7 +135,14 @@ mod tests {
 
     fn requested(name: &str, count: u32) -> Change {
         let (requested, ready) = (Replicas::new(count), Replicas::ZERO);
-        Change::Replicas { revision: id(name), requested, ready, terminating: Replicas::ZERO, trouble: None }
+        Change::Replicas {
+            revision: id(name),
+            requested,
+            ready,
+            terminating: Replicas::ZERO,
+            trouble: None,
+            foreign: None,
+        }
     }
 
     fn endpoints(name: &str, version: u64) -> Change {

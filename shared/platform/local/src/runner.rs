@@ -329,6 +329,8 @@ impl Runner {
                     ready: view.ready,
                     terminating: view.terminating,
                     trouble: view.trouble.clone(),
+                    // Here only we write it: `kpa scale` raises the bound.
+                    foreign: None,
                 });
             }
             self.told.insert(id.clone(), view);

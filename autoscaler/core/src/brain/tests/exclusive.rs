@@ -152,6 +152,7 @@ impl Machine {
             ready: Replicas::new(u32::try_from(ready).unwrap()),
             terminating: Replicas::new(u32::try_from(service.ending.len()).unwrap()),
             trouble: None,
+            foreign: None,
         };
         self.event(Event::Change(Change::Endpoints { revision, version: now, endpoints: endpoints.into() }));
         self.event(Event::Change(counts));

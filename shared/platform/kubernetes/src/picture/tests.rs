@@ -245,3 +245,51 @@ fn a_permanent_reason_is_believed_at_its_third_sighting() {
     picture.take(News::Pod(Seen::Is(pod("a", 1, full))));
     assert_eq!(permanent(&mut picture), Some(false), "a full cluster may pass");
 }
+
+/// A count of somebody else is told with its writer, and so is that an earlier autoscaler left it alone.
+#[test]
+fn who_wrote_a_count_is_told_where_it_was_not_us() {
+    let written = |replicas: i32, by: Option<&str>| {
+        let mut workload = deployment("a", replicas, OURS);
+        workload.writer = by.map(ToOwned::to_owned);
+        News::Workload(Seen::Is(workload))
+    };
+    let foreign = |picture: &mut Picture| {
+        let told = changes(picture);
+        let told: Vec<_> = told
+            .iter()
+            .filter_map(|change| match change {
+                Change::Replicas { requested, foreign, .. } => {
+                    Some((requested.get(), foreign.as_ref().map(|foreign| (foreign.by.to_string(), foreign.stands))))
+                }
+                _ => None,
+            })
+            .collect();
+        told
+    };
+    let by = |name: &str, stands| Some((name.to_owned(), stands));
+    let mut picture = listed();
+    picture.take(written(1, Some("kubectl-create")));
+    assert_eq!(foreign(&mut picture), [(1, by("kubectl-create", false))]);
+    picture.take(written(3, Some(FIELD_MANAGER)));
+    assert_eq!(foreign(&mut picture), [(3, None)]);
+    picture.take(written(5, Some("kubectl")));
+    assert_eq!(foreign(&mut picture), [(5, by("kubectl", false))]);
+    picture.take(written(4, None));
+    assert_eq!(foreign(&mut picture), [(4, by("somebody unknown", false))]);
+
+    let left_alone = |replicas: i32| {
+        let condition = json!({"type": Foreign::CONDITION, "status": "True", "reason": Foreign::LEFT_ALONE,
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let object = json!({"apiVersion": "kpa.dev/v1alpha1", "kind": "ScaledWorkload",
+            "metadata": {"name": "a", "namespace": "prod"},
+            "status": {"replicas": replicas, "conditions": [condition]}});
+        News::Published(Seen::Is(crate::objects::published(serde_json::from_value(object).unwrap())))
+    };
+    for (said, stands) in [(5, true), (3, false)] {
+        let mut picture = listed();
+        picture.take(left_alone(said));
+        picture.take(written(5, Some("kubectl")));
+        assert_eq!(foreign(&mut picture), [(5, by("kubectl", stands))]);
+    }
+}
