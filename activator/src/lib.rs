@@ -15,6 +15,7 @@ pub mod line;
 pub mod local;
 pub mod metrics;
 pub mod prober;
+pub mod reach;
 pub mod reporter;
 pub mod request;
 pub mod revisions;

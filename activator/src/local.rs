@@ -4,6 +4,7 @@
 
 use crate::bounds::Bounds;
 use crate::gate::HeldSlot;
+use crate::reach::Reach;
 use crate::revisions::Handle;
 use crate::sharing::lent::Lent;
 use crate::upstream::pool::Pool;
@@ -112,6 +113,8 @@ pub struct Endpoint {
     pub answered: AtomicBool,
     /// It gets no new connections and its idle ones are closed.
     pub leaving: AtomicBool,
+    /// Whether connects come through.
+    pub reach: Reach,
     shares: Mutex<Vec<Weak<dyn Share>>>,
 }
 
@@ -132,6 +135,7 @@ impl Endpoint {
             address,
             answered: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            reach: Reach::default(),
             shares: Mutex::default(),
         }
     }

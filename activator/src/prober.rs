@@ -118,9 +118,11 @@ async fn rehabilitate<C: Connect>(suspect: Suspect, connector: C, clock: Clock) 
             return;
         }
         if connects(&connector, endpoint.address).await {
+            endpoint.reach.connected();
             handle.gate.set_suspect(clock.now(), &endpoint.id, false);
             return;
         }
+        endpoint.reach.failed(clock.now());
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }

@@ -253,6 +253,7 @@ impl<C: Connect + Clone> Reporter<C> {
             endpoints,
             drained: handle.gate.drained(),
             held: handle.gate.held(),
+            unreachable: handle.gate.unreachable(),
         }
     }
 

@@ -212,6 +212,7 @@ impl<C: Connect> Worker<C> {
 
     /// A replica could not be reached: others are preferred until it can be.
     pub fn suspect(&self, handle: &Arc<Handle>, endpoint: &Arc<Endpoint>) {
+        endpoint.reach.failed(self.base.clock.now());
         handle.gate.set_suspect(self.base.clock.now(), &endpoint.id, true);
         // A full list means that the prober is busy with a thousand others; this one stays a suspect until its list changes.
         let _ = self.suspects.try_send(Suspect { handle: Arc::clone(handle), endpoint: Arc::clone(endpoint) });

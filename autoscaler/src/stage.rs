@@ -89,6 +89,8 @@ const fn word(what: &Happening) -> &'static str {
         Happening::CoverageFull => "CoverageFull",
         Happening::NoReporters => "NoReporters",
         Happening::DrainTimedOut { .. } => "DrainTimedOut",
+        Happening::EndpointsUnreachable { .. } => "EndpointsUnreachable",
+        Happening::EndpointsReachable => "EndpointsReachable",
         Happening::WrittenByHand { .. } => "WrittenByHand",
         Happening::Problem { .. } => "Problem",
     }

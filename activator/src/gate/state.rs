@@ -1,10 +1,12 @@
 //! What stands under a gate's lock.
 
+use super::Gate;
 use super::early::Early;
 use super::entry::{Answer, StartFailure};
 use crate::local::Endpoint;
 use activator_core::admission::SeatId;
 use activator_core::{Admission, Part, Warmth};
+use domain::report::UNREACHABLE_MAX;
 use domain::{EndpointId, Limits, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -92,5 +94,15 @@ impl State {
         if warm {
             self.failure = None;
         }
+    }
+}
+
+impl Gate {
+    /// Replicas that the platform calls ready and that cannot be connected to.
+    #[must_use]
+    pub fn unreachable(&self) -> Vec<EndpointId> {
+        let state = self.state.lock();
+        let lost = state.seats.iter().flatten().filter(|seat| seat.ready && seat.endpoint.reach.is_lost());
+        lost.map(|seat| seat.endpoint.id.clone()).take(UNREACHABLE_MAX).collect()
     }
 }

@@ -267,6 +267,7 @@ impl<'a, C: Connect> Trip<'a, C> {
     async fn new_line(&mut self, permit: Permit<C::Stream>) -> Result<bool, Permit<C::Stream>> {
         let on_disconnect = *self.limits.on_disconnect;
         let Some(socket) = self.connect(&permit).await else { return Err(permit) };
+        permit.seat.endpoint.reach.connected();
         let exchange = match self.next {
             Next::Http1 => Exchange::http1(Connection::new(socket), permit, on_disconnect),
             Next::Http2 => match permit.seat.pool.h2.open(socket, &self.worker.base).await {

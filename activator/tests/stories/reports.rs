@@ -169,6 +169,26 @@ async fn a_surge_on_a_warm_service_is_told_at_once() {
     assert!(began.elapsed() < Duration::from_millis(200), "told after {:?}", began.elapsed());
 }
 
+/// Three connects in a row, over three seconds: the prober goes on after the requests that were refused.
+#[tokio::test]
+async fn a_ready_endpoint_that_refuses_connections_is_named_until_it_takes_one() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let open = Backend::new(|_| ok("")).await;
+    let (rig, autoscaler) = reported(Limits::default(), &[address, open.address]).await;
+    let mut client = rig.client().await;
+    let named = |frame: &Frame| frame.rows.iter().any(|row| row.unreachable == [EndpointId::new(&address.to_string())]);
+    for _ in 0..50 {
+        assert_eq!(client.ask(GET).await.status(), 200, "the other one serves");
+    }
+    eventually("it is named", || autoscaler.frames().iter().any(named)).await;
+    let listener = TcpListener::bind(address).await.unwrap();
+    eventually("it is named no more", || rig.handle().gate.unreachable().is_empty()).await;
+    drop(listener);
+    eventually("that is told", || autoscaler.regular().last().is_some_and(|frame| !named(frame))).await;
+}
+
 #[tokio::test]
 async fn an_endpoint_that_is_drained_gets_nothing_new_and_is_named() {
     let (one, two) = (Backend::new(|_| ok("one")).await, Backend::new(|_| ok("two")).await);

@@ -202,6 +202,13 @@ pub enum Happening {
         /// Requests it still had.
         load: u32,
     },
+    /// Activators cannot connect to replicas that the platform calls ready (kpa-behaviour 11.3).
+    EndpointsUnreachable {
+        /// Which, and where to look.
+        message: String,
+    },
+    /// They can again.
+    EndpointsReachable,
     /// Somebody else wrote the count (kpa-behaviour 1.9).
     WrittenByHand {
         /// Who, as far as the platform knows.
@@ -230,11 +237,13 @@ impl Happening {
             | Self::Scaled { .. }
             | Self::Asleep
             | Self::Exclusive { .. }
+            | Self::EndpointsReachable
             | Self::CoverageFull => false,
             Self::StartFailed { .. }
             | Self::CoveragePartial { .. }
             | Self::NoReporters
             | Self::DrainTimedOut { .. }
+            | Self::EndpointsUnreachable { .. }
             | Self::WrittenByHand { .. }
             | Self::Problem { .. } => true,
         }
@@ -260,6 +269,8 @@ impl fmt::Display for Happening {
             Self::DrainTimedOut { endpoint, load } => {
                 write!(f, "replica {endpoint} still had {load} requests when its drain timeout passed")
             }
+            Self::EndpointsUnreachable { message } => f.write_str(message),
+            Self::EndpointsReachable => f.write_str("activators can connect to every ready replica again"),
             Self::WrittenByHand { by, from, to, next } => {
                 write!(f, "{by} wrote {to} replicas where there were {from}: {next}")
             }

@@ -243,6 +243,12 @@ impl Reporters {
         self.live(now).all(|reporter| reporter.entry(revision).is_some_and(|entry| entry.drained.contains(endpoint)))
     }
 
+    /// Replicas that a reporter cannot connect to.
+    #[must_use]
+    pub fn unreachable<'a>(&'a self, now: Timestamp, revision: &RevisionId) -> BTreeSet<&'a EndpointId> {
+        self.counted(now).filter_map(|reporter| reporter.entry(revision)).flat_map(|entry| &entry.unreachable).collect()
+    }
+
     /// Whether `reporter` is to send its names and every row again.
     #[must_use]
     pub fn wants_resync(&self, reporter: &ReporterId) -> bool {

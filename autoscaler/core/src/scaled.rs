@@ -12,15 +12,18 @@ use crate::idle::Idle;
 use crate::proposal::backlog::{Floor, backlog};
 use crate::reporters::{Coverage, Effect, Load, Reporters, Span};
 use crate::window::{Collection, Sample};
-use domain::why::{Backlog, Hold, Idleness, Trigger};
+use domain::why::{Backlog, Idleness, Trigger};
 use domain::{Endpoint, EndpointId, Foreign, Replicas, Revision, Timestamp, Trouble, Why};
 use manual::Manual;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 mod conditions;
+mod hold;
 mod manual;
 mod member;
+mod reach;
 mod settle;
 mod view;
 
@@ -82,6 +85,8 @@ pub(crate) struct Scaled {
     traffic_seen: bool,
     /// The count is not ours: who wrote it.
     manual: Option<Manual>,
+    /// Where ready replicas are that activators cannot connect to.
+    unreachable: Vec<SocketAddr>,
     /// What its exclusive group leaves it.
     share: Option<Share>,
     drain: Option<Drain>,
@@ -117,6 +122,7 @@ impl Scaled {
             initialised: !fresh,
             traffic_seen: false,
             manual: None,
+            unreachable: Vec::new(),
             share: None,
             drain: None,
             outgoing: Outgoing::default(),
@@ -346,28 +352,6 @@ impl Scaled {
             hold: self.hold(context),
             at_most: self.at_most(),
         }
-    }
-
-    /// Why nothing may shrink, if so.
-    fn hold(&self, context: Context<'_>) -> Option<Hold> {
-        let Context { now, reporters, .. } = context;
-        let spec = &self.revision.scaling;
-        if let Some(by_hand) = self.by_hand() {
-            return Some(by_hand);
-        }
-        let blind = self.blind(context);
-        if blind.is_some_and(|blind| blind != Hold::TrafficNotSeen) {
-            return blind;
-        }
-        let covered_from = reporters.covered_from(now).max(self.covered_from);
-        if reporters.closed() < covered_from + spec.stable_window.as_secs() {
-            return Some(Hold::WarmingUp);
-        }
-        blind
-    }
-
-    fn coverage(&self, context: Context<'_>) -> Coverage {
-        context.reporters.coverage(context.now, &self.revision.id, *self.revision.scaling.stable_window)
     }
 
     /// When a limit passes between two ticks.

@@ -141,8 +141,8 @@ pub struct Setting {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// One word. Always there: `Ready`, `AbleToScale`, `ScalingActive`, `ScalingLimited`, `Coverage`. Only while there is
-    /// something to say: `Started`, `Replicas`, `Slots`, `TrafficNotSeen`, `WrittenByHand`,
-    /// `AnotherAutoscaler`.
+    /// something to say: `Started`, `Replicas`, `Slots`, `TrafficNotSeen`,
+    /// `EndpointsUnreachable`, `WrittenByHand`, `AnotherAutoscaler`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Whether it is so: for most of them, whether all is well.

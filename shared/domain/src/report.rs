@@ -19,6 +19,8 @@ pub const FRAME_VERSION: u16 = 1;
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most rows in a frame.
 pub const FRAME_ROWS_MAX: usize = 50_000;
+/// Most endpoints that a row names as unreachable.
+pub const UNREACHABLE_MAX: usize = 16;
 /// Most reporters an autoscaler listens to.
 pub const REPORTERS_MAX: usize = 64;
 
@@ -93,7 +95,7 @@ const fn is_false(value: &bool) -> bool {
 
 /// The readings of one revision. On the wire an array in field order:
 /// `[n, area, requests, in_flight, queued, endpoints_version]`, then, only if present, the load per endpoint, the
-/// endpoints no longer sent to and the endpoints held for others.
+/// endpoints no longer sent to, the endpoints held for others and those that cannot be connected to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Row {
     /// The number given to the revision in `names`.
@@ -114,6 +116,8 @@ pub struct Row {
     pub drained: Vec<EndpointId>,
     /// Endpoints that are not the reporter's to use any more and still carry requests of its.
     pub held: Vec<EndpointId>,
+    /// Endpoints that the platform calls ready and that cannot be connected to, at most [`UNREACHABLE_MAX`].
+    pub unreachable: Vec<EndpointId>,
 }
 
 impl Row {
@@ -128,8 +132,10 @@ impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let head = (self.n, self.area, self.requests, self.in_flight, self.queued, self.endpoints_version);
         let (n, area, requests, in_flight, queued, version) = head;
-        let (endpoints, drained, held) = (&self.endpoints, &self.drained, &self.held);
-        if !held.is_empty() {
+        let Self { endpoints, drained, held, unreachable, .. } = self;
+        if !unreachable.is_empty() {
+            (n, area, requests, in_flight, queued, version, endpoints, drained, held, unreachable).serialize(serializer)
+        } else if !held.is_empty() {
             (n, area, requests, in_flight, queued, version, endpoints, drained, held).serialize(serializer)
         } else if endpoints.is_empty() && drained.is_empty() {
             head.serialize(serializer)
@@ -159,6 +165,7 @@ impl<'de> Deserialize<'de> for Row {
                     endpoints: seq.next_element()?.unwrap_or_default(),
                     drained: seq.next_element()?.unwrap_or_default(),
                     held: seq.next_element()?.unwrap_or_default(),
+                    unreachable: seq.next_element()?.unwrap_or_default(),
                 };
                 while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
                 Ok(row)
@@ -278,12 +285,13 @@ mod tests {
     #[test]
     fn rows_are_positional_and_round_trip() {
         let plain = || Row { n: 0, area: RequestMillis(1500), requests: 3, in_flight: 1, ..Row::default() };
+        let cut_off = Row { unreachable: vec![EndpointId::new("r-3")], ..plain() };
         let full =
             Row { endpoints: vec![(EndpointId::new("r-1"), 2)], drained: vec![EndpointId::new("r-2")], ..plain() };
-        let text = serde_json::to_string(&frame(vec![plain(), full])).unwrap();
+        let text = serde_json::to_string(&frame(vec![plain(), full, cut_off])).unwrap();
         assert_eq!(
             text,
-            r#"{"v":1,"reporter":"a-1","boot":7,"tick":3,"seq":4,"at":3001,"names":[[0,"default/model"]],"rows":[[0,1500,3,1,0,0],[0,1500,3,1,0,0,[["r-1",2]],["r-2"]]]}"#
+            r#"{"v":1,"reporter":"a-1","boot":7,"tick":3,"seq":4,"at":3001,"names":[[0,"default/model"]],"rows":[[0,1500,3,1,0,0],[0,1500,3,1,0,0,[["r-1",2]],["r-2"]],[0,1500,3,1,0,0,[],[],[],["r-3"]]]}"#
         );
         let back: Frame = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
@@ -320,7 +328,7 @@ mod tests {
 
     #[test]
     fn later_minor_versions_are_understood() {
-        let text = r#"{"v":1,"reporter":"a","boot":1,"tick":1,"seq":1,"at":1,"colour":"blue","rows":[[0,1,1,0,0,0,[],[],[],"new"]]}"#;
+        let text = r#"{"v":1,"reporter":"a","boot":1,"tick":1,"seq":1,"at":1,"colour":"blue","rows":[[0,1,1,0,0,0,[],[],[],[],"new"]]}"#;
         let frame: Frame = serde_json::from_str(text).unwrap();
         assert_eq!(frame.rows.len(), 1);
         assert!(serde_json::from_str::<Row>("[1,2,3]").is_err());

@@ -2,6 +2,7 @@ mod exclusive;
 mod floor;
 mod leaving;
 mod manual;
+mod reach;
 
 use super::*;
 use crate::decide::Memory;
@@ -35,6 +36,8 @@ struct World {
     seq: u64,
     names: bool,
     drained: Vec<EndpointId>,
+    /// Replicas that the activator cannot connect to.
+    unreachable: Vec<EndpointId>,
     scales: Vec<(u64, u32, u32)>,
     stories: Vec<String>,
     phase: u64,
@@ -77,6 +80,7 @@ impl World {
             seq: 0,
             names: false,
             drained: Vec::new(),
+            unreachable: Vec::new(),
             scales: Vec::new(),
             stories: Vec::new(),
             phase: 37,
@@ -191,6 +195,7 @@ impl World {
             },
             drained: self.drained.clone(),
             held: Vec::new(),
+            unreachable: self.unreachable.clone(),
         };
         let names = if self.names { Vec::new() } else { vec![(0, self.id.clone())] };
         self.names = true;

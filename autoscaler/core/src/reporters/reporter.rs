@@ -21,6 +21,7 @@ pub(super) struct Entry {
     pub(super) endpoints: Vec<(EndpointId, u32)>,
     pub(super) drained: Vec<EndpointId>,
     held: Vec<EndpointId>,
+    pub(super) unreachable: Vec<EndpointId>,
     mentioned: u64,
     /// The tick up to which it had work.
     active_until: u64,
@@ -216,7 +217,7 @@ impl Reporter {
         if header.seq > entry.mentioned {
             entry.mentioned = header.seq;
             (entry.in_flight, entry.queued) = (row.in_flight, row.queued);
-            (entry.endpoints, entry.drained) = (row.endpoints, row.drained);
+            (entry.endpoints, entry.drained, entry.unreachable) = (row.endpoints, row.drained, row.unreachable);
             entry.held = row.held;
             if entry.held.is_empty() {
                 self.holding.remove(revision);

@@ -44,6 +44,9 @@ impl Scaled {
                            scaled all the same";
             conditions.push(condition("TrafficNotSeen", true, "NoRequest", message));
         }
+        if let Some(message) = self.reach() {
+            conditions.push(condition("EndpointsUnreachable", true, "ConnectFailed", message));
+        }
         if let Some((reason, message)) = self.manual_standing() {
             conditions.push(condition(Foreign::CONDITION, true, reason, message));
         }

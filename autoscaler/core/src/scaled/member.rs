@@ -5,9 +5,8 @@
 use super::{Context, Scaled};
 use crate::event::Happening;
 use crate::exclusive::{Member, Share, Standing};
-use crate::reporters::Coverage;
-use domain::why::{Hold, Trigger};
-use domain::{Mode, Origin, Replicas};
+use domain::why::Trigger;
+use domain::{Mode, Replicas};
 
 impl Scaled {
     /// What the group must know of it.
@@ -39,21 +38,6 @@ impl Scaled {
             slots: *spec.exclusive_slots,
             residence: *spec.exclusive_residence,
         }
-    }
-
-    /// Why its requests are not known well enough to take anything from it.
-    pub(super) fn blind(&self, context: Context<'_>) -> Option<Hold> {
-        if matches!(self.revision.mode, Mode::Invalid(_)) {
-            return Some(Hold::Invalid);
-        }
-        match self.coverage(context) {
-            Coverage::NoReporters => return Some(Hold::NoReporters),
-            Coverage::Partial { .. } => return Some(Hold::PartialCoverage),
-            Coverage::Full => {}
-        }
-        let defaulted = self.revision.scaling.min_scale.origin == Origin::Default;
-        let unseen = context.settings.unseen_traffic_holds && !self.traffic_seen && defaulted;
-        unseen.then_some(Hold::TrafficNotSeen)
     }
 
     /// Takes over what the group leaves it; `None` when it is in none. Returns whether its count may change by it.

@@ -43,6 +43,7 @@ impl Facts for Seen<'_> {
 impl Scaled {
     /// Asks for what is wanted, as far as this process and the mode allow.
     pub(crate) fn settle(&mut self, context: Context<'_>, commands: &mut Vec<Command>) {
+        self.note_reach(context);
         if self.manual_is_over(context) || self.due(context.now) {
             self.recheck(context, Trigger::Recheck);
         }

@@ -5,6 +5,7 @@
 pub mod arguments;
 pub mod by_hand;
 pub mod cluster;
+pub mod complaints;
 pub mod elector;
 mod keep;
 pub mod lease;

@@ -4,13 +4,12 @@
 //! they came; what was told already is not told again.
 
 mod pods;
+mod read;
 
-use crate::objects::{FIELD_MANAGER, Published, Released};
+use crate::objects::{Published, Released};
 use crate::trim::{Key, Rival, Workload, key};
 use domain::defaults::Defaults;
-use domain::{
-    Change, Endpoint, EndpointId, Foreign, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble,
-};
+use domain::{Change, Endpoint, Foreign, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble};
 use k8s_openapi::api::core::v1::Service;
 use platform::manifest::{Adopted, NotAdopted, Surroundings, adopt};
 use pods::Pods;
@@ -306,7 +305,7 @@ impl Picture {
             ready: self.pods.ready(key),
             terminating: self.pods.terminating(key),
             trouble: self.pods.trouble(key, known.workload.failure.as_ref()),
-            foreign: foreign(&known.workload, self.published.get(key).filter(|_| told.counts.is_none())),
+            foreign: read::foreign(&known.workload, self.published.get(key).filter(|_| told.counts.is_none())),
         };
         if told.counts.as_ref() != Some(&counts) {
             let Counts { requested, ready, terminating, trouble, foreign } = counts.clone();
@@ -321,87 +320,6 @@ impl Picture {
             told.endpoints = Some(endpoints);
         }
     }
-
-    /// What is known of a workload that is ours, as it was last settled.
-    #[must_use]
-    pub fn adopted(&self, key: &Key) -> Option<&Adopted> {
-        self.workloads.get(key)?.adopted.as_ref().ok()
-    }
-
-    /// The uid of a workload's Deployment.
-    #[must_use]
-    pub fn uid(&self, key: &Key) -> Option<&str> {
-        self.workloads.get(key)?.workload.deployment.metadata.uid.as_deref()
-    }
-
-    /// The count last asked for, and who asked; `None` for a workload without annotations of ours.
-    #[must_use]
-    pub fn requested(&self, key: &Key) -> Option<(u32, Option<&str>)> {
-        self.workloads.get(key).map(|known| (known.workload.requested, known.workload.writer.as_deref()))
-    }
-
-    /// Our own object of a workload.
-    #[must_use]
-    pub fn published(&self, key: &Key) -> Option<&Published> {
-        self.published.get(key)
-    }
-
-    /// Every key of which there is an object of ours.
-    pub fn published_keys(&self) -> impl Iterator<Item = &Key> {
-        self.published.keys()
-    }
-
-    /// Every workload that is ours.
-    pub fn adopted_keys(&self) -> impl Iterator<Item = &Key> {
-        self.workloads.iter().filter(|(_, known)| known.adopted.is_ok()).map(|(key, _)| key)
-    }
-
-    /// A Service.
-    #[must_use]
-    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        self.services.get(namespace)?.get(name)
-    }
-
-    /// The Services of a namespace.
-    pub fn services(&self, namespace: &str) -> impl Iterator<Item = &Service> {
-        self.services.get(namespace).into_iter().flat_map(BTreeMap::values)
-    }
-
-    /// The pods of a workload that is ours.
-    pub fn pods(&self, key: &Key) -> impl Iterator<Item = &crate::trim::Pod> {
-        self.pods.of(key)
-    }
-
-    /// The pod of a workload by its uid.
-    #[must_use]
-    pub fn pod(&self, key: &Key, id: &EndpointId) -> Option<&crate::trim::Pod> {
-        self.pods.of(key).find(|pod| pod.id == *id)
-    }
-
-    /// Workloads that ask to be scaled and are not, each with its reason.
-    pub fn ignored(&self) -> impl Iterator<Item = (&Key, &NotAdopted)> {
-        self.workloads.iter().filter_map(|(key, known)| known.adopted.as_ref().err().map(|why| (key, why)))
-    }
-
-    /// What is wrong with `config-autoscaler`.
-    #[must_use]
-    pub fn config_problems(&self) -> &[Problem] {
-        &self.config_problems
-    }
-}
-
-/// Who wrote the count of `workload`, if somebody else did. `before`: what an earlier autoscaler has said of it.
-fn foreign(workload: &Workload, before: Option<&Published>) -> Option<Foreign> {
-    let by = workload.writer.as_deref().unwrap_or("somebody unknown");
-    let stands = before.is_some_and(|before| {
-        let status = &before.status;
-        u32::try_from(status.replicas) == Ok(workload.requested)
-            && status
-                .conditions
-                .iter()
-                .any(|condition| condition.type_ == Foreign::CONDITION && condition.reason == Foreign::LEFT_ALONE)
-    });
-    (by != FIELD_MANAGER).then(|| Foreign { by: by.into(), stands })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Invariant: whoever decides never waits for this; both are bounded, and what cannot be written is said again while it is
 //! true (a status) or counted and dropped (an event).
 
+use crate::complaints::{Complaint, Told, complaints};
 use crate::objects::{FIELD_MANAGER, ScaledWorkload, ScaledWorkloadStatus};
 use crate::picture::Picture;
 use crate::right::Right;
@@ -10,7 +11,7 @@ use crate::status::{AT_MOST_EVERY, due_in, status};
 use crate::trim::Key;
 use domain::RevisionId;
 use futures_util::StreamExt;
-use futures_util::future::join;
+use futures_util::future::join3;
 use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
@@ -37,6 +38,11 @@ const EVENT_PAUSE: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(5);
 /// Longest note of an event that the API server takes.
 const NOTE_BYTES_MAX: usize = 1024;
+/// Longest action of an event that the API server takes.
+const ACTION_BYTES_MAX: usize = 128;
+/// How often it is looked what is wrong with Deployments, and how many complaints are made of it at once.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(2);
+const COMPLAINTS_AT_ONCE: usize = 10;
 
 /// The newest of one workload, and what was written of it.
 #[derive(Debug)]
@@ -73,6 +79,14 @@ fn looks_the_same(one: &Shown, other: &Shown) -> bool {
     one == &Shown { why: one.why, ..other.clone() }
 }
 
+/// One Event to be written. `action` tells series of the same reason apart.
+#[derive(Debug)]
+struct Heard {
+    key: Key,
+    occurrence: Occurrence,
+    action: String,
+}
+
 /// The publisher.
 pub struct Publisher {
     client: Client,
@@ -80,8 +94,8 @@ pub struct Publisher {
     right: Right,
     entries: Mutex<BTreeMap<Key, Entry>>,
     changed: Notify,
-    events: mpsc::Sender<(RevisionId, Occurrence)>,
-    heard: tokio::sync::Mutex<mpsc::Receiver<(RevisionId, Occurrence)>>,
+    events: mpsc::Sender<Heard>,
+    heard: tokio::sync::Mutex<mpsc::Receiver<Heard>>,
     recorder: Recorder,
 }
 
@@ -111,7 +125,41 @@ impl Publisher {
 
     /// Writes for ever.
     pub async fn run(&self) {
-        join(self.write_statuses(), self.write_events()).await;
+        join3(self.write_statuses(), self.write_events(), self.complain()).await;
+    }
+
+    /// Has Events written of what is wrong with Deployments, as long as this process leads.
+    async fn complain(&self) {
+        let mut told = Told::default();
+        let mut every = interval(COMPLAIN_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            if !self.right.leadership().borrow().may_call(Instant::now()) {
+                // Who led meanwhile has told its own.
+                told = Told::default();
+                continue;
+            }
+            // What the autoscaler does is told first.
+            let room = if self.events.capacity() < EVENTS_MAX / 2 { 0 } else { COMPLAINTS_AT_ONCE };
+            let due = {
+                let picture = self.picture.lock();
+                if !picture.synced() {
+                    continue;
+                }
+                let all = picture.annotated_keys().flat_map(|key| complaints(&picture, key));
+                told.due(all, Instant::now(), room)
+            };
+            for Complaint { key, reason, about, note } in due {
+                self.send(Heard { key, occurrence: Occurrence { warning: true, reason, note }, action: about });
+            }
+        }
+    }
+
+    fn send(&self, heard: Heard) {
+        if let Err(mpsc::error::TrySendError::Full(heard)) = self.events.try_send(heard) {
+            tracing::debug!(key = ?heard.key, "an event is dropped: {EVENTS_MAX} wait already");
+        }
     }
 
     async fn write_statuses(&self) {
@@ -188,29 +236,28 @@ impl Publisher {
         let mut heard = self.heard.lock().await;
         let mut pace = interval(EVENT_PAUSE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while let Some((revision, occurrence)) = heard.recv().await {
+        while let Some(Heard { key, occurrence, action }) = heard.recv().await {
             pace.tick().await;
-            let uid = self.picture.lock().uid(&key_of(&revision)).map(ToOwned::to_owned);
+            let uid = self.picture.lock().uid(&key).map(ToOwned::to_owned);
             let reference = ObjectReference {
                 api_version: Some("apps/v1".into()),
                 kind: Some("Deployment".into()),
-                name: Some(revision.name().to_owned()),
-                namespace: Some(revision.namespace().to_owned()),
+                name: Some(key.1.clone()),
+                namespace: Some(key.0.clone()),
                 uid,
                 ..ObjectReference::default()
             };
             let event = Event {
                 type_: if occurrence.warning { EventType::Warning } else { EventType::Normal },
                 reason: occurrence.reason.to_owned(),
-                // A series is told apart by what was done, so that two sizes are two events.
-                action: action(&occurrence),
-                note: Some(shortened(&occurrence.note)),
+                action: shortened(&action, ACTION_BYTES_MAX),
+                note: Some(shortened(&occurrence.note, NOTE_BYTES_MAX)),
                 secondary: None,
             };
             match timeout(CALL_TIMEOUT, self.recorder.publish(&event, &reference)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%revision, %error, "an event is not written"),
-                Err(_) => tracing::debug!(%revision, "no answer to an event in time"),
+                Ok(Err(error)) => tracing::debug!(?key, %error, "an event is not written"),
+                Err(_) => tracing::debug!(?key, "no answer to an event in time"),
             }
         }
     }
@@ -239,9 +286,8 @@ impl Audience for Publisher {
     }
 
     fn hear(&self, revision: &RevisionId, occurrence: Occurrence) {
-        if self.events.try_send((revision.clone(), occurrence)).is_err() {
-            tracing::debug!(%revision, "an event is dropped: {EVENTS_MAX} wait already");
-        }
+        let action = action(&occurrence);
+        self.send(Heard { key: key_of(revision), occurrence, action });
     }
 }
 
@@ -275,14 +321,15 @@ fn bypassing(picture: &Picture, key: &Key) -> Vec<String> {
     names.filter(|name| *name != own && adopted.service.as_ref() != Some(name)).take(10).collect()
 }
 
+/// A series is told apart by what was done, so that two sizes are two events.
 fn action(occurrence: &Occurrence) -> String {
     // "scaled 1 -> 3 because …"
-    let what: String = occurrence.note.split(" because ").next().unwrap_or_default().chars().take(100).collect();
-    if occurrence.reason == "Scaled" { what } else { occurrence.reason.to_owned() }
+    let what = occurrence.note.split(" because ").next().unwrap_or_default();
+    if occurrence.reason == "Scaled" { what.to_owned() } else { occurrence.reason.to_owned() }
 }
 
-fn shortened(note: &str) -> String {
-    let mut end = note.len().min(NOTE_BYTES_MAX);
+fn shortened(note: &str, bytes_max: usize) -> String {
+    let mut end = note.len().min(bytes_max);
     while !note.is_char_boundary(end) {
         end -= 1;
     }

@@ -186,6 +186,7 @@ impl Machine {
                 .collect(),
             drained: service.drained.clone(),
             held: Vec::new(),
+            unreachable: Vec::new(),
         };
         let rows = (0..).zip(&self.services).map(row).collect();
         let names = (0..).zip(&self.services).map(|(n, service)| (n, service.id.clone())).collect();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::objects::FIELD_MANAGER;
 use crate::trim;
 use serde_json::json;
 
