@@ -3,10 +3,13 @@
 //! Invariant: what is asked is our own objects, with the rights of whoever asks; a cluster is asked only when a flag names
 //! one, or in a pod.
 
+use crate::output;
 use anyhow::Context;
 use domain::WallTime;
 use platform_kubernetes::by_hand::{Hand, Listed};
 use platform_kubernetes::settings::connect;
+use platform_kubernetes::survey::{self, Configs, Found};
+use platform_kubernetes::trim::Key;
 use serde_json::{Value, json};
 
 /// Which cluster.
@@ -25,6 +28,9 @@ pub(crate) struct Cluster {
     /// All namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
+    /// The namespace that kpa itself is in.
+    #[arg(long, value_name = "NAMESPACE", default_value = "kpa-system")]
+    kpa_namespace: String,
     /// The namespaces that the programs look at, where they do not look at all of them.
     #[arg(long = "watch-namespace", env = "KPA_WATCH_NAMESPACES", value_delimiter = ',', hide = true)]
     watch_namespaces: Vec<String>,
@@ -33,8 +39,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Whether a cluster is asked at all.
     pub(crate) fn is_meant(&self) -> bool {
-        let named = self.cluster || self.context.is_some() || self.namespace.is_some() || self.all_namespaces;
-        named || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+        self.is_named() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+    }
+
+    /// Whether a flag says so: also in a pod, files are read where files are named.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.cluster || self.context.is_some() || self.namespace.is_some() || self.all_namespaces
     }
 
     /// The way to it.
@@ -46,6 +56,7 @@ impl Cluster {
             hand: Hand::new(client),
             namespace: if self.all_namespaces { None } else { Some(namespace) },
             named: self.namespace.is_some(),
+            own: self.kpa_namespace.clone(),
             watched,
         })
     }
@@ -59,6 +70,8 @@ pub(crate) struct Open {
     namespace: Option<String>,
     /// Somebody named it.
     named: bool,
+    /// The namespace of kpa.
+    own: String,
     watched: Vec<String>,
 }
 
@@ -86,6 +99,47 @@ impl Open {
         Ok(all)
     }
 
+    /// Every Deployment that carries annotations of ours as the autoscaler reads it, and what it is read with.
+    pub(crate) async fn survey(&self) -> anyhow::Result<(Vec<Found>, Configs)> {
+        let configs = self.configs().await?;
+        let one = self.namespace.as_deref();
+        let namespaces: Vec<Option<&str>> = match one {
+            None if !self.watched.is_empty() => self.watched.iter().map(|name| Some(name.as_str())).collect(),
+            one => vec![one],
+        };
+        let mut found = Vec::new();
+        for namespace in namespaces {
+            let objects = self.hand.survey(namespace).await.context("the Deployments cannot be read")?;
+            found.extend(survey::read(&objects, &configs));
+        }
+        Ok((found, configs))
+    }
+
+    /// The cluster's ConfigMaps. What may not be read is said.
+    pub(crate) async fn configs(&self) -> anyhow::Result<Configs> {
+        let configs = self.hand.configs(&self.own).await?;
+        configs.unread.iter().for_each(|unread| output::remark(unread));
+        Ok(configs)
+    }
+
+    /// Those of `all` that go by one of `names`; all without any. A name that nobody has is a mistake.
+    pub(crate) fn named<T>(
+        &self,
+        mut all: Vec<T>,
+        names: &[String],
+        key: impl Fn(&T) -> &Key,
+    ) -> anyhow::Result<Vec<T>> {
+        let is = |one: &T, name: &String| {
+            let (namespace, own) = key(one);
+            own == name || format!("{namespace}/{own}") == *name
+        };
+        if let Some(unknown) = names.iter().find(|name| !all.iter().any(|one| is(one, name))) {
+            anyhow::bail!("there is no Deployment {unknown} with annotations of ours in {}", self.place(true));
+        }
+        all.retain(|one| names.is_empty() || names.iter().any(|name| is(one, name)));
+        Ok(all)
+    }
+
     /// Whether somebody means this one by `name`: NAME or NAMESPACE/NAME.
     pub(crate) fn is(&self, listed: &Listed, name: &str) -> bool {
         let (namespace, own) = &listed.published.key;
@@ -94,7 +148,11 @@ impl Open {
 
     /// The list as `kpa run` would give it.
     pub(crate) async fn rows(&self) -> anyhow::Result<Value> {
-        let everything = self.namespace.is_none();
+        self.rows_of(self.namespace.is_none()).await
+    }
+
+    /// The same; `everything`: of every namespace that is looked at, unless one was named.
+    pub(crate) async fn rows_of(&self, everything: bool) -> anyhow::Result<Value> {
         Ok(self.list(everything).await?.iter().map(row).collect())
     }
 }

@@ -17,6 +17,13 @@ pub(crate) struct Manifests {
     /// Files or folders of Kubernetes YAML; - is standard input, as in `kustomize build . | kpa run -`.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    beside: Beside,
+}
+
+/// What is merged into manifests, and what stands for their images.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Beside {
     /// A part of an object (its apiVersion, kind and metadata.name, and what is different), merged into the manifests as
     /// kustomize merges it. May be repeated; the last one wins.
     #[arg(long = "patch", value_name = "PATCH")]
@@ -29,7 +36,19 @@ pub(crate) struct Manifests {
 impl Manifests {
     /// Where to read. Reads standard input to its end if it is named.
     pub(crate) fn inputs(&self) -> anyhow::Result<Inputs> {
-        let inputs = inputs(&self.paths)?;
+        self.beside.inputs(&self.paths)
+    }
+
+    /// What to run instead of images.
+    pub(crate) fn images(&self) -> BTreeMap<String, String> {
+        self.beside.images()
+    }
+}
+
+impl Beside {
+    /// Where to read. Reads standard input to its end if it is named.
+    pub(crate) fn inputs(&self, paths: &[PathBuf]) -> anyhow::Result<Inputs> {
+        let inputs = inputs(paths)?;
         Ok(Inputs { patches: self.patches.clone(), ..inputs })
     }
 

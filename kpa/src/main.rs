@@ -6,6 +6,7 @@ mod cluster;
 mod completions;
 mod config;
 mod exec;
+mod explain;
 mod get;
 mod input;
 mod json;
@@ -49,7 +50,9 @@ enum Command {
     Restart(restart::Args),
     /// Lets go of services: they keep a count, are routed, and are no longer scaled.
     Release(release::Args),
-    /// Reads manifests without running them and says everything that is wrong; exit code 1 with errors.
+    /// Says why a service has the replicas that it has, and what it waits for.
+    Explain(explain::Args),
+    /// Reads manifests without running them, or a cluster's Deployments, and says everything that is wrong; exit code 1 with errors.
     Check(check::Args),
     /// Shows every key of config-autoscaler and config-activator with its value and where it comes from.
     Config(config::Args),
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Scale(args) => scale::main(&args),
         Command::Restart(args) => restart::main(&args),
         Command::Release(args) => release::main(&args),
+        Command::Explain(args) => explain::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Config(args) => config::main(&args),
         Command::Replay(args) => replay::main(&args),

@@ -148,20 +148,25 @@ impl Finding {
     }
 
     fn text(&self) -> String {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Notice => "notice",
-        };
-        let mut out = format!("    {severity}: {}: {}\n", self.key, self.what);
-        if !self.expected.is_empty() {
-            let _ = writeln!(out, "      expected {}", self.expected);
-        }
-        if !self.consequence.is_empty() {
-            let _ = writeln!(out, "      {}", self.consequence);
-        }
-        out
+        lines(self.severity, [&self.key, &self.what, &self.expected, &self.consequence])
     }
+}
+
+/// One problem: key and what is wrong, what would be right, what happens now.
+pub(super) fn lines(severity: Severity, [key, what, expected, consequence]: [&str; 4]) -> String {
+    let severity = match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Notice => "notice",
+    };
+    let mut out = format!("    {severity}: {key}: {what}\n");
+    if !expected.is_empty() {
+        let _ = writeln!(out, "      expected {expected}");
+    }
+    if !consequence.is_empty() {
+        let _ = writeln!(out, "      {consequence}");
+    }
+    out
 }
 
 impl Service {

@@ -26,7 +26,8 @@ pub(crate) struct Args {
     /// The services to show, as NAME or NAMESPACE/NAME. Default: all.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// What is recognised in the manifests and not used, with place and reason, instead of services.
+    /// What is recognised in the manifests and not used, with place and reason, instead of services. On a cluster: the
+    /// Deployments that carry annotations of ours and are not scaled.
     #[arg(long, conflicts_with = "names")]
     ignored: bool,
     #[command(flatten)]
@@ -47,12 +48,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match &args.what {
             Some(What::Replicas(args)) => replicas::main(args).await?,
-            None if args.ignored && args.cluster.is_meant() => {
-                anyhow::bail!(
-                    "on a cluster, Events of a Deployment say why it is not scaled: kubectl describe deployment NAME"
-                );
-            }
-            None if args.ignored => ignored::main(&args.list).await?,
+            None if args.ignored => ignored::main(&args.list, &args.cluster).await?,
             None => services(args).await?,
         }
         Ok(ExitCode::SUCCESS)

@@ -16,8 +16,8 @@ use std::io::Read;
 use std::process::Stdio;
 use support::{kpa, run};
 
-const COMMANDS: [&str; 10] =
-    ["run", "get", "logs", "scale", "restart", "release", "check", "config", "replay", "completions"];
+const COMMANDS: [&str; 11] =
+    ["run", "get", "logs", "scale", "restart", "release", "explain", "check", "config", "replay", "completions"];
 
 #[test]
 fn completions_name_what_the_help_names() {

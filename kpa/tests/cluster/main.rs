@@ -7,6 +7,7 @@
 mod support;
 
 mod leaders;
+mod operator;
 mod outage;
 mod rights;
 mod service;

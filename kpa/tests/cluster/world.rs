@@ -255,12 +255,18 @@ impl World {
 
     /// Runs a command of `kpa` with the rights of an account; what it printed.
     pub(crate) fn kpa(&self, account: &str, args: &[&str]) -> String {
+        let (code, printed, said) = self.kpa_ended(account, args);
+        assert_eq!(code, 0, "kpa {args:?}: {said}");
+        printed
+    }
+
+    /// The same, however it ends: its exit code, what it printed and what it remarked.
+    pub(crate) fn kpa_ended(&self, account: &str, args: &[&str]) -> (i32, String, String) {
         let token = self.server.account(OURS, account).unwrap();
         let output =
             kpa(self.folder.path(), args).env("KUBECONFIG", self.kubeconfig(account, &token)).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "kpa {args:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
     /// The pod that a program of ours is, as far as the API server knows.

@@ -211,6 +211,18 @@ pub enum Hold {
 }
 
 impl Hold {
+    /// Every reason.
+    pub const ALL: [Self; 8] = [
+        Self::Invalid,
+        Self::NoReporters,
+        Self::PartialCoverage,
+        Self::WarmingUp,
+        Self::SignalUnavailable,
+        Self::TrafficNotSeen,
+        Self::WokenByHand,
+        Self::WrittenByHand,
+    ];
+
     /// The reason as part of a sentence.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -69,6 +69,10 @@ impl Hand {
         Self { client }
     }
 
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The workloads of a namespace, or of all, sorted by name.
     ///
     /// # Errors

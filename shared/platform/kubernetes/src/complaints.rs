@@ -147,7 +147,7 @@ mod tests {
             (70, vec![], 0),
             (80, vec![other.clone()], 0),
             (1859, vec![other.clone()], 0),
-            (1860, vec![other.clone()], 1),
+            (1860, vec![other], 1),
             (1870, vec![], 0),
             (1930, vec![], 0),
             (1931, vec![one.clone()], 1),

@@ -20,6 +20,7 @@ pub mod routes;
 pub mod scale;
 pub mod settings;
 pub mod status;
+pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod token;

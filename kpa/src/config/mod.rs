@@ -1,5 +1,8 @@
-//! `kpa config`: every cluster-wide setting in force, and where it stands.
+//! `kpa config`: every cluster-wide setting in force, and where it stands; on a cluster, those of services too.
 
+mod cluster;
+
+use crate::cluster::Cluster;
 use crate::output;
 use crate::table::Table;
 use anyhow::bail;
@@ -14,12 +17,14 @@ use std::process::ExitCode;
 /// Settings of `kpa config`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files or folders of YAML, or - for standard input, that may hold the ConfigMaps config-autoscaler and config-activator. Without any: the built-in defaults.
+    /// Files or folders of YAML, or - for standard input, that may hold the ConfigMaps config-autoscaler and config-activator. Without any: the built-in defaults. With --cluster instead: names of services whose settings are shown; without any, the cluster's ConfigMaps.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// ConfigMaps of all keys (yaml) instead of tables.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,6 +33,9 @@ enum Format {
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.cluster.is_named() {
+        return cluster::main(args);
+    }
     let sources = platform_local::sources(&crate::input::inputs(&args.paths)?)?;
     let manifests = manifest::load(&sources, &manifest::Options::default(), None);
     let lost = manifests.config_problems().iter().chain(manifests.activator_problems());
