@@ -134,7 +134,7 @@ impl Open {
             own == name || format!("{namespace}/{own}") == *name
         };
         if let Some(unknown) = names.iter().find(|name| !all.iter().any(|one| is(one, name))) {
-            anyhow::bail!("there is no Deployment {unknown} with annotations of ours in {}", self.place(true));
+            anyhow::bail!("there is no Deployment {unknown} with annotations of ours in {}", self.place(false));
         }
         all.retain(|one| names.is_empty() || names.iter().any(|name| is(one, name)));
         Ok(all)

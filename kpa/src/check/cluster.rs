@@ -20,7 +20,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let (found, configs, place) = runtime.block_on(async {
         let open = args.cluster.open().await?;
         let (found, configs) = open.survey().await?;
-        let place = open.place(true);
+        let place = open.place(false);
         anyhow::Ok((open.named(found, &names, |found: &Found| &found.key)?, configs, place))
     })?;
     let problems = problems(&found, &configs);
