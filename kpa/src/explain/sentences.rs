@@ -49,7 +49,7 @@ fn standing(row: &Value) -> Vec<String> {
     let told = conditions.filter_map(|condition| {
         let (kind, message) = (condition["type"].as_str()?, condition["message"].as_str()?);
         // kpa run says true, a cluster "True".
-        let status = condition["status"].as_bool().unwrap_or(condition["status"] == "True");
+        let status = condition["status"].as_bool().unwrap_or_else(|| condition["status"] == "True");
         let says = match kind {
             "Ready" | "AbleToScale" | "ScalingActive" | "Coverage" | "Started" | "Replicas" | "Slots" => !status,
             _ => status,
