@@ -2,6 +2,10 @@
 //! loopback addresses of their own, and the built activator and autoscaler with the rights that are installed.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what was answered instead of what was wanted is shown with a test that fails"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -150,7 +150,7 @@ mod tests {
             (1860, vec![other], 1),
             (1870, vec![], 0),
             (1930, vec![], 0),
-            (1931, vec![one.clone()], 1),
+            (1931, vec![one], 1),
         ];
         for (seconds, all, count) in steps {
             assert_eq!(at(seconds, &all), count, "after {seconds} s");
