@@ -1,12 +1,12 @@
 //! Who acts: one of two autoscalers, and soon the other one.
 
 use crate::service::requests;
-use crate::support::wait_for;
-use crate::world::{Program, World};
+use crate::support::{http_get, wait_for};
+use crate::world::{Program, World, count};
 use apiserver::{Matching, Verb};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -26,10 +26,6 @@ impl World {
     }
 }
 
-fn signal(program: &Program, signal: Signal) {
-    kill(Pid::from_raw(i32::try_from(program.running.0.id()).unwrap()), signal).unwrap();
-}
-
 /// Both hear everything, so whoever comes next decides at once. Two services, so that a wake is a decision.
 #[test]
 fn a_leader_that_leaves_or_dies_is_followed_in_time() {
@@ -44,7 +40,7 @@ fn a_leader_that_leaves_or_dies_is_followed_in_time() {
     }
 
     let first = world.leader(&programs);
-    signal(first, Signal::SIGTERM);
+    first.signal(Signal::SIGTERM);
     let told = Instant::now();
     let decided = decision(&world, &activator, "model", told);
     let next = world.leader(&programs);
@@ -54,7 +50,7 @@ fn a_leader_that_leaves_or_dies_is_followed_in_time() {
 
     world.unlist(&first.name);
     let again = world.autoscaler(2).ready();
-    signal(next, Signal::SIGKILL);
+    next.signal(Signal::SIGKILL);
     let killed = Instant::now();
     world.unlist(&next.name);
     let recovered = decision(&world, &activator, "other", killed);
@@ -83,13 +79,13 @@ fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     let second = world.autoscaler(1).ready();
     let activator = world.activator(0).ready();
     activator.has_route("model");
-    signal(&first, Signal::SIGSTOP);
+    first.signal(Signal::SIGSTOP);
     wait_for("another leader", || world.holder().filter(|holder| *holder == second.name));
     // It has every reason to write: what it last knew is long gone.
     assert_eq!(requests(&activator, "model", 20, 4), 0, "{}", activator.log());
     let faults = world.server.faults();
     faults.clear_log();
-    signal(&first, Signal::SIGCONT);
+    first.signal(Signal::SIGCONT);
     let calls = || faults.logged(&Matching::any().user("system:serviceaccount:kpa-system:kpa-autoscaler-too"));
     wait_for("that it looks at the lease", || {
         calls().iter().any(|call| call.asked.resource == "leases" && call.asked.verb == Some(Verb::Get)).then_some(())
@@ -99,4 +95,65 @@ fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     let written: Vec<_> = calls().into_iter().filter(|call| !read.contains(&call.asked.verb)).collect();
     assert!(written.is_empty(), "{written:?}\n{}", first.log());
     assert_eq!(world.holder().as_deref(), Some(second.name.as_str()));
+}
+
+/// Asks slowly, one after the other, until told to stop; how many failed.
+fn visitor(activator: &Program, over: &AtomicBool) -> usize {
+    let (host, mut failed) = ("model.default.example.com", 0);
+    while !over.load(Ordering::Relaxed) {
+        let answer = http_get(activator.address, host, "/?ms=100");
+        if !answer.as_ref().is_some_and(|(head, _)| head.starts_with("HTTP/1.1 200")) {
+            eprintln!("{answer:?}");
+            failed += 1;
+        }
+    }
+    failed
+}
+
+/// Most visitors at once, and from one to the next.
+const VISITORS_MAX: usize = 48;
+const NEXT_VISITOR: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_leader_killed_in_mid_burst_takes_no_replica_with_it() {
+    let world = World::new();
+    let short = ["--lease-duration=6s", "--renew-deadline=3s", "--retry-period=500ms"];
+    let flags = &short[count(short.len(), 0)..];
+    let annotations = json!({"autoscaling.knative.dev/target": "4", "autoscaling.knative.dev/window": "6s"});
+    world.deploy("model", 0, &annotations, &json!({}));
+    let counts = world.counts("model");
+    let programs = [0, 1].map(|number| world.autoscaler_with(number, flags).ready());
+    let activator = world.activator(0).ready();
+    activator.has_route("model");
+    let over = AtomicBool::new(false);
+    let (failed, killed_at, taken_over) = std::thread::scope(|scope| {
+        let crowd = scope.spawn(|| {
+            std::thread::scope(|scope| {
+                let mut visitors = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    if visitors.len() < VISITORS_MAX {
+                        visitors.push(scope.spawn(|| visitor(&activator, &over)));
+                    }
+                    std::thread::sleep(NEXT_VISITOR);
+                }
+                visitors.into_iter().map(|visitor| visitor.join().unwrap()).sum::<usize>()
+            })
+        });
+        wait_for("a burst", || (world.replicas("model") >= 3).then_some(()));
+        let first = world.leader(&programs);
+        first.signal(Signal::SIGKILL);
+        let (killed, killed_at) = (Instant::now(), world.replicas("model"));
+        world.unlist(&first.name);
+        wait_for("another leader", || world.holder().filter(|holder| *holder != first.name));
+        wait_for("a count of the other leader", || (world.replicas("model") > killed_at).then_some(()));
+        let taken_over = killed.elapsed();
+        // What the other one decides by itself: several ticks of two seconds.
+        std::thread::sleep(Duration::from_secs(5));
+        let during = counts.so_far();
+        over.store(true, Ordering::Relaxed);
+        assert!(during.is_sorted(), "{during:?}");
+        (crowd.join().unwrap(), killed_at, taken_over)
+    });
+    println!("killed at {killed_at} replicas, more after {taken_over:?}; all counts: {:?}", counts.so_far());
+    assert_eq!(failed, 0, "{}", activator.log());
 }

@@ -10,9 +10,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cold;
+mod crowd;
+mod history;
 mod leaders;
+mod many;
 mod operator;
 mod outage;
+mod restarts;
 mod rights;
 mod service;
 mod sharing;

@@ -4,16 +4,12 @@
 
 use crate::service::requests;
 use crate::support::wait_for;
-use crate::world::{Program, World};
+use crate::world::{Program, World, seconds};
 use http::Method;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
-
-fn seconds(long: u64, short: u64) -> Duration {
-    Duration::from_secs(if std::env::var_os("KPA_LONG").is_some() { long } else { short })
-}
 
 /// Asks without end while `during` runs; how many requests were made, and how many of them failed.
 fn load(activator: &Program, service: &str, during: impl FnOnce()) -> (usize, usize) {

@@ -4,16 +4,29 @@ use crate::support::{Running, free_address, http_get, kpa, wait_for};
 use apiserver::controllers::{Cluster, ClusterOptions, ProcessOptions, Processes};
 use apiserver::{Options, Server};
 use http::Method;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Our own namespace.
 const OURS: &str = "kpa-system";
+
+/// How many, or how much: with `KPA_LONG=1` what is promised, else what is enough to see that it works.
+pub(crate) fn count(long: usize, short: usize) -> usize {
+    if std::env::var_os("KPA_LONG").is_some() { long } else { short }
+}
+
+/// The same in seconds.
+pub(crate) fn seconds(long: usize, short: usize) -> Duration {
+    Duration::from_secs(count(long, short) as u64)
+}
 
 /// A server that any pod can run.
 const BACKEND: &str = include_str!("../support/hello.py");
@@ -21,9 +34,9 @@ const BACKEND: &str = include_str!("../support/hello.py");
 pub(crate) struct World {
     /// Dropped first: it ends every pod.
     _cluster: Cluster,
-    _runtime: tokio::runtime::Runtime,
+    pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) server: Server,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     folder: TempDir,
 }
 
@@ -54,6 +67,10 @@ impl Program {
         wait_for("a route", || self.metric("activator_replicas_usable", service));
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.running.0.id()).unwrap()), signal).unwrap();
+    }
+
     /// Waits until it says that it is ready.
     pub(crate) fn ready(mut self) -> Self {
         wait_for("ready", || {
@@ -78,8 +95,7 @@ impl World {
             serving.serve(listener).await.unwrap();
         }));
         drop(_entered);
-        let world =
-            Self { _cluster: cluster, _runtime: runtime, server, address, folder: tempfile::tempdir().unwrap() };
+        let world = Self { _cluster: cluster, runtime, server, address, folder: tempfile::tempdir().unwrap() };
         world.install();
         world
     }
@@ -182,24 +198,40 @@ impl World {
         self.get(&format!("/apis/kpa.dev/v1alpha1/namespaces/default/scaledworkloads/{name}"))
     }
 
-    /// Starts an activator.
+    /// Starts an activator that leaves at once when it is told to.
     pub(crate) fn activator(&self, number: u8) -> Program {
+        self.activator_with(number, "--drain-delay=0s")
+    }
+
+    /// Starts an activator with a further argument.
+    pub(crate) fn activator_with(&self, number: u8, flag: &str) -> Program {
         let (listen, admin) = (free_address(), free_address());
-        let flags = [format!("--listen={listen}"), format!("--admin={admin}"), "--drain-delay=0s".into()];
+        let flags = [format!("--listen={listen}"), format!("--admin={admin}"), flag.into()];
         let token = self.server.account(OURS, "kpa-activator").unwrap();
         self.start("activator", number, &token, (listen, admin), &flags)
     }
 
     /// Starts an autoscaler.
     pub(crate) fn autoscaler(&self, number: u8) -> Program {
-        self.autoscaler_as(number, "kpa-autoscaler")
+        self.autoscaler_with(number, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn autoscaler_with(&self, number: u8, flags: &[&str]) -> Program {
+        self.start_autoscaler(number, "kpa-autoscaler", flags)
     }
 
     /// The same with the rights of another account, so that its calls can be told apart.
     pub(crate) fn autoscaler_as(&self, number: u8, account: &str) -> Program {
+        self.start_autoscaler(number, account, &[])
+    }
+
+    fn start_autoscaler(&self, number: u8, account: &str, flags: &[&str]) -> Program {
         let listen = free_address();
         let token = self.server.account(OURS, account).unwrap();
-        self.start("autoscaler", number, &token, (listen, listen), &[format!("--listen={listen}")])
+        let own = format!("--listen={listen}");
+        let flags: Vec<String> = [own.as_str()].iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
+        self.start("autoscaler", number, &token, (listen, listen), &flags)
     }
 
     fn start(
@@ -299,6 +331,15 @@ impl World {
                 }],
             }),
         );
+    }
+
+    /// A program was told to leave: its Service sends nothing new to it, as for a pod that is deleted.
+    pub(crate) fn terminating(&self, name: &str) {
+        let path = format!("/apis/discovery.k8s.io/v1/namespaces/{OURS}/endpointslices/{name}");
+        let mut slice = self.get(&path);
+        slice["endpoints"][0]["conditions"] = json!({"ready": false, "serving": true, "terminating": true});
+        let (status, answer) = self.server.request(&Method::PUT, &path, Some(&slice));
+        assert!(status.is_success(), "{answer}");
     }
 
     /// A program is gone: it is behind its Service no longer.

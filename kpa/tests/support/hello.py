@@ -1,15 +1,44 @@
-"""Answers every GET with hello. HOST and PORT: where; STARTS_IN: seconds before it listens."""
+"""Answers hello. HOST and PORT: where; STARTS_IN: seconds before it listens.
+
+GET / says hello, after ?ms=N milliseconds; POST says what it was told; /listened says since when it listens, in
+milliseconds of the wall clock; /events?n=N&ms=M streams N server-sent events, one every M milliseconds."""
 import http.server, os, socketserver, time
+
+LISTENED = 0
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are two writes.
+    disable_nagle_algorithm = True
 
     def do_GET(self):
-        body = b"hello\n"
+        path, _, query = self.path.partition("?")
+        asked = dict(part.split("=") for part in query.split("&") if part)
+        pause = int(asked.get("ms", "0")) / 1000
+        if path == "/events":
+            return self.events(int(asked["n"]), pause)
+        time.sleep(pause)
+        self.answer(b"%d\n" % LISTENED if path == "/listened" else b"hello\n")
+
+    def do_POST(self):
+        self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def answer(self, body):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def events(self, count, pause):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(count):
+            event = b"data: %d\n\n" % number
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+            time.sleep(pause)
+        self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_):
         pass
@@ -20,4 +49,6 @@ class Server(socketserver.ThreadingTCPServer):
     request_queue_size = 1024
 
 time.sleep(float(os.environ.get("STARTS_IN", "0")))
-Server((os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])), Handler).serve_forever()
+server = Server((os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])), Handler)
+LISTENED = time.time_ns() // 1_000_000
+server.serve_forever()
