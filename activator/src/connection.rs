@@ -1,7 +1,7 @@
 //! One client connection: HTTP version, clocks, draining.
 //!
 //! Invariants: a connection that said nothing, said half a head, or has been idle is closed by its own clock; draining
-//! closes only connections on which nothing has begun. hyper's own `header_read_timeout` stays off: it does not run
+//! closes only connections on which nothing has begun, those of HTTP/1.1 not before its delay is over. hyper's own `header_read_timeout` stays off: it does not run
 //! before the first byte, and it doubles as the idle timeout.
 
 use crate::body::{FromClient, Open};
@@ -48,7 +48,7 @@ const H2_SEND_BUFFER: usize = 256 * 1024;
 /// How often a connection's clock looks, unless its limits are shorter. Not shorter, because each look wakes an idle
 /// connection.
 const LOOK: Duration = Duration::from_secs(10);
-/// How long a connection that has said nothing yet may still begin once draining has begun: its client believes that it
+/// How long a connection that has said nothing yet may still begin once idle ones are closed: its client believes that it
 /// is connected, and the first bytes may be on their way.
 const FIRST_BYTE_GRACE: Duration = Duration::from_secs(1);
 
@@ -143,7 +143,7 @@ async fn sniff<C: Connect, S: Socket>(
         let read = tokio::select! {
             biased;
             read = socket.read(&mut first[count..]) => read.ok()?,
-            () = worker.drain().cancelled(), if count == 0 && !told => {
+            () = worker.close().cancelled(), if count == 0 && !told => {
                 told = true;
                 let last = Instant::now() + FIRST_BYTE_GRACE;
                 if last < deadline.deadline() {
@@ -183,7 +183,12 @@ where
 {
     let mut connection = pin!(connection);
     let mut clock = Clock::new(peer, version);
-    let mut drain = pin!(worker.drain().cancelled());
+    // GOAWAY lets what is under way end, and what comes too late be sent again. HTTP/1.1 has nothing like it.
+    let (end, ends): (_, fn(&Worker<C>) -> bool) = match version {
+        Http::One => (worker.close(), Worker::is_closing),
+        Http::Two => (worker.drain(), Worker::is_draining),
+    };
+    let mut drain = pin!(end.cancelled());
     let mut told = false;
     let mut drain_asked = false;
     let mut settled = false;
@@ -206,7 +211,7 @@ where
             // Leaves the waker; what it answers is asked of the worker below.
             let _ = drain.as_mut().poll(cx);
         }
-        if worker.is_draining() && !told {
+        if ends(worker) && !told {
             // One more turn of the reactor, so that a request that is already in the socket is seen and served.
             if !settled && settle.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;

@@ -141,8 +141,8 @@ impl<C: Connect + Clone> Activator<C> {
         &self.workers
     }
 
-    /// Stops as kpa-behaviour 9 says: unready and `Connection: close`; after the drain delay the listeners close; every
-    /// request and tunnel ends or the grace passes; a last frame says `leaving`.
+    /// Stops as kpa-behaviour 9 says: unready and `Connection: close`; after the drain delay the listeners and idle
+    /// connections close; every request and tunnel ends or the grace passes; a last frame says `leaving`.
     pub async fn drain(&self) {
         self.phase.advance(Phase::Draining);
         for worker in &*self.workers {
@@ -153,6 +153,9 @@ impl<C: Connect + Clone> Activator<C> {
         let settings = self.settings.load_full();
         tokio::time::sleep(settings.drain_delay).await;
         self.close.cancel();
+        for worker in &*self.workers {
+            worker.start_closing();
+        }
         let ended = async {
             for worker in &*self.workers {
                 worker.base.tasks.wait().await;

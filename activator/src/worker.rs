@@ -71,9 +71,28 @@ pub struct Worker<C: Connect> {
     pub connections: AtomicU32,
     suspects: mpsc::Sender<Suspect>,
     routes: Mutex<Routes<C::Stream>>,
-    draining: AtomicBool,
-    drain: CancellationToken,
+    draining: Moment,
+    closing: Moment,
     seed: u64,
+}
+
+/// Something that happens once and is asked for often: a flag beside its token, because a look at a token takes a lock.
+#[derive(Debug, Default)]
+struct Moment {
+    has_come: AtomicBool,
+    told: CancellationToken,
+}
+
+impl Moment {
+    fn come(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.told.cancel();
+    }
+
+    #[inline]
+    fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
 }
 
 #[derive(Debug)]
@@ -129,8 +148,8 @@ impl<C: Connect> Worker<C> {
             unrouted: AtomicU64::new(0),
             connections: AtomicU32::new(0),
             routes: Mutex::new(Routes { epoch: 0, by_host: HashMap::default(), by_id: HashMap::new() }),
-            draining: AtomicBool::new(false),
-            drain: CancellationToken::new(),
+            draining: Moment::default(),
+            closing: Moment::default(),
             seed,
         })
     }
@@ -218,23 +237,41 @@ impl<C: Connect> Worker<C> {
         let _ = self.suspects.try_send(Suspect { handle: Arc::clone(handle), endpoint: Arc::clone(endpoint) });
     }
 
-    /// Tells every connection to end when it is idle.
+    /// Every answer tells its client that its connection ends with it; HTTP/2 connections take no new streams.
     pub fn start_draining(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.drain.cancel();
+        self.draining.come();
     }
 
     /// Whether connections should end.
     #[inline]
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.has_come()
     }
 
     /// Cancelled when draining begins.
     #[must_use]
     pub const fn drain(&self) -> &CancellationToken {
-        &self.drain
+        &self.draining.told
+    }
+
+    /// Ends every connection that is idle. Not as soon as draining begins: the next request may be on its way, and over
+    /// HTTP/1.1 only an answer can tell its client in time.
+    pub fn start_closing(&self) {
+        self.closing.come();
+    }
+
+    /// Whether idle connections end.
+    #[inline]
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.has_come()
+    }
+
+    /// Cancelled when idle connections end.
+    #[must_use]
+    pub const fn close(&self) -> &CancellationToken {
+        &self.closing.told
     }
 
     /// Closes idle connections to replicas, and gives back slots that nobody has come for.

@@ -105,6 +105,30 @@ async fn draining_ends_idle_connections_and_lets_requests_finish() {
     soon(drain).await.unwrap();
 }
 
+/// Over HTTP/1.1 only an answer can tell a client in time; a connection that is closed in its face loses what is on its way.
+#[tokio::test]
+async fn an_idle_connection_is_served_until_the_drain_delay_is_over() {
+    let backend = Backend::new(|_| ok("served")).await;
+    let settings = Settings { drain_delay: Duration::from_secs(2), ..Settings::default() };
+    let rig = Rig::with(settings, Limits::default(), &[backend.address]).await;
+    let (mut used, mut idle, mut silent) = (rig.client().await, rig.client().await, rig.client().await);
+    for client in [&mut used, &mut idle] {
+        assert_eq!(client.ask(GET).await.field("connection"), None);
+    }
+    let drain = rig.start_draining();
+    eventually("it drains", || rig.activator.workers()[0].is_draining()).await;
+    // As over a real network: the request comes a while after.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    for client in [&mut used, &mut silent] {
+        let answer = client.ask(GET).await;
+        assert_eq!((answer.text(), answer.field("connection")), ("served", Some("close")));
+        assert!(client.closes().await);
+    }
+    assert!(!rig.activator.workers()[0].is_closing());
+    assert!(idle.closes().await);
+    soon(drain).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_request_that_is_in_the_socket_is_served() {
     let backend = Backend::new(|_| ok("served")).await;

@@ -24,9 +24,11 @@ use parking_lot::Mutex;
 use platform::board::Board;
 use platform::{Leadership, Platform, ScaleError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 
 /// What an activator sees of a cluster.
 #[derive(Debug)]
@@ -43,7 +45,12 @@ impl ProxyPlatform {
         let board = Board::new();
         let (told, synced) = watch::channel(false);
         let (found, activators) = watch::channel(Vec::new());
-        let state = Arc::new(State { board: board.clone(), told, inner: Mutex::new(Inner::new(&settings)) });
+        let state = Arc::new(State {
+            board: board.clone(),
+            told,
+            inner: Mutex::new(Inner::new(&settings)),
+            going: Notify::new(),
+        });
         let leadership = watch::Sender::new(Leadership::Follower);
         let work = work(client.clone(), settings.clone(), state);
         let activators_work = activators_behind(client, settings, found);
@@ -82,7 +89,7 @@ async fn work(client: Client, settings: Settings, state: Arc<State>) {
     let objects = objects.into_iter().enumerate().map(|(n, api)| {
         let (keep, state) = (|object| Kept::Is(published(object)), &state);
         follow("ScaledWorkloads", api, Filter::default(), keep, move |seen| {
-            state.take(List::Objects(n), &seen, |inner| inner.routes.workload(seen.clone()));
+            state.take(List::Objects(n), &seen, |inner| inner.routes.workload(seen.clone(), Instant::now()));
         })
     });
     let slices = apis(&settings, || Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
@@ -117,14 +124,17 @@ async fn work(client: Client, settings: Settings, state: Arc<State>) {
             });
         },
     );
+    let others = join3(config, peers, state.forget());
     // Boxed: each of them holds a whole watch.
-    join3(join_all(objects), join_all(slices), join(config, peers)).boxed().await;
+    join3(join_all(objects), join_all(slices), others).boxed().await;
 }
 
 struct State {
     board: Board,
     told: watch::Sender<bool>,
     inner: Mutex<Inner>,
+    /// A revision is to be forgotten after a while.
+    going: Notify,
 }
 
 /// What is listed, with the number of the namespace.
@@ -161,10 +171,38 @@ impl State {
         if !inner.lists.is_empty() {
             return;
         }
+        self.tell(&mut inner);
+        if inner.routes.next_forgotten().is_some() {
+            self.going.notify_one();
+        }
+    }
+
+    fn tell(&self, inner: &mut Inner) {
         let news = std::mem::take(&mut inner.news);
-        let changes = inner.routes.changes();
+        let changes = inner.routes.changes(Instant::now());
         news.into_iter().chain(changes).for_each(|change| self.board.tell(change));
         self.told.send_if_modified(|told| !std::mem::replace(told, true));
+    }
+
+    /// Tells what is forgotten when its time is over, for ever.
+    async fn forget(&self) {
+        loop {
+            // Before everything was listed nothing has been told, and nothing can be taken back.
+            let next = {
+                let inner = self.inner.lock();
+                inner.routes.next_forgotten().filter(|_| inner.lists.is_empty())
+            };
+            let due = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.going.notified() => {}
+                () = due => self.tell(&mut self.inner.lock()),
+            }
+        }
     }
 }
 
@@ -256,7 +294,7 @@ pub(crate) fn told(mut synced: watch::Receiver<bool>, board: Board) -> BoxStream
     let first = async move {
         // The sender lives as long as the program's work does; without it nothing more is told.
         if synced.wait_for(|synced| *synced).await.is_err() {
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
         board.watch()
     };

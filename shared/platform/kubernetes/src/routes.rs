@@ -1,7 +1,7 @@
 //! What activators know of a cluster: our own objects and EndpointSlices in, changes of revisions out.
 //!
-//! Invariant: pure and level-triggered. A revision whose object cannot be read keeps its last readable state; nothing of
-//! a Deployment or a pod is read (kpa-behaviour 11.1).
+//! Invariant: pure and level-triggered. A revision whose object cannot be read keeps its last readable state, and one
+//! whose object is gone keeps it for [`FORGOTTEN_AFTER`]; nothing of a Deployment or a pod is read (kpa-behaviour 11.1).
 
 use crate::objects::{Published, ScaledWorkloadSpec};
 use crate::picture::Seen;
@@ -10,6 +10,12 @@ use domain::{Change, Endpoint, EndpointId, EndpointState, Replicas, Revision, Re
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a revision is routed after its object has gone. Whoever deletes the object by mistake still has the
+/// Deployment, and the autoscaler makes the object anew: until then no request is told that nothing has this name.
+pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Known {
@@ -35,16 +41,18 @@ pub struct Routes {
     by_service: BTreeMap<Key, BTreeSet<Key>>,
     /// Workloads by namespace and Service.
     users: BTreeMap<Key, BTreeSet<Key>>,
+    /// Workloads whose object is gone, and when they are forgotten. All of them are known.
+    going: BTreeMap<Key, Instant>,
     dirty: BTreeSet<Key>,
-    ahead: Vec<Change>,
     version: u64,
 }
 
 impl Routes {
     /// Takes in one of our own objects. What is wrong with it, when it cannot be read.
-    pub fn workload(&mut self, seen: Seen<Published>) -> Option<String> {
+    pub fn workload(&mut self, seen: Seen<Published>, now: Instant) -> Option<String> {
         match seen {
             Seen::Is(Published { key, spec, status, .. }) => {
+                self.going.remove(&key);
                 let spec = match spec {
                     Ok(spec) => spec,
                     Err(why) => {
@@ -67,14 +75,19 @@ impl Routes {
                 self.dirty.insert(key);
             }
             Seen::Gone(key) => {
-                if self.unlink(&key).is_some_and(|known| known.told.revision.is_some()) {
-                    self.ahead.push(Change::Deleted(RevisionId::new(&key.0, &key.1)));
+                if self.known.contains_key(&key) {
+                    self.going.insert(key, now + FORGOTTEN_AFTER);
                 }
-                self.dirty.remove(&key);
             }
             Seen::Listed => {}
         }
         None
+    }
+
+    /// When the next revision is forgotten.
+    #[must_use]
+    pub fn next_forgotten(&self) -> Option<Instant> {
+        self.going.values().min().copied()
     }
 
     /// Takes in an EndpointSlice.
@@ -98,8 +111,14 @@ impl Routes {
     }
 
     /// What has changed since the last call.
-    pub fn changes(&mut self) -> Vec<Change> {
-        let mut changes = std::mem::take(&mut self.ahead);
+    pub fn changes(&mut self, now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (key, _) in self.going.extract_if(.., |_, at| *at <= now).collect::<Vec<_>>() {
+            self.dirty.remove(&key);
+            if self.unlink(&key).is_some_and(|known| known.told.revision.is_some()) {
+                changes.push(Change::Deleted(RevisionId::new(&key.0, &key.1)));
+            }
+        }
         for key in std::mem::take(&mut self.dirty) {
             self.settle(&key, &mut changes);
         }
@@ -268,47 +287,70 @@ mod tests {
 
     #[test]
     fn slices_and_objects_meet_in_either_order() {
-        let mut routes = Routes::default();
+        let (mut routes, now) = (Routes::default(), Instant::now());
         routes.slice(Seen::Is(slice("s1", "kpa-a", &[("p1", "10.0.0.1", true, false)])));
-        assert_eq!(shown(&routes.changes()), [""; 0]);
-        assert_eq!(routes.workload(Seen::Is(workload("a", None))), None);
-        assert_eq!(shown(&routes.changes()), ["applied prod/a", "2/1/0", "p1 10.0.0.1:8080 Ready"]);
+        assert_eq!(shown(&routes.changes(now)), [""; 0]);
+        assert_eq!(routes.workload(Seen::Is(workload("a", None)), now), None);
+        assert_eq!(shown(&routes.changes(now)), ["applied prod/a", "2/1/0", "p1 10.0.0.1:8080 Ready"]);
         routes.slice(Seen::Is(slice(
             "s2",
             "kpa-a",
             &[("p1", "fd00::1", true, false), ("p2", "10.0.0.2", false, false), ("p3", "10.0.0.3", true, true)],
         )));
         assert_eq!(
-            shown(&routes.changes()),
+            shown(&routes.changes(now)),
             ["2/1/1", "p1 10.0.0.1:8080 Ready", "p2 10.0.0.2:8080 Starting", "p3 10.0.0.3:8080 Draining"]
         );
         routes.slice(Seen::Gone(("prod".into(), "s1".into())));
-        let changes = shown(&routes.changes());
+        let changes = shown(&routes.changes(now));
         assert_eq!(changes[0], "p1 [fd00::1]:8080 Ready", "by its other address: {changes:?}");
-        routes.workload(Seen::Gone(("prod".into(), "a".into())));
-        assert_eq!(shown(&routes.changes()), ["deleted prod/a"]);
+        routes.workload(Seen::Gone(("prod".into(), "a".into())), now);
+        assert_eq!(routes.next_forgotten(), Some(now + FORGOTTEN_AFTER));
+        assert_eq!(shown(&routes.changes(now + FORGOTTEN_AFTER)), ["deleted prod/a"]);
         routes.slice(Seen::Gone(("prod".into(), "s2".into())));
-        assert_eq!(shown(&routes.changes()), [""; 0]);
+        assert_eq!(shown(&routes.changes(now)), [""; 0]);
+    }
+
+    #[test]
+    fn an_object_that_is_made_anew_in_time_was_never_away() {
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        let gone = || Seen::Gone(("prod".into(), "a".into()));
+        routes.workload(gone(), now);
+        assert_eq!((routes.next_forgotten(), shown(&routes.changes(now)).len()), (None, 0), "never known");
+        routes.workload(Seen::Is(workload("a", None)), now);
+        routes.changes(now);
+        routes.workload(gone(), now);
+        let just_before = now + FORGOTTEN_AFTER - Duration::from_millis(1);
+        routes.slice(Seen::Is(slice("s1", "kpa-a", &[("p1", "10.0.0.1", true, false)])));
+        assert_eq!(shown(&routes.changes(just_before)), ["2/1/0", "p1 10.0.0.1:8080 Ready"], "pods are followed");
+        routes.workload(Seen::Is(workload("a", None)), just_before);
+        assert_eq!(shown(&routes.changes(now + FORGOTTEN_AFTER)), [""; 0]);
+        routes.workload(gone(), now + FORGOTTEN_AFTER);
+        assert_eq!(shown(&routes.changes(now + FORGOTTEN_AFTER)), [""; 0]);
+        assert_eq!(shown(&routes.changes(now + 2 * FORGOTTEN_AFTER)), ["deleted prod/a"]);
+        assert_eq!(routes.next_forgotten(), None);
+        routes.workload(Seen::Is(workload("a", None)), now);
+        assert_eq!(shown(&routes.changes(now))[0], "applied prod/a");
     }
 
     #[test]
     fn an_object_that_cannot_be_read_keeps_its_last_state() {
-        let mut routes = Routes::default();
-        routes.workload(Seen::Is(workload("a", None)));
-        routes.changes();
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        routes.workload(Seen::Is(workload("a", None)), now);
+        routes.changes(now);
         let bad = Published { spec: Err("missing field `port`".into()), ..workload("a", None) };
-        let said = routes.workload(Seen::Is(bad)).unwrap();
+        let said = routes.workload(Seen::Is(bad), now).unwrap();
         assert!(said.contains("prod/a") && said.contains("missing field") && said.contains("stays"), "{said}");
-        assert_eq!(shown(&routes.changes()), [""; 0]);
+        assert_eq!(shown(&routes.changes(now)), [""; 0]);
     }
 
     #[test]
     fn a_cluster_ip_is_one_endpoint_that_is_ready_while_a_pod_is() {
-        let mut routes = Routes::default();
-        routes.workload(Seen::Is(workload("a", Some("10.96.0.7:80"))));
-        let changes = shown(&routes.changes());
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        routes.workload(Seen::Is(workload("a", Some("10.96.0.7:80")), now));
+        let changes = shown(&routes.changes(now));
         assert_eq!(changes[2], "service/prod/kpa-a 10.96.0.7:80 Starting");
         routes.slice(Seen::Is(slice("s1", "kpa-a", &[("p1", "10.0.0.1", true, false)])));
-        assert_eq!(shown(&routes.changes()), ["2/1/0", "service/prod/kpa-a 10.96.0.7:80 Ready"]);
+        assert_eq!(shown(&routes.changes(now)), ["2/1/0", "service/prod/kpa-a 10.96.0.7:80 Ready"]);
     }
 }
