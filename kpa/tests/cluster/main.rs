@@ -15,6 +15,7 @@ mod crowd;
 mod history;
 mod leaders;
 mod many;
+mod objects;
 mod operator;
 mod outage;
 mod restarts;

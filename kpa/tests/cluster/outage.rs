@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Asks without end while `during` runs; how many requests were made, and how many of them failed.
-fn load(activator: &Program, service: &str, during: impl FnOnce()) -> (usize, usize) {
+pub(crate) fn load(activator: &Program, service: &str, during: impl FnOnce()) -> (usize, usize) {
     let (asked, failed, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -1,8 +1,9 @@
-"""Answers hello. HOST and PORT: where; STARTS_IN: seconds before it listens.
+"""Answers hello. HOST and PORT: where; STARTS_IN: seconds before it listens; LEAVES_IN: seconds that it
+serves on after SIGTERM, else it ends at once.
 
 GET / says hello, after ?ms=N milliseconds; POST says what it was told; /listened says since when it listens, in
 milliseconds of the wall clock; /events?n=N&ms=M streams N server-sent events, one every M milliseconds."""
-import http.server, os, socketserver, time
+import http.server, os, signal, socketserver, threading, time
 
 LISTENED = 0
 
@@ -47,6 +48,10 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 1024
+
+if "LEAVES_IN" in os.environ:
+    leave = lambda *_: threading.Timer(float(os.environ["LEAVES_IN"]), os._exit, [0]).start()
+    signal.signal(signal.SIGTERM, leave)
 
 time.sleep(float(os.environ.get("STARTS_IN", "0")))
 server = Server((os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])), Handler)
