@@ -2,7 +2,7 @@
 //!
 //! Invariant: `area(now) = Σ exits − Σ entries + in flight × now`, so entry and exit are one addition each and no reader
 //! ever has to stop a writer. The word holds the sum of times modulo 2⁴⁰ ms above and the count below; only differences
-//! of areas mean anything, and [`Area`] widens them.
+//! of areas mean anything, and [`Area`] widens them. A widened area never goes back.
 
 use domain::Timestamp;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,8 +53,8 @@ pub struct Reading {
     area_mod: u64,
 }
 
-/// Widens the 40-bit integral of one meter to 64 bits. Must be fed at least every 2⁴⁰ request-milliseconds: at 10 000 in
-/// flight, three years.
+/// Widens the 40-bit integral of one meter to 64 bits. Must be fed at least every 2³⁹ request-milliseconds: at 10 000 in
+/// flight, one and a half years.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Area {
     last: u64,
@@ -63,9 +63,15 @@ pub struct Area {
 
 impl Area {
     /// Takes a reading; gives the integral since the first request, in request-milliseconds.
+    ///
+    /// Whoever reads looks at the clock first, and others may enter later than that before the word is read: then the
+    /// reading is less than the one before. It adds nothing, and the next one counts from where this began.
     pub const fn widen(&mut self, reading: Reading) -> u64 {
-        self.total += reading.area_mod.wrapping_sub(self.last) & AREA_MASK;
-        self.last = reading.area_mod;
+        let step = reading.area_mod.wrapping_sub(self.last) & AREA_MASK;
+        if step <= AREA_MASK / 2 {
+            self.total += step;
+            self.last = reading.area_mod;
+        }
         self.total
     }
 }
@@ -88,6 +94,21 @@ mod tests {
         meter.exit(at(250));
         assert_eq!(area.widen(meter.read(at(1250))), 150 + 1100);
         assert_eq!(meter.in_flight(), 1);
+    }
+
+    #[test]
+    fn a_reading_that_was_overtaken_adds_nothing_and_loses_nothing() {
+        let (meter, mut area) = (Meter::default(), Area::default());
+        meter.enter(at(100));
+        meter.exit(at(110));
+        assert_eq!(area.widen(meter.read(at(200))), 10);
+        // The clock said 300, then a request arrived, then the word was read.
+        meter.enter(at(305));
+        let overtaken = meter.read(at(300));
+        assert_eq!((overtaken.in_flight, area.widen(overtaken)), (1, 10));
+        assert_eq!(area.widen(meter.read(at(400))), 10 + 95);
+        meter.exit(at(400));
+        assert_eq!(area.widen(meter.read(at(500))), 105);
     }
 
     proptest! {
