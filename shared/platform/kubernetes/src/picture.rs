@@ -5,6 +5,7 @@
 
 mod pods;
 mod read;
+mod users;
 
 use crate::objects::{Published, Released};
 use crate::trim::{Key, Rival, Workload, key};
@@ -15,6 +16,7 @@ use platform::manifest::{Adopted, NotAdopted, Surroundings, adopt};
 use pods::Pods;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use users::in_namespace;
 
 /// Something that a watch saw.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,14 +144,13 @@ impl Picture {
             }
             News::Service(Seen::Is(service)) => {
                 let (namespace, name) = key(&service.metadata);
-                self.dirty_namespace(&namespace);
-                self.services.entry(namespace).or_default().insert(name, service);
+                self.dirty_users(&namespace, &service);
+                let before = self.services.entry(namespace.clone()).or_default().insert(name, service);
+                before.iter().for_each(|before| self.dirty_users(&namespace, before));
             }
             News::Service(Seen::Gone((namespace, name))) => {
-                self.dirty_namespace(&namespace);
-                if let Some(services) = self.services.get_mut(&namespace) {
-                    services.remove(&name);
-                }
+                let before = self.services.get_mut(&namespace).and_then(|services| services.remove(&name));
+                before.iter().for_each(|before| self.dirty_users(&namespace, before));
             }
             News::Pod(Seen::Is(pod)) => self.dirty.extend(self.pods.set(pod)),
             News::Pod(Seen::Gone(key)) => self.dirty.extend(self.pods.remove(&key)),
@@ -244,9 +245,15 @@ impl Picture {
     }
 
     fn dirty_namespace(&mut self, namespace: &str) {
-        let from = (namespace.to_owned(), String::new());
-        let keys = self.workloads.range(from..).map(|(key, _)| key).take_while(|key| key.0 == namespace);
+        let keys = in_namespace(&self.workloads, namespace).map(|(key, _)| key);
         self.dirty.extend(keys.cloned());
+    }
+
+    /// The workloads that a Service may matter to. Every one of ours has a Service of its own, so that looking at all
+    /// workloads for each would take the square of their number.
+    fn dirty_users(&mut self, namespace: &str, service: &Service) {
+        let users = in_namespace(&self.workloads, namespace).filter(|(_, known)| known.may_use(service));
+        self.dirty.extend(users.map(|(key, _)| key.clone()));
     }
 
     /// A bad map changes nothing; while no good one was ever known, nothing shrinks (kpa-behaviour 1.6).

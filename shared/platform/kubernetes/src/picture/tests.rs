@@ -294,3 +294,32 @@ fn who_wrote_a_count_is_told_where_it_was_not_us() {
         assert_eq!(foreign(&mut picture), [(5, by("kubectl", stands))]);
     }
 }
+
+#[test]
+fn a_service_has_only_those_looked_at_to_whom_it_may_matter() {
+    let mut picture = listed();
+    for (name, annotations) in [("one", OURS), ("two", OURS), ("named", &[("kpa.dev/service", "front")])] {
+        picture.take(News::Workload(Seen::Is(deployment(name, 1, annotations))));
+    }
+    let service = |name: &str, app: Option<&str>| -> Service {
+        let selector = app.map(|app| json!({"app": app}));
+        let object = json!({
+            "metadata": {"name": name, "namespace": "prod"},
+            "spec": {"selector": selector, "ports": [{"port": 80}]},
+        });
+        serde_json::from_value(object).unwrap()
+    };
+    let mut touched = |news: Option<News>| {
+        news.into_iter().for_each(|news| picture.take(news));
+        let mut touched = Vec::new();
+        picture.changes(&mut touched);
+        touched.into_iter().map(|key| key.1).collect::<Vec<_>>()
+    };
+    touched(Some(News::Service(Seen::Is(service("front", Some("named"))))));
+    assert_eq!(touched(Some(News::Service(Seen::Is(service("s", Some("one")))))), ["one"]);
+    assert_eq!(touched(Some(News::Service(Seen::Is(service("s", Some("two")))))), ["one", "two"], "before and after");
+    assert_eq!(touched(Some(News::Service(Seen::Is(service("s", None))))), ["two"]);
+    assert_eq!(touched(Some(News::Service(Seen::Gone(key_of("s"))))), [""; 0]);
+    assert_eq!(touched(Some(News::Service(Seen::Gone(key_of("front"))))), ["named"]);
+    assert_eq!(touched(None), [""; 0]);
+}
