@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn a_cluster_ip_is_one_endpoint_that_is_ready_while_a_pod_is() {
         let (mut routes, now) = (Routes::default(), Instant::now());
-        routes.workload(Seen::Is(workload("a", Some("10.96.0.7:80")), now));
+        routes.workload(Seen::Is(workload("a", Some("10.96.0.7:80"))), now);
         let changes = shown(&routes.changes(now));
         assert_eq!(changes[2], "service/prod/kpa-a 10.96.0.7:80 Starting");
         routes.slice(Seen::Is(slice("s1", "kpa-a", &[("p1", "10.0.0.1", true, false)])));
