@@ -2,8 +2,8 @@
 
 use crate::service::requests;
 use crate::support::{http_get, wait_for};
-use crate::world::{Program, World, count};
-use apiserver::{Matching, Verb};
+use crate::world::{Program, World, count, seconds};
+use apiserver::{Asked, Matching, Verb};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,9 +80,13 @@ fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     let activator = world.activator(0).ready();
     activator.has_route("model");
     first.signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
     wait_for("another leader", || world.holder().filter(|holder| *holder == second.name));
     // It has every reason to write: what it last knew is long gone.
     assert_eq!(requests(&activator, "model", 20, 4), 0, "{}", activator.log());
+    // In the short form no longer than it takes the other one to lead.
+    std::thread::sleep(seconds(60, 0).saturating_sub(stopped.elapsed()));
+    println!("stopped for {:?}", stopped.elapsed());
     let faults = world.server.faults();
     faults.clear_log();
     first.signal(Signal::SIGCONT);
@@ -92,7 +96,9 @@ fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     });
     wait_for("that it knows", || first.log().contains("leads no more").then_some(()));
     let read = [Verb::Get, Verb::List, Verb::Watch].map(Some);
-    let written: Vec<_> = calls().into_iter().filter(|call| !read.contains(&call.asked.verb)).collect();
+    // To ask whose a token is takes a create, and writes nothing.
+    let writes = |asked: &Asked| !read.contains(&asked.verb) && asked.resource != "tokenreviews";
+    let written: Vec<_> = calls().into_iter().filter(|call| writes(&call.asked)).collect();
     assert!(written.is_empty(), "{written:?}\n{}", first.log());
     assert_eq!(world.holder().as_deref(), Some(second.name.as_str()));
 }
