@@ -129,6 +129,8 @@ impl Reporter {
             at: Millis(tick * 1_000),
             leaving: false,
             urgent: false,
+            draining: false,
+            sharing: None,
             complete: true,
             names: vec![(0, RevisionId::new("default", NAME))],
             rows: vec![Row {
@@ -156,6 +158,7 @@ async fn decisions(platform: Arc<dyn Platform>, load: &[u32], tasks: &Tasks) -> 
         trust: Trust::Everyone,
         brain: BrainSettings::default(),
         audience: None,
+        word: None,
     };
     let autoscaler = Autoscaler::new(settings, platform, Clock::start(), None);
     let (ours, theirs) = tokio::io::duplex(1 << 20);
