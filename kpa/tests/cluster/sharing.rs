@@ -38,7 +38,6 @@ fn own(activator: &Program) -> usize {
 fn no_replica_sees_two_requests_and_none_idles_while_one_waits() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
-    let server = include_str!("../support/one_at_a_time.py");
     let count = REPLICAS.to_string();
     let annotations = json!({
         "kpa.dev/container-concurrency": "1",
@@ -46,10 +45,9 @@ fn no_replica_sees_two_requests_and_none_idles_while_one_waits() {
         "autoscaling.knative.dev/max-scale": count,
     });
     let container = json!({
-        "command": ["python3", "-c", server],
         "env": [
-            {"name": "FOLDER", "value": folder.path().to_str().unwrap()},
-            {"name": "WORK", "value": WORK.as_secs_f64().to_string()},
+            {"name": "NOTES", "value": folder.path().to_str().unwrap()},
+            {"name": "WORK_MS", "value": WORK.as_millis().to_string()},
         ],
     });
     world.deploy("model", u32::try_from(REPLICAS).unwrap(), &annotations, &container);

@@ -154,7 +154,7 @@ impl World {
         });
         for (key, value) in container.as_object().unwrap() {
             match (main.get_mut(key), value) {
-                (Some(Value::Array(list)), Value::Array(more)) if key == "env" => list.extend(more.clone()),
+                (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.clone()),
                 _ => main[key] = value.clone(),
             }
         }

@@ -1,11 +1,14 @@
 """Answers hello. HOST and PORT: where; STARTS_IN: seconds before it listens; LEAVES_IN: seconds that it
-serves on after SIGTERM, else it ends at once.
+serves on after SIGTERM, else it ends at once. WORK_MS: milliseconds that a GET takes; NOTES: a folder, in a file of
+which, named as HOST, it notes when each began and ended, in nanoseconds.
 
 GET / says hello, after ?ms=N milliseconds; POST says what it was told; /listened says since when it listens, in
 milliseconds of the wall clock; /events?n=N&ms=M streams N server-sent events, one every M milliseconds."""
 import http.server, os, signal, socketserver, threading, time
 
 LISTENED = 0
+HOST = os.environ.get("HOST", "127.0.0.1")
+NOTES = open(os.path.join(os.environ["NOTES"], HOST), "a", buffering=1) if "NOTES" in os.environ else None
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -15,10 +18,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
         asked = dict(part.split("=") for part in query.split("&") if part)
-        pause = int(asked.get("ms", "0")) / 1000
+        pause = int(asked.get("ms", os.environ.get("WORK_MS", "0"))) / 1000
         if path == "/events":
             return self.events(int(asked["n"]), pause)
+        began = time.monotonic_ns()
         time.sleep(pause)
+        if NOTES:
+            NOTES.write(f"{began} {time.monotonic_ns()}\n")
         self.answer(b"%d\n" % LISTENED if path == "/listened" else b"hello\n")
 
     def do_POST(self):
@@ -54,6 +60,6 @@ if "LEAVES_IN" in os.environ:
     signal.signal(signal.SIGTERM, leave)
 
 time.sleep(float(os.environ.get("STARTS_IN", "0")))
-server = Server((os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])), Handler)
+server = Server((HOST, int(os.environ["PORT"])), Handler)
 LISTENED = time.time_ns() // 1_000_000
 server.serve_forever()
