@@ -2,7 +2,7 @@
 //!
 //! Invariant: a field has at most one owner that is an Update; several appliers may share it while they agree.
 
-use crate::fields::{self, Cursor, Fields, Set};
+use crate::fields::{self, Cursor, Fields, Set, Step};
 use crate::object;
 use crate::resources::Type;
 use serde_json::{Value, json};
@@ -106,7 +106,11 @@ pub(crate) struct Writer {
 /// Records a write that is no apply. `old` is nothing for a creation.
 pub(crate) fn track_update(kind: &Type, old: Option<&Value>, new: &mut Value, writer: &Writer) {
     let nothing = json!({});
-    let difference = difference(kind, old.unwrap_or(&nothing), new);
+    let mut difference = difference(kind, old.unwrap_or(&nothing), new);
+    // The strategy of such a kind resets the status on a write of the object itself, so nobody owns it by one.
+    if kind.has_status && writer.subresource.is_empty() {
+        difference.changed.retain(|path| path.first() != Some(&Step::Field("status".to_owned())));
+    }
     let mut known = old.map(entries).unwrap_or_default();
     let mine = Entry {
         manager: writer.manager.clone(),

@@ -106,6 +106,7 @@ async fn writers_are_named_in_managed_fields() {
     let object = server.get(&format!("{DEPLOYMENTS}/a"));
     assert_eq!(owner(&object, "f:replicas"), [("kpa".into(), "Update".into(), "scale".into())]);
     assert_eq!(owner(&object, "f:template"), [("helm".into(), "Update".into(), String::new())]);
+    assert!(!object["metadata"]["managedFields"].to_string().contains("f:status"), "{object}");
     let edited =
         server.merge(&format!("{DEPLOYMENTS}/a?fieldManager=kubectl-edit"), &json!({ "spec": { "replicas": 2 } }));
     assert_eq!(owner(&edited, "f:replicas"), [("kubectl-edit".into(), "Update".into(), String::new())]);
