@@ -42,13 +42,15 @@ impl Domains {
     /// The names that a revision has by itself, the public one first.
     #[must_use]
     pub fn own_hosts(&self, id: &RevisionId) -> [String; 4] {
-        let short = format!("{}.{}", id.name(), id.namespace()).to_ascii_lowercase();
-        [
-            self.public_host(id),
-            format!("{short}.svc.{}", self.cluster_domain).to_ascii_lowercase(),
-            format!("{short}.svc"),
-            short,
-        ]
+        let [whole, svc, short] = self.service_hosts(id.namespace(), id.name());
+        [self.public_host(id), whole, svc, short]
+    }
+
+    /// The names by which a cluster's DNS knows a Service, except the one without dots.
+    #[must_use]
+    pub fn service_hosts(&self, namespace: &str, service: &str) -> [String; 3] {
+        let short = format!("{service}.{namespace}").to_ascii_lowercase();
+        [format!("{short}.svc.{}", self.cluster_domain).to_ascii_lowercase(), format!("{short}.svc"), short]
     }
 }
 

@@ -170,6 +170,9 @@ pub struct Route {
     pub path_prefix: Option<String>,
     /// Takes requests whose Host is localhost or an IP literal (`kpa.dev/default-route`).
     pub default_route: bool,
+    /// A Service of the same namespace that leads to the activators (`kpa.dev/take-over`): its names mean this too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<String>,
     /// Rank among claimants of the same host: the smallest is the oldest object and wins.
     pub age_rank: u64,
 }

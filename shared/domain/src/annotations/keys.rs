@@ -227,6 +227,10 @@ keys! {
         default "none",
         "On a cluster: an existing Service whose endpoints are used, in place of one of our own. On one machine it means \
          nothing.";
+    TAKE_OVER = "kpa.dev/take-over", Kind::Flag,
+        default "false",
+        "On a cluster: kpa.dev/service leads to the activators instead of the pods, and clients call it as ever. Takes rights \
+         of their own (docs/kubernetes.md). On one machine it means nothing.";
     UPSTREAM = "kpa.dev/upstream", Kind::Word(&["pods", "service"]),
         default "pods",
         "On a cluster: service sends to the cluster IP of kpa.dev/service as one endpoint, for meshes and policies that \

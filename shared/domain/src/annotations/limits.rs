@@ -85,6 +85,7 @@ pub(super) fn route(reader: &mut Reader<'_>, last: Option<&Route>) -> Route {
         default_route: reader
             .value(&keys::DEFAULT_ROUTE, Kind::flag, last.map(|l| &l.default_route), Resolved::default_value(false))
             .value,
+        taken_over: None,
         age_rank: 0,
     };
     if route.path_prefix.is_some() && route.hosts.is_empty() {

@@ -92,6 +92,8 @@ pub struct Resolution {
     pub manage: bool,
     /// `kpa.dev/service`.
     pub service: Option<Resolved<String>>,
+    /// `kpa.dev/take-over`: that Service is to lead to the activators.
+    pub take_over: bool,
     /// `kpa.dev/upstream`.
     pub upstream: Resolved<Upstream>,
     /// `kpa.dev/port`.
@@ -152,6 +154,7 @@ pub fn resolve(input: &Annotated<'_>, defaults: &Defaults, last_good: Option<&La
     let local_command = reader.read(&keys::LOCAL_COMMAND, Kind::text, None).good();
     let service = reader.read(&keys::SERVICE, Kind::text, None).good();
     let upstream = reader.value(&keys::UPSTREAM, Kind::word, None, Resolved::default_value(Upstream::Pods));
+    let take_over = *reader.value(&keys::TAKE_OVER, Kind::flag, None, Resolved::default_value(false));
     let manage = *reader.value(&MANAGE, Kind::flag, None, Resolved::default_value(false));
     let wished = mode(&mut reader, defaults, last_good.map(|last| &last.mode));
     unserved(&mut reader);
@@ -172,6 +175,7 @@ pub fn resolve(input: &Annotated<'_>, defaults: &Defaults, last_good: Option<&La
         local_command,
         manage,
         service,
+        take_over,
         upstream,
         port,
         problems: reader.problems,

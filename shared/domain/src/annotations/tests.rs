@@ -151,6 +151,7 @@ fn our_own_ranges() {
     accepts("kpa:exact", &["true"], &["exactly"]);
     accepts("kpa:manage", &["true"], &["me"]);
     accepts("kpa:service", &["web"], &["", " "]);
+    accepts("kpa:take-over", &["true", "false"], &["model"]);
     accepts("kpa:upstream", &["pods", "service"], &["ip"]);
     accepts("kpa:local-command", &["python x.py"], &["", "  "]);
     accepts("kpa:placeholder", &["off", "on"], &["maybe"]);

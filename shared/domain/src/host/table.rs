@@ -86,7 +86,14 @@ impl RouteTable {
         for revision in &oldest_first {
             table.public.push(domains.public_host(&revision.id));
             for host in domains.own_hosts(&revision.id) {
-                table.own(host, revision, &mut problems);
+                table.own("metadata.name", host, revision, &mut problems);
+            }
+        }
+        for revision in &oldest_first {
+            if let Some(service) = &revision.route.taken_over {
+                for host in domains.service_hosts(revision.id.namespace(), service) {
+                    table.own("kpa.dev/service", host, revision, &mut problems);
+                }
             }
         }
         for revision in &oldest_first {
@@ -102,8 +109,8 @@ impl RouteTable {
         (table, problems)
     }
 
-    /// A revision's own name, with every path of it.
-    fn own(&mut self, host: String, revision: &Revision, problems: &mut Vec<Problem>) {
+    /// A revision's own name, or that of a Service which it has taken over, with every path of it.
+    fn own(&mut self, key: &str, host: String, revision: &Revision, problems: &mut Vec<Problem>) {
         match self.exact.entry(host) {
             Entry::Vacant(free) => {
                 let owner = Some(revision.id.clone());
@@ -111,7 +118,7 @@ impl RouteTable {
             }
             Entry::Occupied(held) => {
                 if let Some(holder) = held.get().owner.as_ref().filter(|holder| **holder != revision.id) {
-                    problems.push(held_by(revision, "metadata.name", held.key(), "", holder));
+                    problems.push(held_by(revision, key, held.key(), "", holder));
                 }
             }
         }
@@ -140,14 +147,15 @@ impl RouteTable {
         }
     }
 
-    /// A name without dots means the only revision that is called so, unless somebody claimed it as a host.
+    /// A name without dots means the only revision that is called so, or whose Service is, unless somebody claimed it as a
+    /// host.
     fn bare_names(&mut self, revisions: &[&Revision]) {
         let mut named: BTreeMap<String, Option<&RevisionId>> = BTreeMap::new();
-        for revision in revisions {
-            named
-                .entry(revision.id.name().to_ascii_lowercase())
-                .and_modify(|only| *only = None)
-                .or_insert(Some(&revision.id));
+        let own = revisions.iter().map(|revision| (revision.id.name(), &revision.id));
+        let taken = revisions.iter().filter_map(|revision| Some((revision.route.taken_over.as_deref()?, &revision.id)));
+        for (name, id) in own.chain(taken) {
+            let only = named.entry(name.to_ascii_lowercase()).or_insert(Some(id));
+            *only = only.filter(|only| *only == id);
         }
         for (name, only) in named {
             if let Some(id) = only {

@@ -76,6 +76,35 @@ fn every_form_of_a_name_is_known() {
 }
 
 #[test]
+fn a_service_that_was_taken_over_means_its_workload_by_every_name_of_its_own() {
+    let taking = |id, service: &str| {
+        let mut revision = Arc::unwrap_or_clone(revision(id, 0, &[]));
+        revision.route.taken_over = Some(service.into());
+        Arc::new(revision)
+    };
+    let (alone, problems) = table(&[taking("prod/model-v2", "model"), revision("prod/other", 1, &[])]);
+    assert!(problems.is_empty(), "{problems:?}");
+    for host in ["model", "Model.prod", "model.prod:80", "model.prod.svc", "model.prod.svc.cluster.local", "model-v2"] {
+        check(&alone, host, Some("prod/model-v2"));
+    }
+    check(&alone, "model.prod.example.com", None);
+    check(&alone, "model.other", None);
+
+    // Its own name as a Service's changes nothing; two of one name are told apart by the namespace only.
+    let (both, problems) = table(&[taking("prod/model", "model"), taking("test/model-v2", "model")]);
+    assert!(problems.is_empty(), "{problems:?}");
+    check(&both, "model.prod.svc", Some("prod/model"));
+    check(&both, "model.test", Some("test/model-v2"));
+    check(&both, "model", None);
+
+    // Whoever is called so keeps the name.
+    let (held, problems) = table(&[taking("prod/thief", "model"), revision("prod/model", 9, &[])]);
+    check(&held, "model.prod", Some("prod/model"));
+    assert_eq!(problems.len(), 3);
+    assert!(problems.iter().all(|p| p.key == "kpa.dev/service" && p.what.contains("prod/model")), "{problems:?}");
+}
+
+#[test]
 fn an_address_means_the_default_route_or_the_only_revision() {
     let local =
         ["localhost", "localhost:8080", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "::1", "LOCALHOST"];
