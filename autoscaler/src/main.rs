@@ -50,6 +50,9 @@ struct Arguments {
     /// Label selector of Deployments that are scaled.
     #[arg(long, env = "KPA_OBJECT_SELECTOR")]
     object_selector: Option<String>,
+    /// Existing Services may be made to lead to the activators (kpa.dev/take-over). Needs the rights of the component take-over.
+    #[arg(long, env = "KPA_TAKE_OVER")]
+    take_over: bool,
     /// How long a leader that is gone is waited for.
     #[arg(long, env = "KPA_LEASE_DURATION", default_value = "15s", value_parser = span)]
     lease_duration: Duration,
@@ -122,6 +125,7 @@ async fn run(arguments: Arguments, lease: lease::Settings, client: Client, tasks
     let mut settings = cluster.settings();
     settings.namespace_selector.clone_from(&arguments.namespace_selector);
     settings.object_selector.clone_from(&arguments.object_selector);
+    settings.take_over = arguments.take_over;
     let place = Place { namespace: cluster.namespace.clone(), name: LEASE.to_owned() };
     let candidate = identity(&cluster.pod_name, runtime::clock::unix_millis());
     let (elector, standing) = Elector::new(client.clone(), place, &candidate, lease, wall_clock);

@@ -11,6 +11,11 @@ use http::Method;
 use platform_kubernetes::objects::Released;
 use serde::Deserialize;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long Services that led to the activators still do, while the pods that they are to lead to start. The Job that goes
+/// before an uninstall has 280 s for everything.
+const HAND_OVER: Duration = Duration::from_secs(120);
 
 /// Settings of `kpa release`.
 #[derive(Debug, clap::Args)]
@@ -85,6 +90,7 @@ async fn on_a_cluster(args: &Args) -> anyhow::Result<ExitCode> {
         (false, false) => Released::Yes,
     };
     let mut failed = None;
+    let all: Vec<_> = chosen.iter().map(|one| &one.published).collect();
     for one in chosen {
         let service = RevisionId::new(&one.published.key.0, &one.published.key.1);
         match open.hand.release(&one.published, released).await {
@@ -99,6 +105,12 @@ async fn on_a_cluster(args: &Args) -> anyhow::Result<ExitCode> {
             }
             Err(error) => return Err(error.into()),
         }
+    }
+    if released != Released::No
+        && let Err(error) = open.hand.leave_services(&all, HAND_OVER).await
+    {
+        output::remark(&format!("the slices of a Service that led to the activators: {error}"));
+        failed = Some(error);
     }
     // Whoever uninstalls next must know that something was left behind.
     failed

@@ -22,5 +22,6 @@ mod restarts;
 mod rights;
 mod service;
 mod sharing;
+mod takeover;
 mod uninstall;
 mod world;

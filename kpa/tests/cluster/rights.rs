@@ -8,7 +8,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 /// `verb group/resource`, as far as rights are concerned.
-fn used(world: &World, account: &str) -> BTreeSet<String> {
+pub(crate) fn used(world: &World, account: &str) -> BTreeSet<String> {
     let used = world.server.used("kpa-system", account).into_iter();
     used.map(|one| format!("{} {}/{}", one.verb.as_str(), one.group, one.resource)).collect()
 }
@@ -48,7 +48,7 @@ fn every_right_that_is_granted_is_used() {
 }
 
 /// What our programs asked for and may not.
-fn refused(world: &World) -> Vec<String> {
+pub(crate) fn refused(world: &World) -> Vec<String> {
     let log = world.server.faults().log().into_iter();
     let refused = log.filter(|logged| logged.status == StatusCode::FORBIDDEN);
     refused.map(|logged| format!("{} {:?} {}", logged.asked.user, logged.asked.verb, logged.asked.resource)).collect()

@@ -103,31 +103,36 @@ impl World {
     /// What is installed, of deploy/base: our kind, accounts and their rights.
     fn install(&self) {
         self.create("/api/v1/namespaces", &json!({"metadata": {"name": OURS}}));
-        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
         for file in ["base/crd.yaml", "base/rbac.yaml", "release/rbac.yaml"] {
-            let text = std::fs::read_to_string(deploy.join(file)).unwrap();
-            let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-            for mut document in documents {
-                // A second account with the same rights, whose calls can be told apart.
-                if let Some(subjects) = document["subjects"].as_array_mut() {
-                    let mut more = subjects.clone();
-                    for subject in &mut more {
-                        subject["name"] = json!(format!("{}-too", subject["name"].as_str().unwrap()));
-                    }
-                    subjects.extend(more);
+            self.install_file(file);
+        }
+    }
+
+    /// Everything of a file below `deploy/`, accounts apart.
+    pub(crate) fn install_file(&self, file: &str) {
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+        let text = std::fs::read_to_string(deploy.join(file)).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        for mut document in documents {
+            // A second account with the same rights, whose calls can be told apart.
+            if let Some(subjects) = document["subjects"].as_array_mut() {
+                let mut more = subjects.clone();
+                for subject in &mut more {
+                    subject["name"] = json!(format!("{}-too", subject["name"].as_str().unwrap()));
                 }
-                let kind = document["kind"].as_str().unwrap();
-                if kind == "ServiceAccount" {
-                    continue;
-                }
-                let plural = format!("{}s", kind.to_lowercase());
-                let version = document["apiVersion"].as_str().unwrap();
-                let path = match document["metadata"]["namespace"].as_str() {
-                    Some(namespace) => format!("/apis/{version}/namespaces/{namespace}/{plural}"),
-                    None => format!("/apis/{version}/{plural}"),
-                };
-                self.create(&path, &document);
+                subjects.extend(more);
             }
+            let kind = document["kind"].as_str().unwrap();
+            if kind == "ServiceAccount" {
+                continue;
+            }
+            let plural = format!("{}s", kind.to_lowercase());
+            let version = document["apiVersion"].as_str().unwrap();
+            let path = match document["metadata"]["namespace"].as_str() {
+                Some(namespace) => format!("/apis/{version}/namespaces/{namespace}/{plural}"),
+                None => format!("/apis/{version}/{plural}"),
+            };
+            self.create(&path, &document);
         }
     }
 

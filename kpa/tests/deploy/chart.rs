@@ -117,7 +117,28 @@ fn what_can_be_turned_on_is_what_the_components_add() {
     let added = added.split_off(added.len() - 2);
     assert_eq!(added, ["--namespace-selector=kpa.dev/enabled=true", "--object-selector=a in (b)"]);
     let component = objects(&read(&deploy("components/namespace-selector/rbac.yaml")));
-    assert_same("with a selector", &selecting, "the component", &union(base, component));
+    assert_same("with a selector", &selecting, "the component", &union(base.clone(), component));
+
+    // As kustomize patches it: two kinds of operation are enough.
+    let component = objects(&read(&deploy("components/take-over/rbac.yaml")));
+    let mut patched = union(base, component);
+    let kustomization: Value =
+        serde_saphyr::from_str(&read(&deploy("components/take-over/kustomization.yaml"))).unwrap();
+    for patch in items(&kustomization, "/patches") {
+        let target = (text(patch, "/target/kind"), text(patch, "/target/name"));
+        let (_, object) =
+            patched.iter_mut().find(|((kind, _, name), _)| (kind.as_str(), name.as_str()) == target).unwrap();
+        let operations: Vec<Value> = serde_saphyr::from_str(text(patch, "/patch")).unwrap();
+        for operation in &operations {
+            let (path, value) = (text(operation, "/path"), operation["value"].clone());
+            match (text(operation, "/op"), path.strip_suffix("/-")) {
+                ("add", Some(list)) => object.pointer_mut(list).unwrap().as_array_mut().unwrap().push(value),
+                ("replace", None) => *object.pointer_mut(path).unwrap() = value,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_same("with takeOver", &rendered(&json!({"takeOver": true})), "the component", &patched);
 }
 
 #[test]
@@ -194,7 +215,7 @@ fn the_notes_name_the_namespaces_and_the_domain() {
 fn helm_renders_what_these_tests_render() {
     for over in [
         json!({}),
-        json!({"namespaces": ["team-a", "team-b"], "namespaceSelector": "a=b", "objectSelector": "c in (d, e)"}),
+        json!({"namespaces": ["team-a", "team-b"], "namespaceSelector": "a=b", "objectSelector": "c in (d, e)", "takeOver": true}),
         json!({
             "hpa": {"enabled": false},
             "networkPolicy": {"enabled": false},

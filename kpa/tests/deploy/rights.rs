@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One right: account, scope, group, resource, name of the object (or any), verb.
 type Right = [String; 6];
 
-fn with_component() -> Objects {
-    let component = objects(&read(&deploy("components/namespace-selector/rbac.yaml")));
-    union(union(listed("base"), listed("release")), component)
+fn with_components() -> Objects {
+    let component = |name| objects(&read(&deploy(&format!("components/{name}/rbac.yaml"))));
+    let plain = union(listed("base"), listed("release"));
+    union(union(plain, component("namespace-selector")), component("take-over"))
 }
 
 /// What the bindings of some objects grant to ServiceAccounts.
@@ -79,7 +80,7 @@ fn table() -> BTreeSet<Right> {
 
 #[test]
 fn the_roles_grant_what_the_table_says_and_nothing_else() {
-    let (granted, table) = (granted(&with_component()), table());
+    let (granted, table) = (granted(&with_components()), table());
     let more: Vec<_> = granted.difference(&table).collect();
     let less: Vec<_> = table.difference(&granted).collect();
     assert!(more.is_empty() && less.is_empty(), "granted only: {more:#?}\nin deploy/rbac.md only: {less:#?}");
@@ -96,7 +97,7 @@ fn with_listed_namespaces_each_gets_what_the_table_says_of_workloads() {
         .map(|line| line.split('|').nth(4).unwrap().trim().to_owned())
         .collect();
     assert_eq!(cluster_only, ["namespaces", "tokenreviews"].map(str::to_owned).into());
-    let over = json!({"namespaces": ["team-a", "team-b"], "namespaceSelector": "a=b"});
+    let over = json!({"namespaces": ["team-a", "team-b"], "namespaceSelector": "a=b", "takeOver": true});
     let mut expected = BTreeSet::new();
     for right in table() {
         let scopes: &[&str] = match right[1].as_str() {
@@ -139,7 +140,7 @@ fn the_overlay_for_listed_namespaces_has_the_rules_of_the_cluster_roles() {
 /// Rights that no account of a proxy or an autoscaler should ever have, whatever the table says.
 #[test]
 fn nobody_reads_secrets_or_gives_itself_more() {
-    for right in granted(&with_component()) {
+    for right in granted(&with_components()) {
         let [_, _, group, resource, name, verb] = right.each_ref().map(String::as_str);
         let writes = !["get", "list", "watch"].contains(&verb);
         assert!(resource != "secrets" && !resource.starts_with("pods/"), "{right:?}");
@@ -157,7 +158,7 @@ fn nobody_reads_secrets_or_gives_itself_more() {
 /// Whoever may patch pods or write Services is bound by a policy, which names the accounts as they are.
 #[test]
 fn admission_policies_bind_whoever_may_write_pods_and_services() {
-    for (source, all) in [("deploy/base", with_component()), ("the chart", rendered(&json!({"namespaces": ["a"]})))] {
+    for (source, all) in [("deploy/base", with_components()), ("the chart", rendered(&json!({"namespaces": ["a"]})))] {
         let policies: BTreeMap<&str, &Value> = all
             .iter()
             .filter(|((kind, ..), _)| kind == "ValidatingAdmissionPolicy")
@@ -191,7 +192,7 @@ fn admission_policies_bind_whoever_may_write_pods_and_services() {
 #[test]
 fn policies_match_our_accounts_only() {
     let all = listed("base");
-    let accounts: BTreeSet<String> = with_component()
+    let accounts: BTreeSet<String> = with_components()
         .values()
         .filter(|object| text(object, "/kind") == "ServiceAccount")
         .map(|account| format!("system:serviceaccount:{}:{}", key(account).1, key(account).2))

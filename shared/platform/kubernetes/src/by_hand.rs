@@ -4,14 +4,23 @@
 
 use crate::objects::{FIELD_MANAGER, Published, RELEASED, Released, ScaledWorkload, published};
 use crate::scale;
-use crate::trim::Key;
+use crate::takeover::{given, kept_selector};
+use crate::trim::{Behind, Key, SERVICE_NAME, behind};
 use crate::wanted::{given_back, service_name};
 use domain::{Replicas, ScaleTargetRef, WallTime};
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, Error};
 use platform::ScaleError;
 use serde_json::json;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How often a Service that somebody else changes at the same time is written in all.
+const CONFLICTS_MAX: u32 = 5;
+/// Between two looks at whether pods stand behind a Service again.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -126,10 +135,75 @@ impl Hand {
             Err(ScaleError::NotFound(_)) => Replicas::ZERO,
             Err(error) => return Err(failed(error)),
         };
+        if released != Released::No {
+            self.give_selector_back(workload).await?;
+        }
         if released == Released::ForGood {
             self.delete_service(&workload.key).await?;
         }
         Ok(Done { changed: workload.released != released, replicas })
+    }
+
+    /// A Service that leads to the activators gets its selector back. Nothing is done where somebody has done it before.
+    async fn give_selector_back(&self, workload: &Published) -> Result<(), HandError> {
+        let Some(name) = led(workload) else { return Ok(()) };
+        let api: Api<Service> = Api::namespaced(self.client.clone(), &workload.key.0);
+        let mut tries = 0;
+        loop {
+            let service = match api.get(name).await {
+                Err(error) if is_absent(&error) => return Ok(()),
+                service => service?,
+            };
+            let Some(kept) = kept_selector(&service) else { return Ok(()) };
+            let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            let has_one = selector.is_some_and(|selector| !selector.is_empty());
+            let version = service.metadata.resource_version.as_deref();
+            let patch = Patch::Merge(given(version, (!has_one).then_some(&kept)));
+            tries += 1;
+            match api.patch(name, &manager(), &patch).await {
+                // Somebody else has changed it since, perhaps an autoscaler that does the same.
+                Err(Error::Api(status)) if status.code == 409 && tries < CONFLICTS_MAX => {}
+                result => return Ok(result.map(drop)?),
+            }
+        }
+    }
+
+    /// Takes away what made the Services of released workloads lead to the activators: of each as soon as pods stand behind it
+    /// again, of all that are left when `patience` is over. Workloads that never had a Service cost nothing.
+    ///
+    /// # Errors
+    ///
+    /// What could not be done; doing it again is harmless.
+    pub async fn leave_services(&self, workloads: &[&Published], patience: Duration) -> Result<(), HandError> {
+        let end = Instant::now() + patience;
+        let mut left: Vec<(&Key, &str)> =
+            workloads.iter().filter_map(|workload| Some((&workload.key, led(workload)?))).collect();
+        while !left.is_empty() {
+            let over = Instant::now() >= end;
+            let mut waiting = Vec::new();
+            for (key, service) in left {
+                let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.0);
+                let of_it = ListParams::default().labels(&format!("{SERVICE_NAME}={service}"));
+                let slices: Vec<Behind> = api.list(&of_it).await?.into_iter().map(behind).collect();
+                let (ours, others): (Vec<_>, Vec<_>) =
+                    slices.into_iter().partition(|slice| slice.workload.as_deref() == Some(&key.1));
+                if !over && !ours.is_empty() && !others.iter().any(|slice| slice.ready) {
+                    waiting.push((key, service));
+                    continue;
+                }
+                for slice in ours {
+                    match api.delete(&slice.key.1, &DeleteParams::default()).await {
+                        Err(error) if is_absent(&error) => {}
+                        result => drop(result?),
+                    }
+                }
+            }
+            left = waiting;
+            if !left.is_empty() {
+                sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
     }
 
     async fn delete_service(&self, key: &Key) -> Result<(), HandError> {
@@ -139,6 +213,11 @@ impl Hand {
             result => Ok(result.map(drop)?),
         }
     }
+}
+
+/// The Service that leads to the activators for a workload, as our object says.
+fn led(workload: &Published) -> Option<&str> {
+    workload.spec.as_ref().ok()?.resolved.route.taken_over.as_deref()
 }
 
 fn is_absent(error: &Error) -> bool {

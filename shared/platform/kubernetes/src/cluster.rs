@@ -11,7 +11,7 @@ use crate::proxy::told;
 use crate::right::Right;
 use crate::scale;
 use crate::settings::{Settings, apis};
-use crate::trim::{Key, SERVICE_NAME, hpa, is_annotated, key, pod, service, slice, workload};
+use crate::trim::{Key, SERVICE_NAME, behind, hpa, is_annotated, key, pod, service, slice, workload};
 use crate::victims::{COST, Victims};
 use crate::watching::{Filter, Kept, follow};
 use domain::defaults::CONFIG_MAP;
@@ -62,6 +62,7 @@ impl ClusterPlatform {
     #[must_use]
     pub fn new(client: Client, settings: Settings, right: Right) -> (Arc<Self>, BoxFuture<'static, ()>) {
         let picture = if settings.namespace_selector.is_some() { Picture::selecting() } else { Picture::new() };
+        let picture = if settings.take_over { picture.taking_over() } else { picture };
         let picture = Arc::new(Mutex::new(picture));
         let (told, synced) = watch::channel(false);
         let (changed, seen) = watch::channel(());
@@ -90,7 +91,8 @@ impl ClusterPlatform {
 fn lists(settings: &Settings) -> BTreeSet<(Kind, usize)> {
     let namespaces = settings.namespaces.len().max(1);
     let kinds = [Kind::Workload, Kind::Service, Kind::Pod, Kind::Rival, Kind::Published];
-    let listed = kinds.into_iter().flat_map(|kind| (0..namespaces).map(move |n| (kind, n)));
+    let kinds = kinds.into_iter().chain(settings.take_over.then_some(Kind::Slice));
+    let listed = kinds.flat_map(|kind| (0..namespaces).map(move |n| (kind, n)));
     let once = settings.namespace_selector.iter().map(|_| Kind::Namespace).chain([Kind::Config]);
     listed.chain(once.map(|kind| (kind, 0))).collect()
 }
@@ -196,6 +198,11 @@ async fn work(client: Client, settings: Settings, state: Arc<State>, platform: A
     watches.add("Pods", Kind::Pod, &all, |object: Pod| Kept::Is(pod(object)), News::Pod);
     let keep = |object: HorizontalPodAutoscaler| Kept::Is(hpa(object));
     watches.add("HorizontalPodAutoscalers", Kind::Rival, &all, keep, News::Rival);
+    if watches.settings.take_over {
+        let filter = Filter::labels(SERVICE_NAME);
+        let keep = |object: EndpointSlice| Kept::Is(behind(object));
+        watches.add("EndpointSlices", Kind::Slice, &filter, keep, News::Slice);
+    }
     let objects = apis(
         &watches.settings,
         || Api::all_with(client.clone(), &object_kind),
@@ -219,6 +226,7 @@ async fn work(client: Client, settings: Settings, state: Arc<State>, platform: A
     let (mut activators, told) = (Peers::default(), state.clone());
     let tell = move |seen| {
         if let Some(peers) = activators.take(seen) {
+            told.tell(News::Doors(activators.doors()));
             told.tell(News::Activators(peers.into_iter().map(|peer| peer.id).collect()));
         }
     };

@@ -7,13 +7,16 @@ use crate::objects::{FIELD_MANAGER, ScaledWorkload};
 use crate::picture::Picture;
 use crate::right::Right;
 use crate::scale;
+use crate::takeover::{KEPT_SELECTOR, given};
 use crate::trim::Key;
 use crate::wanted::{Write, owed};
 use domain::{Replicas, ScaleTargetRef};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Endpoints, ObjectReference, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Error};
 use parking_lot::Mutex;
 use platform::ScaleError;
@@ -56,9 +59,13 @@ impl Due {
         ready
     }
 
-    fn done(&mut self, key: &Key, failed: bool, now: Instant) {
-        if !failed {
+    fn done(&mut self, key: &Key, went: Went, now: Instant) {
+        if went != Went::Wrong {
             self.failures.remove(key);
+            if let Went::Wait(wait) = went {
+                // What has changed meanwhile is looked at before.
+                self.at.entry(key.clone()).or_insert(now + wait);
+            }
             return;
         }
         let failures = self.failures.entry(key.clone()).or_default();
@@ -73,13 +80,48 @@ impl Due {
     }
 }
 
+/// Between two selectors that are taken off one Service: whoever puts one back is not fought with more often.
+const TAKE_AGAIN: Duration = Duration::from_secs(60);
+/// Services of which this is remembered. While so many lost their selector within [`TAKE_AGAIN`], no further one does.
+const TAKEN_MAX: usize = 10_000;
+
+/// When Services lost their selector.
+#[derive(Debug, Default)]
+struct Taken(BTreeMap<Key, Instant>);
+
+impl Taken {
+    /// Takes note that `service` loses its selector now, or says how long that has to wait.
+    fn take(&mut self, service: Key, now: Instant) -> Result<(), Duration> {
+        self.0.retain(|_, at| now.saturating_duration_since(*at) < TAKE_AGAIN);
+        if let Some(at) = self.0.get(&service) {
+            return Err(TAKE_AGAIN.saturating_sub(now.saturating_duration_since(*at)));
+        }
+        if self.0.len() >= TAKEN_MAX {
+            return Err(TAKE_AGAIN);
+        }
+        self.0.insert(service, now);
+        Ok(())
+    }
+}
+
+/// How the writes of a workload went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Went {
+    Well,
+    Wrong,
+    /// Something is still to be done, and not before that.
+    Wait(Duration),
+}
+
 /// The keeper.
 pub(crate) struct Keeper {
     client: Client,
     picture: Arc<Mutex<Picture>>,
     right: Right,
     due: Mutex<Due>,
+    taken: Mutex<Taken>,
     touched: Notify,
+    recorder: Recorder,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -91,7 +133,16 @@ impl std::fmt::Debug for Keeper {
 impl Keeper {
     /// Owes nothing yet.
     pub(crate) fn new(client: Client, picture: Arc<Mutex<Picture>>, right: Right) -> Self {
-        Self { client, picture, right, due: Mutex::default(), touched: Notify::new() }
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            picture,
+            right,
+            due: Mutex::default(),
+            taken: Mutex::default(),
+            touched: Notify::new(),
+        }
     }
 
     /// Has workloads looked at.
@@ -124,7 +175,7 @@ impl Keeper {
             }
             tokio::select! {
                 biased;
-                Some((key, failed)) = writes.next() => self.due.lock().done(&key, failed, Instant::now()),
+                Some((key, went)) = writes.next() => self.due.lock().done(&key, went, Instant::now()),
                 // Without a sender there is no elector any more, and the program is about to end.
                 Ok(()) = leadership.changed() => {}
                 () = self.touched.notified() => {}
@@ -137,33 +188,73 @@ impl Keeper {
     fn touch_all(&self) {
         let keys: Vec<Key> = {
             let picture = self.picture.lock();
-            picture.adopted_keys().chain(picture.published_keys()).cloned().collect()
+            let known = picture.adopted_keys().chain(picture.published_keys()).cloned();
+            known.chain(picture.marked_keys()).collect()
         };
         self.touch(keys);
     }
 
-    /// Writes what `key` is owed; whether that failed.
-    async fn write(&self, key: Key) -> (Key, bool) {
+    /// Writes what `key` is owed.
+    async fn write(&self, key: Key) -> (Key, Went) {
         let writes = {
             let picture = self.picture.lock();
             if picture.synced() { owed(&picture, &key) } else { Vec::new() }
         };
         for write in writes {
-            let Some(_held) = self.right.call() else { return (key, true) };
+            let Some(_held) = self.right.call() else { return (key, Went::Wrong) };
+            if let Write::TakeSelector { service, again, .. } = &write {
+                if let Err(wait) = self.taken.lock().take((key.0.clone(), service.clone()), Instant::now()) {
+                    return (key, Went::Wait(wait));
+                }
+                if *again {
+                    self.tell_of_another_writer(&key, service).await;
+                }
+            }
             let what = write.called();
             match timeout(CALL_TIMEOUT, self.carry_out(&key, write)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!("{}/{}: {what} is not written: {error}; it is tried again", key.0, key.1);
-                    return (key, true);
+                    return (key, Went::Wrong);
                 }
                 Err(_) => {
                     tracing::debug!(?key, what, "no answer in time");
-                    return (key, true);
+                    return (key, Went::Wrong);
                 }
             }
         }
-        (key, false)
+        (key, Went::Well)
+    }
+
+    /// Says that a selector was put back which is taken off again.
+    async fn tell_of_another_writer(&self, key: &Key, service: &str) {
+        let note = format!(
+            "somebody has put the selector of Service {service} back, so that requests pass kpa by; kpa.dev/take-over takes it \
+             off again, at most once in {} s",
+            TAKE_AGAIN.as_secs()
+        );
+        tracing::warn!("{}/{}: {note}", key.0, key.1);
+        let uid = self.picture.lock().uid(key).map(ToOwned::to_owned);
+        let reference = ObjectReference {
+            api_version: Some("apps/v1".into()),
+            kind: Some("Deployment".into()),
+            name: Some(key.1.clone()),
+            namespace: Some(key.0.clone()),
+            uid,
+            ..ObjectReference::default()
+        };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "SelectorPutBack".into(),
+            action: "TakeOver".into(),
+            note: Some(note),
+            secondary: None,
+        };
+        match timeout(CALL_TIMEOUT, self.recorder.publish(&event, &reference)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(?key, %error, "an event is not written"),
+            Err(_) => tracing::debug!(?key, "no answer to an event in time"),
+        }
     }
 
     async fn carry_out(&self, key: &Key, write: Write) -> Result<(), String> {
@@ -187,7 +278,41 @@ impl Keeper {
             Write::DeleteWorkload => {
                 gone(self.workloads(namespace).delete(name, &DeleteParams::default()).await.map(drop))
             }
+            Write::Slice(object) => {
+                let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
+                let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                api.patch(&name, &apply(), &Patch::Apply(object)).await.map(drop).map_err(said)
+            }
+            Write::DeleteSlice(slice) => {
+                let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
+                gone(api.delete(&slice, &DeleteParams::default()).await.map(drop))
+            }
+            Write::DeleteEndpoints(endpoints) => {
+                let api: Api<Endpoints> = Api::namespaced(client, namespace);
+                gone(api.delete(&endpoints, &DeleteParams::default()).await.map(drop))
+            }
+            Write::TakeSelector { service, version, kept, again: _ } => {
+                let patch = json!({
+                    "metadata": {"resourceVersion": version, "annotations": {KEPT_SELECTOR: kept}},
+                    "spec": {"selector": null},
+                });
+                self.merge(namespace, &service, patch).await?;
+                tracing::info!("{namespace}/{name}: Service {service} leads to the activators");
+                Ok(())
+            }
+            Write::GiveSelector { service, version, selector } => {
+                self.merge(namespace, &service, given(version.as_deref(), selector.as_ref())).await?;
+                tracing::info!("{namespace}/{name}: Service {service} has its selector back");
+                Ok(())
+            }
         }
+    }
+
+    /// A merge patch of a Service. Of one that somebody else has changed since it was seen, nothing is changed.
+    async fn merge(&self, namespace: &str, service: &str, patch: Value) -> Result<(), String> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        gone(api.patch(service, &parameters, &Patch::Merge(patch)).await.map(drop))
     }
 
     /// Gives replicas back, and says in the object that this was done.
@@ -217,6 +342,8 @@ impl Write {
             Self::Service(_) | Self::DeleteService(_) => "its Service",
             Self::Workload(_) | Self::DeleteWorkload => "its ScaledWorkload",
             Self::Restore(..) => "the count that it gets back",
+            Self::Slice(_) | Self::DeleteSlice(_) | Self::DeleteEndpoints(_) => "what stands behind its Service",
+            Self::TakeSelector { .. } | Self::GiveSelector { .. } => "the selector of its Service",
         }
     }
 }
@@ -241,5 +368,47 @@ async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        ("prod".into(), name.into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_selector_that_somebody_puts_back_is_taken_off_once_a_minute_at_most() {
+        let (mut taken, start) = (Taken::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(taken.take(key("a"), start), Ok(()));
+        assert_eq!(taken.take(key("b"), after(1)), Ok(()), "another Service is another matter");
+        assert_eq!(taken.take(key("a"), after(20)), Err(Duration::from_secs(40)));
+        assert_eq!(taken.take(key("a"), after(60)), Ok(()));
+        assert_eq!(taken.take(key("a"), after(61)), Err(Duration::from_secs(59)), "the count begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_of_services_is_bounded() {
+        let (mut taken, now) = (Taken::default(), Instant::now());
+        for number in 0..TAKEN_MAX {
+            assert_eq!(taken.take(key(&number.to_string()), now), Ok(()));
+        }
+        assert_eq!(taken.take(key("more"), now), Err(TAKE_AGAIN));
+        assert_eq!(taken.0.len(), TAKEN_MAX);
+        assert_eq!(taken.take(key("more"), now + TAKE_AGAIN), Ok(()));
+        assert_eq!(taken.0.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_to_wait_is_looked_at_again_and_sooner_if_something_changes() {
+        let (mut due, now) = (Due::default(), Instant::now());
+        due.done(&key("a"), Went::Wait(TAKE_AGAIN), now);
+        assert_eq!(due.take(now + TAKE_AGAIN / 2, 9), Vec::<Key>::new());
+        assert_eq!(due.next(), Some(now + TAKE_AGAIN));
+        due.touch(key("a"), now);
+        assert_eq!(due.take(now, 9), [key("a")]);
     }
 }

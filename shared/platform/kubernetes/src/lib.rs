@@ -21,6 +21,7 @@ pub mod scale;
 pub mod settings;
 pub mod status;
 pub mod survey;
+pub mod takeover;
 #[cfg(test)]
 mod testing;
 pub mod token;

@@ -4,9 +4,27 @@
 
 use crate::picture::Seen;
 use crate::trim::{Key, Slice};
-use domain::{Peer, ReporterId};
+use domain::{EndpointId, Peer, ReporterId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Where requests get in: an address of a ready activator.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Door {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The namespace of its pod.
+    pub namespace: String,
+    /// The name of its pod.
+    pub name: String,
+    /// The uid of its pod.
+    pub id: EndpointId,
+    /// The node that it runs on.
+    pub node: Option<Arc<str>>,
+    /// The zone of that node.
+    pub zone: Option<Arc<str>>,
+}
 
 /// The pods behind one Service.
 #[derive(Debug, Default)]
@@ -24,6 +42,28 @@ impl Peers {
             Seen::Listed => self.listed = true,
         }
         self.listed.then(|| self.list())
+    }
+
+    /// Every address of the pods that take new connections, sorted.
+    #[must_use]
+    pub fn doors(&self) -> Vec<Door> {
+        let mut doors = Vec::new();
+        for slice in self.slices.values() {
+            let Some(port) = slice.ports.first().copied() else { continue };
+            let open = slice.endpoints.iter().filter(|endpoint| endpoint.serving && !endpoint.terminating);
+            doors.extend(open.map(|endpoint| Door {
+                address: SocketAddr::new(endpoint.address, port),
+                namespace: slice.key.0.clone(),
+                name: endpoint.name.clone(),
+                id: endpoint.id.clone(),
+                node: endpoint.node.clone(),
+                zone: endpoint.zone.clone(),
+            }));
+        }
+        doors.sort();
+        // A pod that moves from one slice to another is in both for a moment.
+        doors.dedup_by(|one, other| one.address == other.address);
+        doors
     }
 
     /// One address of each pod, IPv4 before IPv6. A pod that does not serve yet reports nothing, and is not listed.
@@ -47,7 +87,6 @@ impl Peers {
 mod tests {
     use super::*;
     use crate::trim::SliceEndpoint;
-    use domain::EndpointId;
 
     fn slice(name: &str, endpoints: &[(&str, &str, bool, bool)]) -> Slice {
         let endpoint = |(name, address, serving, terminating): &(&str, &str, bool, bool)| SliceEndpoint {
@@ -56,6 +95,8 @@ mod tests {
             address: address.parse().unwrap(),
             serving: *serving,
             terminating: *terminating,
+            node: None,
+            zone: None,
         };
         Slice {
             key: ("kpa-system".into(), name.into()),
@@ -81,6 +122,9 @@ mod tests {
         assert_eq!(peers.take(Seen::Is(four)), None);
         let listed = shown(peers.take(Seen::Listed));
         assert_eq!(listed, ["a-0 10.0.0.1:9090", "a-1 [fd00::2]:9090", "a-3 10.0.0.4:9090"]);
+        let doors: Vec<String> = peers.doors().iter().map(|door| format!("{} {}", door.name, door.address)).collect();
+        let open = ["a-0 10.0.0.1:9090", "a-0 [fd00::1]:9090", "a-1 [fd00::2]:9090"];
+        assert_eq!(doors, open, "who leaves gets no new connection, and each family is a way in");
         let left = shown(peers.take(Seen::Gone(("kpa-system".into(), "four".into()))));
         assert_eq!(left, ["a-0 [fd00::1]:9090", "a-1 [fd00::2]:9090"]);
     }

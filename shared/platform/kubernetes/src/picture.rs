@@ -3,12 +3,15 @@
 //! Invariant: pure and level-triggered. A revision's changes follow from the objects as they are now, in whatever order
 //! they came; what was told already is not told again.
 
+mod led;
 mod pods;
 mod read;
 mod users;
 
 use crate::objects::{Published, Released};
-use crate::trim::{Key, Rival, Workload, key};
+use crate::peers::Door;
+use crate::takeover::{Judged, judge};
+use crate::trim::{Behind, Key, Rival, Workload, key};
 use domain::defaults::Defaults;
 use domain::{Change, Endpoint, Foreign, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble};
 use k8s_openapi::api::core::v1::Service;
@@ -47,6 +50,10 @@ pub enum News {
     Config(Seen<BTreeMap<String, String>>),
     /// The activators, complete each time.
     Activators(Vec<ReporterId>),
+    /// Where requests get in, complete each time.
+    Doors(Vec<Door>),
+    /// Slices behind Services; only told where these may be taken over.
+    Slice(Seen<Behind>),
     /// A namespace that is selected; only told where some are.
     Namespace(Seen<Key>),
 }
@@ -62,9 +69,10 @@ pub(crate) enum Kind {
     Config,
     Activators,
     Namespace,
+    Slice,
 }
 
-/// How many there are, namespaces apart.
+/// How many there are, without namespaces and slices, which are not always looked at.
 const KINDS: usize = 7;
 
 /// A workload that carries annotations of ours.
@@ -72,6 +80,7 @@ const KINDS: usize = 7;
 struct Known {
     workload: Workload,
     adopted: Result<Adopted, NotAdopted>,
+    judged: Judged,
     told: Told,
 }
 
@@ -109,6 +118,14 @@ pub struct Picture {
     rivals: BTreeMap<Key, Rival>,
     published: BTreeMap<Key, Published>,
     activators: Option<Vec<ReporterId>>,
+    /// Where requests get in; the last ones while no activator is ready.
+    doors: Vec<Door>,
+    /// Whether Services may be taken over, and slices are looked at.
+    takes_over: bool,
+    /// Slices by namespace and Service, then by name.
+    behind: BTreeMap<Key, BTreeMap<String, Behind>>,
+    /// The Service of each slice.
+    service_of: BTreeMap<Key, String>,
     /// Namespaces whose workloads are looked at; `None`: all.
     selected: Option<BTreeSet<String>>,
     dirty: BTreeSet<Key>,
@@ -135,6 +152,9 @@ impl Picture {
             News::Workload(Seen::Is(workload)) => self.workload(workload),
             News::Workload(Seen::Gone(key)) => {
                 if let Some(known) = self.workloads.remove(&key) {
+                    if self.takes_over && known.claim().is_some() {
+                        self.dirty_namespace(&key.0);
+                    }
                     self.pods.forget(&key);
                     if known.told.revision.is_some() {
                         self.ahead.push(Change::Deleted(RevisionId::new(&key.0, &key.1)));
@@ -173,6 +193,10 @@ impl Picture {
                 self.published.remove(&key);
                 self.dirty.insert(key);
             }
+            News::Doors(doors) => self.set_doors(doors),
+            News::Slice(Seen::Is(slice)) => self.list(slice),
+            News::Slice(Seen::Gone(key)) => self.unlist(&key),
+            News::Slice(Seen::Listed) => drop(self.listed.insert(Kind::Slice)),
             News::Namespace(Seen::Is((_, name))) => self.select(name, true),
             News::Namespace(Seen::Gone((_, name))) => self.select(name, false),
             News::Namespace(Seen::Listed) => drop(self.listed.insert(Kind::Namespace)),
@@ -201,7 +225,7 @@ impl Picture {
     /// Everything of every kind has been seen once.
     #[must_use]
     pub fn synced(&self) -> bool {
-        self.listed.len() == KINDS + usize::from(self.selected.is_some())
+        self.listed.len() == KINDS + usize::from(self.selected.is_some()) + usize::from(self.takes_over)
     }
 
     /// What has changed since the last call; nothing before everything was seen once. The keys of the workloads that were
@@ -211,8 +235,22 @@ impl Picture {
             return Vec::new();
         }
         let mut changes = std::mem::take(&mut self.ahead);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let claims: Vec<&Key> = dirty.iter().filter(|key| self.adopt(key)).collect();
+        // Who has a Service is settled among all workloads of a namespace.
+        let namespaces: BTreeSet<String> = claims.into_iter().map(|key| key.0.clone()).collect();
+        if self.takes_over {
+            namespaces.iter().for_each(|namespace| self.dirty_namespace(namespace));
+        }
         for key in std::mem::take(&mut self.dirty) {
-            self.settle(&key, &mut changes);
+            if !dirty.contains(&key) {
+                self.adopt(&key);
+                dirty.insert(key);
+            }
+        }
+        let judged: Vec<Judged> = dirty.iter().map(|key| judge(self, key)).collect();
+        for (key, judged) in dirty.into_iter().zip(judged) {
+            self.settle(&key, judged, &mut changes);
             touched.push(key);
         }
         if !self.told_synced {
@@ -225,12 +263,12 @@ impl Picture {
     fn workload(&mut self, workload: Workload) {
         let key = key(&workload.deployment.metadata);
         let known = self.workloads.remove(&key);
-        let told = known.map(|known| (known.adopted, known.told));
-        let (adopted, told) = told.unwrap_or_else(|| {
+        let told = known.map(|known| (known.adopted, known.judged, known.told));
+        let (adopted, judged, told) = told.unwrap_or_else(|| {
             let unread = NotAdopted { reason: "not read yet".into(), asked: true, problems: Vec::new() };
-            (Err(unread), Told::default())
+            (Err(unread), Judged::default(), Told::default())
         });
-        self.workloads.insert(key.clone(), Known { workload, adopted, told });
+        self.workloads.insert(key.clone(), Known { workload, adopted, judged, told });
         self.dirty.insert(key);
     }
 
@@ -273,8 +311,10 @@ impl Picture {
         self.dirty.extend(self.workloads.keys().cloned());
     }
 
-    fn settle(&mut self, key: &Key, changes: &mut Vec<Change>) {
-        let Some(known) = self.workloads.get_mut(key) else { return };
+    /// Reads a workload anew; whether its neighbours have to look at it.
+    fn adopt(&mut self, key: &Key) -> bool {
+        let Some(known) = self.workloads.get_mut(key) else { return false };
+        let before = known.claim();
         let services: Vec<&Service> = self.services.get(&key.0).into_iter().flat_map(BTreeMap::values).collect();
         let target = ("Deployment", key.1.as_str());
         let rival = self
@@ -293,7 +333,19 @@ impl Picture {
         } else {
             Err(NotAdopted { reason: "its namespace is not selected".into(), asked: false, problems: Vec::new() })
         };
+        let claim = known.claim();
+        claim != before
+    }
+
+    fn settle(&mut self, key: &Key, judged: Judged, changes: &mut Vec<Change>) {
+        let Some(known) = self.workloads.get_mut(key) else { return };
         let id = RevisionId::new(&key.0, &key.1);
+        if let Ok(adopted) = &mut known.adopted {
+            let revision = Arc::make_mut(&mut adopted.revision);
+            revision.route.taken_over.clone_from(&judged.named);
+            revision.problems.extend(judged.problems.iter().cloned());
+        }
+        known.judged = judged;
         let Ok(adopted) = &known.adopted else {
             self.pods.forget(key);
             if std::mem::take(&mut known.told).revision.is_some() {

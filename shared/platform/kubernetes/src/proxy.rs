@@ -8,7 +8,7 @@ use crate::peers::Peers;
 use crate::picture::Seen;
 use crate::routes::Routes;
 use crate::settings::{Settings, apis};
-use crate::trim::{SERVICE_NAME, slice};
+use crate::trim::{SERVICE_NAME, is_our_slice, slice};
 use crate::watching::{Filter, Kept, follow};
 use domain::activator_config::CONFIG_MAP;
 use domain::{ActivatorConfig, Change, EndpointId, Origin, Peer, Problem, Replicas, Resolved, ScaleTargetRef};
@@ -94,7 +94,8 @@ async fn work(client: Client, settings: Settings, state: Arc<State>) {
     });
     let slices = apis(&settings, || Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let slices = slices.into_iter().enumerate().map(|(n, api): (usize, Api<EndpointSlice>)| {
-        let (keep, state) = (|object| Kept::Is(slice(object)), &state);
+        let keep = |object| if is_our_slice(&object) { Kept::Not } else { Kept::Is(slice(object)) };
+        let state = &state;
         follow("EndpointSlices", api, Filter::labels(SERVICE_NAME), keep, move |seen| {
             state.take(List::Slices(n), &seen, |inner| {
                 inner.routes.slice(seen.clone());

@@ -265,6 +265,8 @@ mod tests {
             address: address.parse().unwrap(),
             serving: *serving,
             terminating: *terminating,
+            node: None,
+            zone: None,
         };
         let key = ("prod".into(), name.into());
         Slice { key, service: service.into(), ports: vec![9000, 8080], endpoints: pods.iter().map(pod).collect() }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub namespace_selector: Option<String>,
     /// Label selector of Deployments that are looked at.
     pub object_selector: Option<String>,
+    /// Existing Services may be made to lead to the activators, which takes rights of its own. Default no.
+    pub take_over: bool,
     /// The Service of the activators. Default `kpa-activator`.
     pub activator_service: String,
     /// The Service of the autoscalers. Default `kpa-autoscaler`.
@@ -39,6 +41,7 @@ impl Default for Settings {
             namespaces: Vec::new(),
             namespace_selector: None,
             object_selector: None,
+            take_over: false,
             activator_service: "kpa-activator".into(),
             autoscaler_service: "kpa-autoscaler".into(),
             drain_delay: Duration::from_secs(10),

@@ -2,6 +2,8 @@
 //!
 //! Invariant: pure; what is trimmed away here is read nowhere.
 
+use crate::objects::WORKLOAD_LABEL;
+use crate::takeover::{KEPT_SELECTOR, OUR_SLICES};
 use domain::EndpointId;
 use domain::annotations::keys::{KNATIVE_PREFIX, KPA_PREFIX};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -129,6 +131,7 @@ pub fn service(service: Service) -> Service {
     let Service { metadata, spec, status: _ } = service;
     let spec = spec.map(|spec| core::ServiceSpec {
         cluster_ip: spec.cluster_ip,
+        ip_families: spec.ip_families,
         ports: spec.ports,
         selector: spec.selector,
         type_: spec.type_,
@@ -138,11 +141,19 @@ pub fn service(service: Service) -> Service {
         name: metadata.name,
         namespace: metadata.namespace,
         uid: metadata.uid,
+        resource_version: metadata.resource_version,
         labels: metadata.labels,
+        annotations: kept_annotations(metadata.annotations),
         owner_references: metadata.owner_references,
         ..ObjectMeta::default()
     };
     Service { metadata, spec, status: None }
+}
+
+/// Of a Service's annotations the one that is ours.
+fn kept_annotations(all: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
+    let kept: BTreeMap<_, _> = all?.into_iter().filter(|(key, _)| key == KEPT_SELECTOR).collect();
+    (!kept.is_empty()).then_some(kept)
 }
 
 /// A pod.
@@ -247,6 +258,10 @@ pub struct SliceEndpoint {
     pub serving: bool,
     /// It was told to end.
     pub terminating: bool,
+    /// The node that it runs on.
+    pub node: Option<Arc<str>>,
+    /// The zone of that node.
+    pub zone: Option<Arc<str>>,
 }
 
 /// The label by which a slice names its Service.
@@ -276,7 +291,65 @@ pub fn slice(slice: EndpointSlice) -> Slice {
             address,
             serving: conditions.serving.unwrap_or(ready),
             terminating: conditions.terminating.unwrap_or(false),
+            node: endpoint.node_name.map(Arc::from),
+            zone: endpoint.zone.map(Arc::from),
         })
     });
     Slice { key, service, ports, endpoints: endpoints.collect() }
+}
+
+/// The label by which a slice names who manages it.
+pub const SLICE_MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// Whether a slice lists activators in place of pods (kpa-behaviour 11.2): whoever takes it for pods sends in a circle.
+#[must_use]
+pub fn is_our_slice(slice: &EndpointSlice) -> bool {
+    slice.metadata.labels.as_ref().and_then(|labels| labels.get(SLICE_MANAGER)).is_some_and(|by| by == OUR_SLICES)
+}
+
+/// A slice behind a Service of a namespace that is looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Behind {
+    /// Its own namespace and name.
+    pub key: Key,
+    /// The Service it belongs to.
+    pub service: String,
+    /// Who manages it; empty where nobody says so.
+    pub manager: String,
+    /// Of one of ours: the workload whose requests it leads to the activators.
+    pub workload: Option<String>,
+    /// Something in it serves.
+    pub ready: bool,
+    /// Of one of ours: what it says.
+    said: Option<EndpointSlice>,
+}
+
+impl Behind {
+    /// Whether it is one of ours that says what `wanted` does.
+    #[must_use]
+    pub fn says(&self, wanted: &serde_json::Value) -> bool {
+        let wanted = serde_json::from_value::<EndpointSlice>(wanted.clone()).ok().map(behind);
+        wanted.is_some_and(|wanted| self.said.is_some() && wanted == *self)
+    }
+}
+
+/// What is kept of a slice: of one of ours everything that we wrote, of others no endpoint.
+#[must_use]
+pub fn behind(slice: EndpointSlice) -> Behind {
+    let key = key(&slice.metadata);
+    let label = |name: &str| slice.metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+    let (service, manager) = (label(SERVICE_NAME).unwrap_or_default(), label(SLICE_MANAGER).unwrap_or_default());
+    let ready = slice
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready.unwrap_or(true)));
+    let is_ours = manager == OUR_SLICES;
+    let annotations = slice.metadata.annotations.as_ref().filter(|_| is_ours);
+    let workload = annotations.and_then(|annotations| annotations.get(WORKLOAD_LABEL)).cloned();
+    let said = is_ours.then(|| EndpointSlice { metadata: owners(slice.metadata), ..slice });
+    Behind { key, service, manager, workload, ready, said }
+}
+
+fn owners(metadata: ObjectMeta) -> ObjectMeta {
+    ObjectMeta { owner_references: metadata.owner_references, ..ObjectMeta::default() }
 }

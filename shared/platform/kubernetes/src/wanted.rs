@@ -5,12 +5,14 @@
 
 use crate::objects::{MANAGED_BY, Published, Released, ScaledWorkloadSpec, TargetRef, WORKLOAD_LABEL};
 use crate::picture::Picture;
+use crate::takeover;
 use crate::trim::Key;
 use domain::annotations::Upstream;
 use domain::{Mode, Refusal, Replicas, ScaleTargetRef};
 use k8s_openapi::api::core::v1::Service;
 use platform::manifest::Adopted;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Something to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,32 @@ pub enum Write {
     DeleteService(String),
     /// Delete the ScaledWorkload of the same name.
     DeleteWorkload,
+    /// Server-side apply of an EndpointSlice.
+    Slice(Value),
+    /// Delete the EndpointSlice of this name.
+    DeleteSlice(String),
+    /// Delete the Endpoints object of this name.
+    DeleteEndpoints(String),
+    /// Take its selector off a Service, and keep it there as an annotation.
+    TakeSelector {
+        /// The Service.
+        service: String,
+        /// Its resourceVersion, as it was seen.
+        version: Option<String>,
+        /// The selector as JSON.
+        kept: String,
+        /// It was taken off before, and somebody has put one back.
+        again: bool,
+    },
+    /// Take the annotation off a Service, and put its selector back.
+    GiveSelector {
+        /// The Service.
+        service: String,
+        /// Its resourceVersion, as it was seen.
+        version: Option<String>,
+        /// `None`: it has one again, which stays.
+        selector: Option<BTreeMap<String, String>>,
+    },
 }
 
 /// The name of the headless Service of a workload: letters of a hash, because the name of a Service is short.
@@ -43,33 +71,43 @@ pub fn owed(picture: &Picture, key: &Key) -> Vec<Write> {
     let published = picture.published(key);
     match (picture.adopted(key), picture.uid(key)) {
         (Some(adopted), Some(uid)) => ours(picture, key, adopted, uid, published),
-        _ => published.map(|published| let_go(key, published)).unwrap_or_default(),
+        _ => let_go(picture, key, published),
     }
 }
 
 fn ours(picture: &Picture, key: &Key, adopted: &Adopted, uid: &str, published: Option<&Published>) -> Vec<Write> {
+    let judged = picture.judged(key);
+    let taken = judged.and_then(|judged| judged.taken.as_deref());
+    let giving = takeover::give_back(picture, key, taken);
     if let Some(published) = published.filter(|published| published.released == Released::ForGood) {
         // The object stays: it is what says so, and goes with its kind.
-        let done = published.status.restored && picture.service(&key.0, &service_name(key)).is_none();
-        return if done { Vec::new() } else { vec![restore(key, published), Write::DeleteService(service_name(key))] };
+        let own = picture.service(&key.0, &service_name(key)).is_some();
+        let mut writes = Vec::new();
+        if !published.status.restored || own || giving.pending {
+            writes.push(restore(key, published));
+        }
+        writes.extend(giving.writes);
+        if own && !giving.pending {
+            writes.push(Write::DeleteService(service_name(key)));
+        }
+        return writes;
     }
     let mut writes = Vec::new();
     let own = service_name(key);
-    match &adopted.service {
-        None => {
-            let wanted = service(key, &own, adopted, uid);
-            if !picture.service(&key.0, &own).is_some_and(|service| agrees(service, adopted)) {
-                writes.push(Write::Service(wanted));
-            }
-        }
-        Some(_) if picture.service(&key.0, &own).is_some() => writes.push(Write::DeleteService(own.clone())),
-        Some(_) => {}
+    let lists_own = adopted.service.is_none() || judged.is_some_and(|judged| judged.own) || giving.pending;
+    let source = source(picture, key, adopted, lists_own, published);
+    let there = picture.service(&key.0, &own);
+    if lists_own && !there.is_some_and(|service| agrees(service, adopted)) {
+        writes.push(Write::Service(service(key, &own, adopted, uid)));
     }
-    let spec = spec(picture, key, adopted, &own);
+    let spec = spec(picture, key, adopted, source);
     let current = published
         .is_some_and(|published| published.owner.as_deref() == Some(uid) && published.spec.as_ref() == Ok(&spec));
     if !current {
         writes.push(Write::Workload(workload(key, uid, &spec)));
+    } else if !lists_own && there.is_some() {
+        // Only now does no activator look at it any more.
+        writes.push(Write::DeleteService(own.clone()));
     }
     // Another autoscaler may not wake what we put to sleep: it gets its replicas back once.
     let handed_over =
@@ -78,11 +116,30 @@ fn ours(picture: &Picture, key: &Key, adopted: &Adopted, uid: &str, published: O
     if let Some(published) = published.filter(|published| handed_over && asleep && !published.status.restored) {
         writes.push(restore(key, published));
     }
+    writes.extend(giving.writes);
+    if let Some(taken) = taken {
+        writes.extend(takeover::take(picture, key, taken, &own));
+    }
     writes
 }
 
-fn let_go(key: &Key, published: &Published) -> Vec<Write> {
-    vec![restore(key, published), Write::DeleteService(service_name(key)), Write::DeleteWorkload]
+/// The Service from which activators have the pods. They move to our own when it lists some, and never to nothing.
+fn source(picture: &Picture, key: &Key, adopted: &Adopted, lists_own: bool, published: Option<&Published>) -> String {
+    let own = service_name(key);
+    let Some(named) = adopted.service.as_ref() else { return own };
+    let before = published.and_then(|published| published.spec.as_ref().ok()).map(|spec| spec.service.as_str());
+    let moved = before.is_none_or(|before| before == own) || picture.behind(&key.0, &own).next().is_some();
+    if lists_own && moved { own } else { named.clone() }
+}
+
+fn let_go(picture: &Picture, key: &Key, published: Option<&Published>) -> Vec<Write> {
+    let giving = takeover::give_back(picture, key, None);
+    let mut writes: Vec<Write> = published.map(|published| restore(key, published)).into_iter().collect();
+    writes.extend(giving.writes);
+    if published.is_some() && !giving.pending {
+        writes.extend([Write::DeleteService(service_name(key)), Write::DeleteWorkload]);
+    }
+    writes
 }
 
 fn restore(key: &Key, published: &Published) -> Write {
@@ -97,8 +154,7 @@ pub fn given_back(published: &Published) -> Replicas {
     Replicas::new(last).max(least).max(Replicas::ONE)
 }
 
-fn spec(picture: &Picture, key: &Key, adopted: &Adopted, own: &str) -> ScaledWorkloadSpec {
-    let service = adopted.service.clone().unwrap_or_else(|| own.to_owned());
+fn spec(picture: &Picture, key: &Key, adopted: &Adopted, service: String) -> ScaledWorkloadSpec {
     let upstream = match adopted.upstream {
         Upstream::Pods => None,
         Upstream::Service => picture.service(&key.0, &service).and_then(cluster_address),
@@ -172,6 +228,6 @@ fn owner(name: &str, uid: &str) -> Value {
 }
 
 /// The name, or as much of it as a label holds.
-fn label(name: &str) -> String {
+pub(crate) fn label(name: &str) -> String {
     name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
 }

@@ -45,6 +45,8 @@ pub struct Adopted {
     pub early_probe: Option<Probe>,
     /// `kpa.dev/service`: the Service that lists its pods, in place of one of our own.
     pub service: Option<String>,
+    /// `kpa.dev/take-over`: that Service is to lead to the activators. Only where a Service of our own can list the pods.
+    pub take_over: bool,
     /// `kpa.dev/upstream`: whether requests go to the pods or to the cluster IP of that Service.
     pub upstream: Upstream,
     /// What selects its pods; labels alone unless it names a Service.
@@ -122,6 +124,7 @@ pub fn adopt(
     }
     let service = resolution.service.as_ref().map(|service| service.value.clone());
     let upstream = upstream(&resolution, &mut report);
+    let take_over = take_over(deployment, &resolution, upstream, &mut report);
     let selector = match selector(deployment, service.as_deref()) {
         Ok(selector) => selector,
         Err(reason) => {
@@ -169,7 +172,7 @@ pub fn adopt(
         scaling: resolution.scaling,
         problems,
     });
-    Ok(Adopted { revision, port, early_probe, service, upstream, selector })
+    Ok(Adopted { revision, port, early_probe, service, take_over, upstream, selector })
 }
 
 fn joined(mut problems: Vec<Problem>, more: Vec<Problem>) -> Vec<Problem> {
@@ -185,6 +188,26 @@ fn upstream(resolution: &Resolution, report: &mut Report) -> Upstream {
         return Upstream::Pods;
     }
     *resolution.upstream
+}
+
+/// Whether a Service can be taken over as far as the workload is concerned: its pods need another Service that lists them.
+fn take_over(deployment: &Deployment, resolution: &Resolution, upstream: Upstream, report: &mut Report) -> bool {
+    if !resolution.take_over {
+        return false;
+    }
+    let selector = deployment.spec.as_ref().map(|spec| &spec.selector);
+    let expressions = selector.is_some_and(|selector| selector.match_expressions.iter().flatten().next().is_some());
+    let (what, expected) = if resolution.service.is_none() {
+        ("stands without the name of a Service", "kpa.dev/service: \"NAME\" beside it")
+    } else if upstream == Upstream::Service {
+        ("requests would go to the Service that leads to us, in a circle", "kpa.dev/upstream: \"pods\"")
+    } else if expressions {
+        ("the workload's selector has matchExpressions, which no Service of ours can express", "matchLabels alone")
+    } else {
+        return true;
+    };
+    report.warning("kpa.dev/take-over", what.into(), expected, "the Service stays as it is");
+    false
 }
 
 /// What selects the pods: without a Service by name, it must be what a Service of ours can say too.

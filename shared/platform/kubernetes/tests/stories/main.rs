@@ -6,4 +6,5 @@
 mod cluster;
 mod election;
 mod proxy;
+mod takeover;
 mod world;

@@ -91,6 +91,28 @@ fn a_selector_with_expressions_needs_a_service_by_name() {
 }
 
 #[test]
+fn a_service_is_taken_over_only_where_the_pods_can_be_listed_without_it() {
+    let defaults = Defaults::default();
+    let asks = |annotations: &str| {
+        let adopted = adopt(&simple(annotations, ""), around(&defaults), None).unwrap();
+        let told = adopted.revision.problems.iter().filter(|problem| problem.key == "kpa.dev/take-over").count();
+        (adopted.take_over, told)
+    };
+    let (named, asked) = (r#"kpa.dev/service: "s""#, r#"kpa.dev/take-over: "true""#);
+    assert_eq!(asks(&format!("{named}, {asked}")), (true, 0));
+    assert_eq!(asks(named), (false, 0));
+    assert_eq!(asks(asked), (false, 1), "which Service?");
+    assert_eq!(asks(&format!(r#"{named}, {asked}, kpa.dev/upstream: "service""#)), (false, 1), "a circle");
+    let mut expressed = simple(&format!("{named}, {asked}"), "");
+    expressed.spec.as_mut().unwrap().selector = serde_json::from_value(serde_json::json!({
+        "matchExpressions": [{"key": "app", "operator": "In", "values": ["model"]}],
+    }))
+    .unwrap();
+    let adopted = adopt(&expressed, around(&defaults), None).unwrap();
+    assert!(!adopted.take_over && adopted.revision.problems.iter().any(|p| p.expected == "matchLabels alone"));
+}
+
+#[test]
 fn a_rival_and_a_release_leave_the_count_alone() {
     let defaults = Defaults::default();
     let rival = Surroundings { rival: Some("HorizontalPodAutoscaler model"), ..around(&defaults) };

@@ -142,6 +142,7 @@ fn core_group() -> Vec<Type> {
             .in_all()
             .status()
             .select(&["spec.clusterIP", "spec.type"]),
+        plain("v1", "endpoints", "Endpoints", typed::<core::Endpoints>).short(&["ep"]),
         plain("v1", "configmaps", "ConfigMap", typed::<core::ConfigMap>).short(&["cm"]),
         plain("v1", "secrets", "Secret", typed::<core::Secret>).select(&["type"]),
         plain("v1", "serviceaccounts", "ServiceAccount", typed::<core::ServiceAccount>)
