@@ -2,7 +2,7 @@
 
 use crate::objects::{Objects, assert_same, deploy, items, listed, objects, read, text, union};
 use crate::render::render;
-use crate::tools::{kustomized, tool};
+use crate::tools::{kustomized, tool, with_component};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -138,7 +138,11 @@ fn what_can_be_turned_on_is_what_the_components_add() {
             }
         }
     }
-    assert_same("with takeOver", &rendered(&json!({"takeOver": true})), "the component", &patched);
+    let taking = rendered(&json!({"takeOver": true}));
+    assert_same("with takeOver", &taking, "the component", &patched);
+    if let Some(built) = with_component("take-over") {
+        assert_same("kubectl kustomize", &without_namespace(built), "with takeOver", &without_hooks(taking).0);
+    }
 }
 
 #[test]

@@ -175,27 +175,18 @@ impl Hand {
     ///
     /// What could not be done; doing it again is harmless.
     pub async fn leave_services(&self, workloads: &[&Published], patience: Duration) -> Result<(), HandError> {
-        let end = Instant::now() + patience;
+        let (end, mut failed) = (Instant::now() + patience, None);
         let mut left: Vec<(&Key, &str)> =
             workloads.iter().filter_map(|workload| Some((&workload.key, led(workload)?))).collect();
         while !left.is_empty() {
             let over = Instant::now() >= end;
             let mut waiting = Vec::new();
             for (key, service) in left {
-                let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.0);
-                let of_it = ListParams::default().labels(&format!("{SERVICE_NAME}={service}"));
-                let slices: Vec<Behind> = api.list(&of_it).await?.into_iter().map(behind).collect();
-                let (ours, others): (Vec<_>, Vec<_>) =
-                    slices.into_iter().partition(|slice| slice.workload.as_deref() == Some(&key.1));
-                if !over && !ours.is_empty() && !others.iter().any(|slice| slice.ready) {
-                    waiting.push((key, service));
-                    continue;
-                }
-                for slice in ours {
-                    match api.delete(&slice.key.1, &DeleteParams::default()).await {
-                        Err(error) if is_absent(&error) => {}
-                        result => drop(result?),
-                    }
+                match self.leave_service(key, service, over).await {
+                    Ok(true) => {}
+                    Ok(false) => waiting.push((key, service)),
+                    // One that cannot be left keeps no other from it.
+                    Err(error) => failed = Some(error),
                 }
             }
             left = waiting;
@@ -203,7 +194,26 @@ impl Hand {
                 sleep(LOOK_EVERY).await;
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Whether our slices of a Service are gone; `now`: whatever stands behind it.
+    async fn leave_service(&self, key: &Key, service: &str, now: bool) -> Result<bool, HandError> {
+        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.0);
+        let of_it = ListParams::default().labels(&format!("{SERVICE_NAME}={service}"));
+        let slices: Vec<Behind> = api.list(&of_it).await?.into_iter().map(behind).collect();
+        let (ours, others): (Vec<_>, Vec<_>) =
+            slices.into_iter().partition(|slice| slice.workload.as_deref() == Some(&key.1));
+        if !now && !ours.is_empty() && !others.iter().any(|slice| slice.ready) {
+            return Ok(false);
+        }
+        for slice in ours {
+            match api.delete(&slice.key.1, &DeleteParams::default()).await {
+                Err(error) if is_absent(&error) => {}
+                result => drop(result?),
+            }
+        }
+        Ok(true)
     }
 
     async fn delete_service(&self, key: &Key) -> Result<(), HandError> {

@@ -12,6 +12,7 @@ use domain::{Mode, Problem, Severity};
 use k8s_openapi::api::core::v1::Service;
 use platform::manifest::Adopted;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who manages our slices, as the label of a slice says it.
@@ -86,10 +87,11 @@ fn asking(picture: &Picture, key: &Key, adopted: &Adopted, name: &str) -> Judged
 
 /// A workload that asks for nothing, and whose pods a Service of another had.
 fn beside(picture: &Picture, key: &Key, adopted: &Adopted) -> Judged {
+    let labels = picture.neighbours(&key.0).find(|(other, ..)| *other == key).and_then(|(.., labels)| labels);
     let led = |service: &&Service| {
-        let holder = holder(picture, &key.0, service).filter(|holder| *holder != key);
-        let concerns = adopted.service.as_deref() == Some(name_of(service)) || selects(picture, service, key);
-        concerns && holder.is_some_and(|holder| taken_by(picture, holder, service))
+        let concerns = adopted.service.as_deref() == Some(name_of(service)) || selects(service, labels);
+        let holder = || holder(picture, &key.0, service).filter(|holder| *holder != key);
+        concerns && holder().is_some_and(|holder| taken_by(picture, holder, service))
     };
     let Some(service) = wanted_services(picture, key).into_iter().find(led) else { return Judged::default() };
     let what = format!("Service {} leads to another workload, which has kpa.dev/take-over", name_of(service));
@@ -114,8 +116,8 @@ fn called<'a>(picture: &'a Picture, key: &'a Key, name: &str) -> Option<&'a Key>
 
 /// The oldest of the workloads that name a Service or have pods that it selects.
 fn holder<'a>(picture: &'a Picture, namespace: &'a str, service: &Service) -> Option<&'a Key> {
-    let claims = picture.neighbours(namespace).filter(|(key, adopted, _)| {
-        adopted.service.as_deref() == Some(name_of(service)) || selects(picture, service, key)
+    let claims = picture.neighbours(namespace).filter(|(_, adopted, labels)| {
+        adopted.service.as_deref() == Some(name_of(service)) || selects(service, *labels)
     });
     let oldest = claims.min_by_key(|(key, adopted, _)| (adopted.revision.route.age_rank, (*key).clone()));
     oldest.map(|(key, ..)| key)
@@ -132,14 +134,12 @@ fn taken_by(picture: &Picture, holder: &Key, service: &Service) -> bool {
         && !matches!(adopted.revision.mode, Mode::Refused(_) | Mode::Removed)
 }
 
-/// Whether a Service selects the pods of a workload, or did before it lost its selector.
-fn selects(picture: &Picture, service: &Service, key: &Key) -> bool {
-    let current = service.spec.as_ref().and_then(|spec| spec.selector.clone()).filter(|selector| !selector.is_empty());
-    let Some(selector) = current.or_else(|| kept_selector(service)) else { return false };
-    let labels = picture.neighbours(&key.0).find(|(other, ..)| *other == key).and_then(|(.., labels)| labels);
-    labels.is_some_and(|labels| {
-        !selector.is_empty() && selector.iter().all(|(label, value)| labels.get(label) == Some(value))
-    })
+/// Whether a Service selects pods with these labels, or did before it lost its selector.
+fn selects(service: &Service, labels: Option<&BTreeMap<String, String>>) -> bool {
+    let kept = || kept_selector(service).map(Cow::Owned);
+    let current = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());
+    let (Some(selector), Some(labels)) = (current.map(Cow::Borrowed).or_else(kept), labels) else { return false };
+    !selector.is_empty() && selector.iter().all(|(label, value)| labels.get(label) == Some(value))
 }
 
 /// Why a Service cannot lead to the activators, and what could. `is_ours`: it does already.

@@ -117,7 +117,11 @@ fn step(picture: &mut Picture, name: &str) -> Vec<String> {
             Write::Workload(object) => {
                 let source = object["spec"]["service"].as_str().unwrap().to_owned();
                 let named = object["spec"]["resolved"]["route"]["takenOver"].clone();
-                picture.take(News::Published(Seen::Is(published(serde_json::from_value(object).unwrap()))));
+                let mut seen = published(serde_json::from_value(object).unwrap());
+                if let Some(before) = picture.published(&key_of(name)) {
+                    (seen.released, seen.status) = (before.released, before.status.clone());
+                }
+                picture.take(News::Published(Seen::Is(seen)));
                 format!("object: {} {named}", if source == "s" { "s" } else { "own" })
             }
             Write::Slice(object) => {
@@ -213,7 +217,7 @@ fn it_is_given_back_when_the_workload_is_let_go_or_released_and_not_when_it_is_g
             let known = picture.published(&key_of("a")).unwrap().clone();
             let status = ScaledWorkloadStatus { restored: true, ..known.status.clone() };
             picture.take(News::Published(Seen::Is(Published { released: Released::Yes, status, ..known })));
-            assert_eq!(run(&mut picture, "a"), ["give {\"app\":\"a\"}"]);
+            assert_eq!(run(&mut picture, "a"), ["object: own \"s\", give {\"app\":\"a\"}"]);
         } else {
             picture.take(News::Workload(Seen::Gone(key_of("a"))));
             assert_eq!(run(&mut picture, "a"), ["restore, give {\"app\":\"a\"}", "restore"]);
@@ -236,7 +240,7 @@ fn it_is_given_back_when_the_workload_is_let_go_or_released_and_not_when_it_is_g
     let mut picture = asking_picture();
     take_it(&mut picture);
     picture.take(News::Service(Seen::Gone(key_of("s"))));
-    assert_eq!(run(&mut picture, "a"), ["delete our slice, object: own null"]);
+    assert_eq!(run(&mut picture, "a"), ["delete our slice", "object: own null"]);
     assert!(told(&mut picture, "a")[0].starts_with("there is no Service s"));
 }
 
