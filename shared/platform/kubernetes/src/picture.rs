@@ -15,6 +15,7 @@ use crate::trim::{Behind, Key, Rival, Workload, key};
 use domain::defaults::Defaults;
 use domain::{Change, Endpoint, Foreign, Problem, Replicas, ReporterId, Revision, RevisionId, Severity, Trouble};
 use k8s_openapi::api::core::v1::Service;
+use led::Claim;
 use platform::manifest::{Adopted, NotAdopted, Surroundings, adopt};
 use pods::Pods;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +82,8 @@ struct Known {
     workload: Workload,
     adopted: Result<Adopted, NotAdopted>,
     judged: Judged,
+    /// What it claimed when it was last read.
+    claim: Option<Claim>,
     told: Told,
 }
 
@@ -152,7 +155,7 @@ impl Picture {
             News::Workload(Seen::Is(workload)) => self.workload(workload),
             News::Workload(Seen::Gone(key)) => {
                 if let Some(known) = self.workloads.remove(&key) {
-                    if self.takes_over && known.claim().is_some() {
+                    if self.takes_over && known.claim.is_some() {
                         self.dirty_namespace(&key.0);
                     }
                     self.pods.forget(&key);
@@ -263,12 +266,13 @@ impl Picture {
     fn workload(&mut self, workload: Workload) {
         let key = key(&workload.deployment.metadata);
         let known = self.workloads.remove(&key);
-        let told = known.map(|known| (known.adopted, known.judged, known.told));
-        let (adopted, judged, told) = told.unwrap_or_else(|| {
+        let known = if let Some(known) = known {
+            Known { workload, ..known }
+        } else {
             let unread = NotAdopted { reason: "not read yet".into(), asked: true, problems: Vec::new() };
-            (Err(unread), Judged::default(), Told::default())
-        });
-        self.workloads.insert(key.clone(), Known { workload, adopted, judged, told });
+            Known { workload, adopted: Err(unread), judged: Judged::default(), claim: None, told: Told::default() }
+        };
+        self.workloads.insert(key.clone(), known);
         self.dirty.insert(key);
     }
 
@@ -314,7 +318,6 @@ impl Picture {
     /// Reads a workload anew; whether its neighbours have to look at it.
     fn adopt(&mut self, key: &Key) -> bool {
         let Some(known) = self.workloads.get_mut(key) else { return false };
-        let before = known.claim();
         let services: Vec<&Service> = self.services.get(&key.0).into_iter().flat_map(BTreeMap::values).collect();
         let target = ("Deployment", key.1.as_str());
         let rival = self
@@ -334,7 +337,8 @@ impl Picture {
             Err(NotAdopted { reason: "its namespace is not selected".into(), asked: false, problems: Vec::new() })
         };
         let claim = known.claim();
-        claim != before
+        let before = std::mem::replace(&mut known.claim, claim);
+        known.claim != before
     }
 
     fn settle(&mut self, key: &Key, judged: Judged, changes: &mut Vec<Change>) {
