@@ -91,6 +91,7 @@ fn before(published: &Published) -> Option<Adopted> {
         port: u16::try_from(spec.port).ok()?,
         early_probe: None,
         service: None,
+        take_over: false,
         upstream: Upstream::Pods,
         selector: LabelSelector::default(),
     })
