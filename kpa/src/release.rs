@@ -107,7 +107,7 @@ async fn on_a_cluster(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     if released != Released::No
-        && let Err(error) = open.hand.leave_services(&all, HAND_OVER).await
+        && let Err(error) = open.hand.leave_services(&all, released, HAND_OVER).await
     {
         output::remark(&format!("the slices of a Service that led to the activators: {error}"));
         failed = Some(error);

@@ -26,7 +26,8 @@ fn managers(world: &World) -> Vec<String> {
 fn ways(world: &World) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     for slice in behind(world) {
-        let port = slice["ports"][0]["port"].as_u64().unwrap();
+        // A slice without endpoints has no ports.
+        let Some(port) = slice["ports"][0]["port"].as_u64() else { continue };
         for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
             if endpoint["conditions"]["ready"] == true {
                 let address = endpoint["addresses"][0].as_str().unwrap();
@@ -54,6 +55,11 @@ fn failures(world: &World) -> usize {
         is_right
     };
     ways.len() - ways.iter().filter(answered).count()
+}
+
+/// Without a probe a pod would be called ready before it listens, and clients that go to it directly would fail.
+fn probed() -> Value {
+    json!({"readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1}})
 }
 
 /// Does something while two clients send requests; how many were sent, and how many failed.
@@ -93,7 +99,7 @@ fn no_request_fails_while_a_service_is_taken_over_asleep_woken_and_given_back() 
         "autoscaling.knative.dev/target": "2", "autoscaling.knative.dev/window": "6s",
         "kpa.dev/service": "front", "kpa.dev/take-over": "true",
     });
-    world.deploy("model", 1, &annotations, &json!({}));
+    world.deploy("model", 1, &annotations, &probed());
     wait_for("a pod behind it", || (!ways(&world).is_empty()).then_some(()));
     let mut programs = Vec::new();
     let (sent, failed) = under_load(&world, || {
@@ -115,7 +121,8 @@ fn no_request_fails_while_a_service_is_taken_over_asleep_woken_and_given_back() 
 
     let (sent, failed) = under_load(&world, || {
         let said = world.kpa("kpa-release", &["release", "model", "--cluster"]);
-        assert!(said.contains("released with 1 replica"), "{said}");
+        // As many as it had last, which depends on how fast the clients were.
+        assert!(said.contains("released with"), "{said}");
         wait_for("pods alone", || (managers(&world) == ["endpointslice-controller.k8s.io"]).then_some(()));
     });
     assert!(sent > 0 && failed == 0, "{failed} of {sent}\n{}", logs());
@@ -143,8 +150,8 @@ fn the_hook_before_an_uninstall_gives_services_back_when_no_autoscaler_is_left()
     });
     world.create("/api/v1/namespaces/default/services", &service);
     let annotations = json!({"kpa.dev/service": "front", "kpa.dev/take-over": "true"});
-    world.deploy("model", 1, &annotations, &json!({}));
-    let (mut autoscaler, _activator) = (world.autoscaler_with(0, &["--take-over"]).ready(), world.activator(0).ready());
+    world.deploy("model", 1, &annotations, &probed());
+    let (mut autoscaler, activator) = (world.autoscaler_with(0, &["--take-over"]).ready(), world.activator(0).ready());
     wait_for("the activators alone", || (managers(&world) == ["kpa.dev"]).then_some(()));
     autoscaler.running.0.kill().unwrap();
     autoscaler.running.0.wait().unwrap();
@@ -152,7 +159,7 @@ fn the_hook_before_an_uninstall_gives_services_back_when_no_autoscaler_is_left()
         let said = world.kpa("kpa-release", &["release", "--all", "--cluster"]);
         assert!(said.contains("released with 1 replica"), "{said}");
     });
-    assert!(sent > 0 && failed == 0, "{failed} of {sent}");
+    assert!(sent > 0 && failed == 0, "{failed} of {sent}\n{}\n{}", activator.log(), autoscaler.log());
     assert_eq!(managers(&world), ["endpointslice-controller.k8s.io"]);
     let (_, front) = world.server.request(&Method::GET, "/api/v1/namespaces/default/services/front", None);
     assert_eq!(front["spec"]["selector"], json!({"app": "model"}));

@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep};
 const CONFLICTS_MAX: u32 = 5;
 /// Between two looks at whether pods stand behind a Service again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long clients may still be led to the activators after our slices are gone: a cluster's network follows in its own time.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +140,8 @@ impl Hand {
         if released != Released::No {
             self.give_selector_back(workload).await?;
         }
-        if released == Released::ForGood {
+        // The activators need it for as long as clients are led to them.
+        if released == Released::ForGood && led(workload).is_none() {
             self.delete_service(&workload.key).await?;
         }
         Ok(Done { changed: workload.released != released, replicas })
@@ -169,15 +172,22 @@ impl Hand {
     }
 
     /// Takes away what made the Services of released workloads lead to the activators: of each as soon as pods stand behind it
-    /// again, of all that are left when `patience` is over. Workloads that never had a Service cost nothing.
+    /// again, of all that are left when `patience` is over. Then, where they are released for good, the Services of our own by
+    /// which activators find the pods. Workloads that never had a Service cost nothing.
     ///
     /// # Errors
     ///
     /// What could not be done; doing it again is harmless.
-    pub async fn leave_services(&self, workloads: &[&Published], patience: Duration) -> Result<(), HandError> {
+    pub async fn leave_services(
+        &self,
+        workloads: &[&Published],
+        released: Released,
+        patience: Duration,
+    ) -> Result<(), HandError> {
         let (end, mut failed) = (Instant::now() + patience, None);
         let mut left: Vec<(&Key, &str)> =
             workloads.iter().filter_map(|workload| Some((&workload.key, led(workload)?))).collect();
+        let all: Vec<&Key> = left.iter().map(|(key, _)| *key).collect();
         while !left.is_empty() {
             let over = Instant::now() >= end;
             let mut waiting = Vec::new();
@@ -192,6 +202,12 @@ impl Hand {
             left = waiting;
             if !left.is_empty() {
                 sleep(LOOK_EVERY).await;
+            }
+        }
+        if released == Released::ForGood && !all.is_empty() {
+            sleep(LINGER).await;
+            for key in all {
+                failed = self.delete_service(key).await.err().or(failed);
             }
         }
         failed.map_or(Ok(()), Err)

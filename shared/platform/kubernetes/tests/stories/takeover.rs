@@ -142,7 +142,11 @@ async fn a_person_gives_it_back_also_when_no_autoscaler_is_left() {
         let hand = Hand::new(world.client());
         let listed = hand.list(Some("prod"), domain::WallTime::from_unix_millis(0)).await.unwrap();
         hand.release(&listed[0].published, released).await.unwrap();
-        hand.leave_services(&[&listed[0].published], Duration::from_secs(60)).await.unwrap();
+        let name = world.workload("a").unwrap()["spec"]["service"].as_str().unwrap().to_owned();
+        let own = || world.get(&SERVICE.replace("front", &name)).is_some();
+        assert!(own(), "activators find the pods while clients are led to them");
+        hand.leave_services(&[&listed[0].published], released, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(own(), released == Released::Yes);
         assert!(given_back(&behind(&world)), "{:?}", behind(&world));
         let service = world.get(SERVICE).unwrap();
         assert_eq!(service["spec"]["selector"], json!({"app": "a"}));
