@@ -1,7 +1,7 @@
 //! Asks other activators for slots while requests wait here and theirs are idle (kpa-behaviour 4.10).
 //!
-//! The question waits with its owner until there is a slot, in line with the owner's own requests; so a slot that falls
-//! is taken up after one round trip, and nobody polls.
+//! The question waits with the owner until there is a slot that the owner's own requests leave; so such a slot is taken up
+//! after one round trip, and nobody polls.
 //!
 //! Invariants: per revision and other activator at most one question is on its way; at most [`ASKS_MAX`] in all.
 
@@ -114,7 +114,7 @@ impl<C: Connect + Clone> Hop<C> {
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
                 changed = self.neighbours.changed() => match changed {
                     Ok(()) => self.follow_neighbours(),
-                    // Nobody is left to say who there is: what is known stays.
+                    // Without the platform's work the program is about to end.
                     Err(_) => return std::future::pending().await,
                 },
             }

@@ -57,6 +57,18 @@ fn failures(world: &World) -> usize {
     ways.len() - ways.iter().filter(answered).count()
 }
 
+/// A cluster with the rights to take over, and the Service `front`.
+fn with_front() -> World {
+    let world = World::new();
+    world.install_file("components/take-over/rbac.yaml");
+    let service = json!({
+        "metadata": {"name": "front"},
+        "spec": {"selector": {"app": "model"}, "ports": [{"port": 80, "targetPort": 8000}]},
+    });
+    world.create("/api/v1/namespaces/default/services", &service);
+    world
+}
+
 /// Without a probe a pod would be called ready before it listens, and clients that go to it directly would fail.
 fn probed() -> Value {
     json!({"readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1}})
@@ -86,13 +98,7 @@ fn under_load(world: &World, work: impl FnOnce()) -> (usize, usize) {
 
 #[test]
 fn no_request_fails_while_a_service_is_taken_over_asleep_woken_and_given_back() {
-    let world = World::new();
-    world.install_file("components/take-over/rbac.yaml");
-    let service = json!({
-        "metadata": {"name": "front"},
-        "spec": {"selector": {"app": "model"}, "ports": [{"port": 80, "targetPort": 8000}]},
-    });
-    world.create("/api/v1/namespaces/default/services", &service);
+    let world = with_front();
     // What the Endpoints controller makes, and nobody takes away when a selector goes.
     world.create("/api/v1/namespaces/default/endpoints", &json!({"metadata": {"name": "front"}}));
     let annotations = json!({
@@ -142,13 +148,7 @@ fn no_request_fails_while_a_service_is_taken_over_asleep_woken_and_given_back() 
 
 #[test]
 fn the_hook_before_an_uninstall_gives_services_back_when_no_autoscaler_is_left() {
-    let world = World::new();
-    world.install_file("components/take-over/rbac.yaml");
-    let service = json!({
-        "metadata": {"name": "front"},
-        "spec": {"selector": {"app": "model"}, "ports": [{"port": 80, "targetPort": 8000}]},
-    });
-    world.create("/api/v1/namespaces/default/services", &service);
+    let world = with_front();
     let annotations = json!({"kpa.dev/service": "front", "kpa.dev/take-over": "true"});
     world.deploy("model", 1, &annotations, &probed());
     let (mut autoscaler, activator) = (world.autoscaler_with(0, &["--take-over"]).ready(), world.activator(0).ready());
