@@ -3,7 +3,7 @@
 use crate::service::requests;
 use crate::support::{http_get, wait_for};
 use crate::world::{Program, World, count, seconds};
-use apiserver::{Asked, Matching, Verb};
+use apiserver::{Asked, Matching, Server, Verb};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,20 +87,25 @@ fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     // In the short form no longer than it takes the other one to lead.
     std::thread::sleep(seconds(60, 0).saturating_sub(stopped.elapsed()));
     println!("stopped for {:?}", stopped.elapsed());
-    let faults = world.server.faults();
-    faults.clear_log();
+    let faults = world.records().map(Server::faults);
+    if let Some(faults) = &faults {
+        faults.clear_log();
+    }
     first.signal(Signal::SIGCONT);
+    wait_for("that it knows", || first.log().contains("leads no more").then_some(()));
+    assert_eq!(world.holder().as_deref(), Some(second.name.as_str()));
+    let Some(faults) = faults else {
+        return println!("left out: this API server does not say who asked it");
+    };
     let calls = || faults.logged(&Matching::any().user("system:serviceaccount:kpa-system:kpa-autoscaler-too"));
     wait_for("that it looks at the lease", || {
         calls().iter().any(|call| call.asked.resource == "leases" && call.asked.verb == Some(Verb::Get)).then_some(())
     });
-    wait_for("that it knows", || first.log().contains("leads no more").then_some(()));
     let read = [Verb::Get, Verb::List, Verb::Watch].map(Some);
     // To ask whose a token is takes a create, and writes nothing.
     let writes = |asked: &Asked| !read.contains(&asked.verb) && asked.resource != "tokenreviews";
     let written: Vec<_> = calls().into_iter().filter(|call| writes(&call.asked)).collect();
     assert!(written.is_empty(), "{written:?}\n{}", first.log());
-    assert_eq!(world.holder().as_deref(), Some(second.name.as_str()));
 }
 
 /// Asks slowly, one after the other, until told to stop; how many failed.

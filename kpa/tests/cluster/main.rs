@@ -12,6 +12,7 @@ mod support;
 
 mod cold;
 mod crowd;
+mod given;
 mod history;
 mod leaders;
 mod many;

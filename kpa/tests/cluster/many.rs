@@ -34,12 +34,12 @@ fn a_large_cluster_is_routed_soon_after_the_start() {
         world.deploy(&format!("model-{number}"), 0, &json!({"autoscaling.knative.dev/target": "2"}), &json!({}));
     }
     wait_for("that the controllers have seen them", || {
-        (world.server.names("apps", "replicasets", "default").len() == deployments).then_some(())
+        (world.amount("/apis/apps/v1/namespaces/default/replicasets") == deployments).then_some(())
     });
     let begun = Instant::now();
     let (autoscaler, activator) = (world.autoscaler(0), world.activator(0));
-    let look = || (world.server.names("kpa.dev", "scaledworkloads", "default").len() == deployments).then_some(());
-    wait_for("an object of each", look);
+    let ours = "/apis/kpa.dev/v1alpha1/namespaces/default/scaledworkloads";
+    wait_for("an object of each", || (world.amount(ours) == deployments).then_some(()));
     let published = begun.elapsed();
     wait_for("a route to each", || (activator.routes() == deployments).then_some(()));
     let routed = begun.elapsed();

@@ -16,7 +16,7 @@ const REPLICAS: usize = 3;
 
 impl World {
     fn delete(&self, path: &str) {
-        let (status, answer) = self.server.request(&Method::DELETE, path, None);
+        let (status, answer) = self.request(&Method::DELETE, path, None);
         assert!(status.is_success(), "DELETE {path}: {status} {answer}");
     }
 

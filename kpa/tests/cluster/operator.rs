@@ -46,13 +46,13 @@ fn grant(world: &World) {
         let within =
             role["metadata"]["namespace"].as_str().map_or_else(String::new, |own| format!("namespaces/{own}/"));
         let plural = kind.to_lowercase();
-        world.create(&format!("/apis/{version}/{within}{plural}s"), &role);
+        world.install_one(&format!("/apis/{version}/{within}{plural}s"), &role);
         let binding = json!({
             "apiVersion": version, "kind": format!("{kind}Binding"), "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": "person", "namespace": "kpa-system"}],
         });
-        world.create(&format!("/apis/{version}/{within}{plural}bindings"), &binding);
+        world.install_one(&format!("/apis/{version}/{within}{plural}bindings"), &binding);
     }
 }
 
@@ -69,9 +69,8 @@ fn a_count_that_somebody_else_writes_is_left_alone_and_named() {
     assert_eq!(notes(&world, "model", "WrittenByHand"), Vec::<String>::new(), "what we wrote is no interference");
 
     let path = "/apis/apps/v1/namespaces/default/deployments/model/scale";
-    let mut scale = world.get(path);
-    scale["spec"]["replicas"] = json!(3);
-    let (status, answer) = world.server.request(&Method::PUT, &format!("{path}?fieldManager=kubectl"), Some(&scale));
+    let scale = json!({"spec": {"replicas": 3}});
+    let (status, answer) = world.request(&Method::PATCH, &format!("{path}?fieldManager=kubectl"), Some(&scale));
     assert!(status.is_success(), "{answer}");
     let note = wait_for("an Event", || notes(&world, "model", "WrittenByHand").pop());
     assert!(note.starts_with("kubectl wrote 3 replicas where there were 1: left alone until"), "{note}");

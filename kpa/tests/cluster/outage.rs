@@ -5,7 +5,6 @@
 use crate::service::requests;
 use crate::support::wait_for;
 use crate::world::{Program, World, seconds};
-use http::Method;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,9 +31,7 @@ pub(crate) fn load(activator: &Program, service: &str, during: impl FnOnce()) ->
 /// What goes on while nobody can say so: there is one more.
 fn one_more(world: &World) {
     let path = "/apis/apps/v1/namespaces/default/deployments/model";
-    let mut deployment = world.get(path);
-    deployment["spec"]["replicas"] = json!(4);
-    assert!(world.server.request(&Method::PUT, path, Some(&deployment)).0.is_success());
+    world.change(path, |deployment| deployment["spec"]["replicas"] = json!(4));
     wait_for("one more", || (world.ready("model") == 4).then_some(()));
 }
 
@@ -52,11 +49,11 @@ fn three_replicas() -> (World, [Program; 2]) {
 fn an_api_server_that_is_away_costs_no_request() {
     let (world, [_autoscaler, activator]) = three_replicas();
     let (asked, failed) = load(&activator, "model", || {
-        world.server.faults().refuse();
+        world.away(true);
         std::thread::sleep(seconds(60, 4) / 2);
         one_more(&world);
         std::thread::sleep(seconds(60, 4) / 2);
-        world.server.faults().accept();
+        world.away(false);
         is_right_again(&activator);
     });
     println!("away: {asked} requests, {failed} failed");
@@ -67,11 +64,11 @@ fn an_api_server_that_is_away_costs_no_request() {
 fn an_api_server_that_is_silent_costs_no_request() {
     let (world, [_autoscaler, activator]) = three_replicas();
     let (asked, failed) = load(&activator, "model", || {
-        world.server.faults().freeze();
+        world.silent(true);
         std::thread::sleep(seconds(300, 4) / 2);
         one_more(&world);
         std::thread::sleep(seconds(300, 4) / 2);
-        world.server.faults().thaw();
+        world.silent(false);
         is_right_again(&activator);
     });
     println!("silent: {asked} requests, {failed} failed");

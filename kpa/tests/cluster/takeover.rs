@@ -3,7 +3,7 @@
 use crate::rights::{refused, used};
 use crate::support::{http_get, wait_for};
 use crate::world::World;
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -100,7 +100,10 @@ fn under_load(world: &World, work: impl FnOnce()) -> (usize, usize) {
 fn no_request_fails_while_a_service_is_taken_over_asleep_woken_and_given_back() {
     let world = with_front();
     // What the Endpoints controller makes, and nobody takes away when a selector goes.
-    world.create("/api/v1/namespaces/default/endpoints", &json!({"metadata": {"name": "front"}}));
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    let (status, answer) = world.request(&Method::POST, endpoints, Some(&json!({"metadata": {"name": "front"}})));
+    // A cluster that has this controller was quicker.
+    assert!(status.is_success() || status == StatusCode::CONFLICT, "{answer}");
     let annotations = json!({
         "autoscaling.knative.dev/target": "2", "autoscaling.knative.dev/window": "6s",
         "kpa.dev/service": "front", "kpa.dev/take-over": "true",
@@ -134,13 +137,14 @@ fn no_request_fails_while_a_service_is_taken_over_asleep_woken_and_given_back() 
     assert!(sent > 0 && failed == 0, "{failed} of {sent}\n{}", logs());
     assert_eq!(front()["spec"]["selector"], json!({"app": "model"}));
     assert_eq!(front()["metadata"]["annotations"]["kpa.dev/selector"], Value::Null);
-    assert_eq!(refused(&world), Vec::<String>::new());
-    let rights = used(&world, "kpa-autoscaler");
+    let Some(server) = world.records() else { return };
+    assert_eq!(refused(server), Vec::<String>::new());
+    let rights = used(server, "kpa-autoscaler");
     for verb in ["list", "watch", "create", "patch", "delete"] {
         assert!(rights.contains(&format!("{verb} discovery.k8s.io/endpointslices")), "{verb}: {rights:?}");
     }
     assert!(rights.contains("delete /endpoints"), "{rights:?}");
-    let rights = used(&world, "kpa-release");
+    let rights = used(server, "kpa-release");
     for right in ["get /services", "list discovery.k8s.io/endpointslices"] {
         assert!(rights.contains(right), "{right}: {rights:?}");
     }
@@ -161,7 +165,7 @@ fn the_hook_before_an_uninstall_gives_services_back_when_no_autoscaler_is_left()
     });
     assert!(sent > 0 && failed == 0, "{failed} of {sent}\n{}\n{}", activator.log(), autoscaler.log());
     assert_eq!(managers(&world), ["endpointslice-controller.k8s.io"]);
-    let (_, front) = world.server.request(&Method::GET, "/api/v1/namespaces/default/services/front", None);
+    let (_, front) = world.request(&Method::GET, "/api/v1/namespaces/default/services/front", None);
     assert_eq!(front["spec"]["selector"], json!({"app": "model"}));
     assert_eq!(front["metadata"]["annotations"]["kpa.dev/selector"], Value::Null);
 }

@@ -33,7 +33,7 @@ fn sleeping_services_get_a_replica_and_nothing_of_ours_is_left() {
     autoscaler.running.0.wait().unwrap();
 
     let kind = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/scaledworkloads.kpa.dev";
-    assert!(world.server.request(&Method::DELETE, kind, None).0.is_success());
+    assert!(world.request(&Method::DELETE, kind, None).0.is_success());
     let ours = |path: &str| {
         let list = world.get(&format!("{path}?labelSelector=app.kubernetes.io/managed-by=kpa"));
         list["items"].as_array().cloned().unwrap_or_default()

@@ -25,5 +25,6 @@ mod write;
 
 pub use cluster::{Cluster, ClusterOptions, NodeOptions, Part};
 pub use kubelet::{
-    Ended, Kubelet, Life, Orders, ProcessOptions, Processes, Reports, Script, Seen, Simulated, SimulatedOptions, State,
+    Ended, Kubelet, Life, Lives, Orders, PodKey, ProcessOptions, Processes, Reports, Script, Seen, Simulated,
+    SimulatedOptions, State, Told,
 };

@@ -3,6 +3,7 @@
 //! Invariant: a pod's whole life is one future; dropping it leaves nothing behind.
 
 mod command;
+mod lives;
 mod probe;
 mod processes;
 mod simulated;
@@ -17,9 +18,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{mpsc, watch};
 
+pub use lives::{Lives, PodKey, Told};
 pub use processes::{ProcessOptions, Processes};
 pub use simulated::{Script, Simulated, SimulatedOptions};
-pub(crate) use status::pod_status;
+use status::pod_status;
 
 /// The life of one pod.
 pub type Life = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -13,11 +13,11 @@ use super::super::deployment::Deployments;
 use super::super::disruption::Disruption;
 use super::super::endpointslice::EndpointSlices;
 use super::super::garbage::Garbage;
-use super::super::kubelet::{Clock, Report};
+use super::super::kubelet::{Clock, Lives};
 use super::super::node::NodeLifecycle;
 use super::super::replicaset::ReplicaSets;
 use super::super::scheduler::Scheduler;
-use super::pods::{Pods, REPORTS_MAX};
+use super::pods::Pods;
 use super::store::Store;
 use super::worker::Worker;
 use super::{ClusterOptions, Order, Part};
@@ -28,7 +28,6 @@ pub(super) struct Runner {
     changes: watch::Receiver<u64>,
     workers: BTreeMap<Part, Worker>,
     pods: Pods,
-    reports: mpsc::Receiver<Report>,
     clock: Clock,
 }
 
@@ -53,13 +52,12 @@ impl Runner {
             seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
             (part, Worker::new(controller, seed, options.cache_lag.clone(), options.work_delay.clone()))
         });
-        let (sender, reports) = mpsc::channel(REPORTS_MAX);
+        let nodes = options.nodes.iter().map(|node| node.name.clone()).collect();
         Self {
             changes: server.changes(),
             workers: workers.collect(),
-            pods: Pods::new(kubelet, clock, sender),
+            pods: Pods::new(Lives::new(kubelet, nodes, clock.started)),
             store: Store::new(server),
-            reports,
             clock,
         }
     }
@@ -79,8 +77,7 @@ impl Runner {
                 }
                 // The server is held by the store, so this does not end.
                 _ = self.changes.changed() => self.take_in(),
-                Some(report) = self.reports.recv() => self.pods.report(&self.store, report),
-                ended = self.pods.next_end() => self.pods.ended(&self.store, ended),
+                told = self.pods.next() => self.pods.write(&self.store, &told),
                 () = wait(due) => self.work(),
             }
         }

@@ -1,4 +1,4 @@
-//! Pods as real child processes, each on a loopback address of its own.
+//! Pods as real child processes, each on an address of its own.
 //!
 //! Invariant: no process outlives its pod's future or this kubelet. Only the readiness probe is honoured, of one container.
 
@@ -23,7 +23,7 @@ use super::command::{CommandLine, command_line, only_container};
 use super::probe::Readiness;
 use super::{BackOff, Ended, Kubelet, Life, Orders, Reports, Seen, State, crash_loop};
 
-/// Addresses of one kubelet before they are used again: 127.x.0.1 to 127.x.255.254.
+/// Addresses of one kubelet before they are used again: x.y.0.1 to x.y.255.254.
 const ADDRESSES: u32 = 65_534;
 /// What a process has at least after a preStop hook that took all of its grace.
 const GRACE_LEAST: Duration = Duration::from_secs(2);
@@ -31,9 +31,9 @@ const GRACE_LEAST: Duration = Duration::from_secs(2);
 /// Where processes live.
 #[derive(Debug, Clone)]
 pub struct ProcessOptions {
-    /// The second number of their addresses, 1 to 254: 127.N.x.y. Default: from the id of this process, so that tests side
-    /// by side rarely meet.
-    pub network: u8,
+    /// The first two numbers of their addresses, all of which this machine must have. Default: 127 and one from the id of
+    /// this process, so that tests side by side rarely meet.
+    pub network: [u8; 2],
     /// Whether stdout and stderr go where this process's go. Default false: nowhere.
     pub shows_output: bool,
 }
@@ -41,7 +41,7 @@ pub struct ProcessOptions {
 impl Default for ProcessOptions {
     fn default() -> Self {
         let network = u8::try_from(std::process::id() % 254 + 1).unwrap_or(1);
-        Self { network, shows_output: false }
+        Self { network: [127, network], shows_output: false }
     }
 }
 
@@ -81,8 +81,8 @@ impl Processes {
 
     fn address(&self) -> IpAddr {
         let number = self.addresses.fetch_add(1, Ordering::Relaxed) % ADDRESSES + 1;
-        let [_, _, high, low] = number.to_be_bytes();
-        Ipv4Addr::new(127, self.options.network, high, low).into()
+        let ([first, second], [_, _, high, low]) = (self.options.network, number.to_be_bytes());
+        Ipv4Addr::new(first, second, high, low).into()
     }
 }
 
