@@ -7,6 +7,11 @@
     reason = "what was answered instead of what was wanted is shown with a test that fails"
 )]
 
+/// As in our programs: the API server is in this process, and not to be what a measurement measures.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[path = "../support/mod.rs"]
 mod support;
 

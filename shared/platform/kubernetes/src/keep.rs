@@ -3,6 +3,8 @@
 //! Invariant: only while this process leads with enough of its lease left; whatever fails is tried again, and whatever
 //! was written is seen by the watch, not remembered.
 
+mod pace;
+
 use crate::objects::{FIELD_MANAGER, ScaledWorkload};
 use crate::picture::Picture;
 use crate::right::Right;
@@ -18,101 +20,17 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Error};
+use pace::{Applied, Due, TAKE_AGAIN, Taken, Went};
 use parking_lot::Mutex;
 use platform::ScaleError;
 use platform::leadership::CALL_TIMEOUT;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Workloads that are written at once.
 pub(crate) const WRITES_MAX: usize = 32;
-/// The first and the longest wait before a failed write is tried again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-
-/// Workloads to be looked at, and those of which a write has failed.
-#[derive(Debug, Default)]
-struct Due {
-    /// When each may be looked at.
-    at: BTreeMap<Key, Instant>,
-    /// Failures in a row.
-    failures: BTreeMap<Key, u32>,
-}
-
-impl Due {
-    /// Looks at `key` as soon as its pause is over.
-    fn touch(&mut self, key: Key, now: Instant) {
-        if !self.failures.contains_key(&key) {
-            self.at.insert(key, now);
-        }
-    }
-
-    fn take(&mut self, now: Instant, room: usize) -> Vec<Key> {
-        let ready: Vec<Key> =
-            self.at.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).take(room).collect();
-        for key in &ready {
-            self.at.remove(key);
-        }
-        ready
-    }
-
-    fn done(&mut self, key: &Key, went: Went, now: Instant) {
-        if went != Went::Wrong {
-            self.failures.remove(key);
-            if let Went::Wait(wait) = went {
-                // What has changed meanwhile is looked at before.
-                self.at.entry(key.clone()).or_insert(now + wait);
-            }
-            return;
-        }
-        let failures = self.failures.entry(key.clone()).or_default();
-        let (first, longest) = PAUSE;
-        let pause = first.saturating_mul(2_u32.saturating_pow(*failures)).min(longest);
-        *failures = failures.saturating_add(1);
-        self.at.insert(key.clone(), now + pause);
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.at.values().min().copied()
-    }
-}
-
-/// Between two selectors that are taken off one Service: whoever puts one back is not fought with more often.
-const TAKE_AGAIN: Duration = Duration::from_secs(60);
-/// Services of which this is remembered. While so many lost their selector within [`TAKE_AGAIN`], no further one does.
-const TAKEN_MAX: usize = 10_000;
-
-/// When Services lost their selector.
-#[derive(Debug, Default)]
-struct Taken(BTreeMap<Key, Instant>);
-
-impl Taken {
-    /// Takes note that `service` loses its selector now, or says how long that has to wait.
-    fn take(&mut self, service: Key, now: Instant) -> Result<(), Duration> {
-        self.0.retain(|_, at| now.saturating_duration_since(*at) < TAKE_AGAIN);
-        if let Some(at) = self.0.get(&service) {
-            return Err(TAKE_AGAIN.saturating_sub(now.saturating_duration_since(*at)));
-        }
-        if self.0.len() >= TAKEN_MAX {
-            return Err(TAKE_AGAIN);
-        }
-        self.0.insert(service, now);
-        Ok(())
-    }
-}
-
-/// How the writes of a workload went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Went {
-    Well,
-    Wrong,
-    /// Something is still to be done, and not before that.
-    Wait(Duration),
-}
-
 /// The keeper.
 pub(crate) struct Keeper {
     client: Client,
@@ -120,6 +38,7 @@ pub(crate) struct Keeper {
     right: Right,
     due: Mutex<Due>,
     taken: Mutex<Taken>,
+    applied: Mutex<Applied>,
     touched: Notify,
     recorder: Recorder,
 }
@@ -141,6 +60,7 @@ impl Keeper {
             right,
             due: Mutex::default(),
             taken: Mutex::default(),
+            applied: Mutex::default(),
             touched: Notify::new(),
         }
     }
@@ -200,7 +120,13 @@ impl Keeper {
             let picture = self.picture.lock();
             if picture.synced() { owed(&picture, &key) } else { Vec::new() }
         };
+        let mut went = Went::Well;
         for write in writes {
+            let is_applied = matches!(write, Write::Service(_) | Write::Workload(_) | Write::Slice(_));
+            if let Some(wait) = self.applied.lock().wait(&key, &write, Instant::now()).filter(|_| is_applied) {
+                went = Went::Wait(wait);
+                continue;
+            }
             let Some(_held) = self.right.call() else { return (key, Went::Wrong) };
             if let Write::TakeSelector { service, again, .. } = &write {
                 if let Err(wait) = self.taken.lock().take((key.0.clone(), service.clone()), Instant::now()) {
@@ -211,7 +137,8 @@ impl Keeper {
                 }
             }
             let what = write.called();
-            match timeout(CALL_TIMEOUT, self.carry_out(&key, write)).await {
+            match timeout(CALL_TIMEOUT, self.carry_out(&key, write.clone())).await {
+                Ok(Ok(())) if is_applied => self.applied.lock().note(&key, write, Instant::now()),
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!("{}/{}: {what} is not written: {error}; it is tried again", key.0, key.1);
@@ -223,7 +150,7 @@ impl Keeper {
                 }
             }
         }
-        (key, Went::Well)
+        (key, went)
     }
 
     /// Says that a selector was put back which is taken off again.
@@ -368,47 +295,5 @@ async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(name: &str) -> Key {
-        ("prod".into(), name.into())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_selector_that_somebody_puts_back_is_taken_off_once_a_minute_at_most() {
-        let (mut taken, start) = (Taken::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(taken.take(key("a"), start), Ok(()));
-        assert_eq!(taken.take(key("b"), after(1)), Ok(()), "another Service is another matter");
-        assert_eq!(taken.take(key("a"), after(20)), Err(Duration::from_secs(40)));
-        assert_eq!(taken.take(key("a"), after(60)), Ok(()));
-        assert_eq!(taken.take(key("a"), after(61)), Err(Duration::from_secs(59)), "the count begins anew");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_of_services_is_bounded() {
-        let (mut taken, now) = (Taken::default(), Instant::now());
-        for number in 0..TAKEN_MAX {
-            assert_eq!(taken.take(key(&number.to_string()), now), Ok(()));
-        }
-        assert_eq!(taken.take(key("more"), now), Err(TAKE_AGAIN));
-        assert_eq!(taken.0.len(), TAKEN_MAX);
-        assert_eq!(taken.take(key("more"), now + TAKE_AGAIN), Ok(()));
-        assert_eq!(taken.0.len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_has_to_wait_is_looked_at_again_and_sooner_if_something_changes() {
-        let (mut due, now) = (Due::default(), Instant::now());
-        due.done(&key("a"), Went::Wait(TAKE_AGAIN), now);
-        assert_eq!(due.take(now + TAKE_AGAIN / 2, 9), Vec::<Key>::new());
-        assert_eq!(due.next(), Some(now + TAKE_AGAIN));
-        due.touch(key("a"), now);
-        assert_eq!(due.take(now, 9), [key("a")]);
     }
 }

@@ -215,8 +215,8 @@ fn remove(cursor: &Cursor<'_>, value: &mut Value, path: &[Step]) {
         Step::Field(name) => {
             let Some(map) = value.as_object_mut() else { return };
             if rest.is_empty() {
-                map.remove(name);
-            } else if let Some(inner) = map.get_mut(name) {
+                map.remove(&**name);
+            } else if let Some(inner) = map.get_mut(&**name) {
                 remove(&cursor.field(name), inner, rest);
             }
         }

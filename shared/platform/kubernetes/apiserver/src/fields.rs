@@ -5,19 +5,20 @@
 
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 mod shape;
 
 pub(crate) use shape::{Cursor, Shape};
 
-/// One step of a path into an object.
+/// One step of a path into an object. Paths are copied far more often than read, so their words are shared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
-    Field(String),
+    Field(Arc<str>),
     /// An item of a list, by its keys: a JSON object as text, keys in order.
-    Key(String),
+    Key(Arc<str>),
     /// An item of a set: JSON as text.
-    Item(String),
+    Item(Arc<str>),
 }
 
 impl Step {
@@ -31,10 +32,10 @@ impl Step {
 
     fn parse(text: &str) -> Option<Self> {
         match text.split_once(':')? {
-            ("f", name) => Some(Self::Field(name.to_owned())),
+            ("f", name) => Some(Self::Field(name.into())),
             // Read and written again, so that spelling does not matter.
-            ("k", keys) => Some(Self::Key(serde_json::from_str::<Value>(keys).ok()?.to_string())),
-            ("v", value) => Some(Self::Item(serde_json::from_str::<Value>(value).ok()?.to_string())),
+            ("k", keys) => Some(Self::Key(serde_json::from_str::<Value>(keys).ok()?.to_string().into())),
+            ("v", value) => Some(Self::Item(serde_json::from_str::<Value>(value).ok()?.to_string().into())),
             _ => None,
         }
     }
@@ -112,13 +113,13 @@ const UNOWNED: [&str; 10] = [
 pub(crate) fn of_object<'a>(cursor: &Cursor<'_>, object: &'a Value) -> Fields<'a> {
     let mut fields = Fields::new();
     for (key, value) in object.as_object().into_iter().flatten() {
-        let mut path = vec![Step::Field(key.clone())];
+        let mut path = vec![Step::Field(key.as_str().into())];
         match key.as_str() {
             "apiVersion" | "kind" => {}
             "metadata" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     if !UNOWNED.contains(&key.as_str()) {
-                        path.push(Step::Field(key.clone()));
+                        path.push(Step::Field(key.as_str().into()));
                         walk(&cursor.field("metadata").field(key), value, &mut path, true, &mut fields);
                         path.pop();
                     }
@@ -139,7 +140,7 @@ fn walk<'a>(cursor: &Cursor<'_>, value: &'a Value, path: &mut Path, mark: bool, 
             fields.insert(path.clone(), None);
         }
         for (key, inner) in map {
-            path.push(Step::Field(key.clone()));
+            path.push(Step::Field(key.as_str().into()));
             walk(&cursor.field(key), inner, path, inner.is_object(), fields);
             path.pop();
         }
@@ -158,7 +159,7 @@ fn walk<'a>(cursor: &Cursor<'_>, value: &'a Value, path: &mut Path, mark: bool, 
         } else {
             fields.insert(path.clone(), None);
             for (key, inner) in item.as_object().into_iter().flatten() {
-                path.push(Step::Field(key.clone()));
+                path.push(Step::Field(key.as_str().into()));
                 walk(&cursor.item().field(key), inner, path, inner.is_object(), fields);
                 path.pop();
             }
@@ -179,9 +180,9 @@ pub(crate) fn step_of(shape: &Shape, item: &Value) -> Option<Step> {
                     Some((key.clone(), value.clone()))
                 })
                 .collect();
-            (!named.is_empty()).then(|| Step::Key(Value::Object(named).to_string()))
+            (!named.is_empty()).then(|| Step::Key(Value::Object(named).to_string().into()))
         }
-        Shape::Set => Some(Step::Item(item.to_string())),
+        Shape::Set => Some(Step::Item(item.to_string().into())),
         Shape::Parts | Shape::Atomic => None,
     }
 }

@@ -109,7 +109,7 @@ pub(crate) fn track_update(kind: &Type, old: Option<&Value>, new: &mut Value, wr
     let mut difference = difference(kind, old.unwrap_or(&nothing), new);
     // The strategy of such a kind resets the status on a write of the object itself, so nobody owns it by one.
     if kind.has_status && writer.subresource.is_empty() {
-        difference.changed.retain(|path| path.first() != Some(&Step::Field("status".to_owned())));
+        difference.changed.retain(|path| path.first() != Some(&Step::Field("status".into())));
     }
     let mut known = old.map(entries).unwrap_or_default();
     let mine = Entry {
