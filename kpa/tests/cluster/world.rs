@@ -333,7 +333,9 @@ impl World {
     }
 }
 
+/// What a cluster runs in; the programs that come later are built by now.
 fn runtime() -> Runtime {
+    programs::built();
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 

@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -166,7 +166,7 @@ impl World {
         std::fs::write(file("token"), shown).unwrap();
         let slice = self.list(&name, &account, address, &pod);
         let log = file("log");
-        let child = Command::new(program(kind))
+        let child = Command::new(built().join(kind))
             .args(flags)
             .args(["--namespace", OURS, "--pod-name", &name, "--token-file"])
             .arg(file("token"))
@@ -232,10 +232,10 @@ impl World {
     }
 }
 
-/// The built program, as new as its source, and built as this test is.
-fn program(name: &str) -> PathBuf {
+/// The folder of the built programs, as new as their source, and built as this test is. The first call takes its time.
+pub(super) fn built() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
+    FOLDER.get_or_init(|| {
         let cargo = option_env!("CARGO").unwrap_or("cargo");
         let mut command = Command::new(cargo);
         // What cargo tells a test of its own package would have build scripts run again.
@@ -257,6 +257,5 @@ fn program(name: &str) -> PathBuf {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["executable"].as_str().map(PathBuf::from));
         executables.collect::<Vec<_>>()[0].parent().unwrap().to_owned()
-    });
-    folder.join(name)
+    })
 }
