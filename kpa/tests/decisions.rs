@@ -1,8 +1,13 @@
-//! Decision for decision: until a replica goes, the same load gives the same decisions on a cluster as in memory; after
-//! that, the same counts.
+//! Decision for decision: the same load gives the same decisions on a cluster as in memory, up, down and to zero.
 //!
 //! Both run the very autoscaler that is shipped, on a clock that is paused, fed with the frames of one activator. On the
-//! cluster an API server, its controllers and its pods are in between; both get replicas ready after the same time.
+//! cluster an API server, its controllers and its pods are in between; both get replicas ready after the same time. No
+//! decision may follow from how they leave: the cluster marks pods before it lowers a count, at most five in a second, and
+//! so shows the lower count up to some seconds later; and replicas need times to be gone that differ between the two.
+//!
+//! Compared are the whole record of the decision in force in each second, and the moment of each change of the decision.
+//! What may differ is when an unchanged decision was last looked at because of a platform's news, and the moments that
+//! follow from when a replica was ready, which is some milliseconds later on the cluster.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
 
@@ -11,8 +16,12 @@ use apiserver::{Options, Server};
 use autoscaler::{Autoscaler, BrainSettings, Trust};
 use bytes::Bytes;
 use domain::report::{FRAME_MEDIA_TYPE, FRAME_VERSION};
-use domain::{Ack, Change, EndpointId, Frame, Millis, ReporterId, RequestMillis, Revision, RevisionId, Row};
-use futures_util::StreamExt;
+use domain::{
+    Ack, Change, Endpoint, EndpointId, EndpointState, Frame, Millis, ReporterId, RequestMillis, Revision, RevisionId,
+    Row,
+};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -44,12 +53,26 @@ fn activator() -> ReporterId {
     ReporterId::new("kpa-activator-0")
 }
 
-fn deployment() -> Value {
+/// What a run is made of.
+#[derive(Debug, Clone)]
+struct Case {
+    /// Of the cluster's delays.
+    seed: u64,
+    /// `max-scale-down-rate`: the smaller, the more a decision follows from how many are ready.
+    down_rate: f64,
+    /// Seconds from being told to leave to being gone, on the cluster and in memory.
+    stops_in: [u64; 2],
+    /// Requests in flight in each second.
+    load: Vec<u32>,
+}
+
+fn deployment(down_rate: f64) -> Value {
     json!({
         "metadata": {"name": NAME, "annotations": {
             "autoscaling.knative.dev/target": "4",
             "autoscaling.knative.dev/window": "10s",
             "autoscaling.knative.dev/max-scale": "12",
+            "kpa.dev/max-scale-down-rate": down_rate.to_string(),
         }},
         "spec": {
             "replicas": 0,
@@ -63,10 +86,12 @@ fn deployment() -> Value {
 }
 
 /// A cluster with a Deployment and an activator. What is returned first keeps it alive.
-fn cluster(seed: u64, tasks: &Tasks) -> (Cluster, Arc<ClusterPlatform>) {
+fn cluster(case: &Case, tasks: &Tasks) -> (Cluster, Arc<ClusterPlatform>) {
     let server = Server::new(Options::default());
+    let (seed, stops_in) = (case.seed, Duration::from_secs(case.stops_in[0]));
     let ready_after = STARTS_IN..STARTS_IN + Duration::from_millis(1);
-    let kubelet = Arc::new(Simulated::new(SimulatedOptions { seed, ready_after, ..SimulatedOptions::default() }));
+    let kubelet =
+        Arc::new(Simulated::new(SimulatedOptions { seed, ready_after, stops_in, ..SimulatedOptions::default() }));
     let running = Cluster::start(server.clone(), ClusterOptions { seed, kubelet, ..ClusterOptions::default() });
     let create = |path: &str, object: &Value| {
         let (status, answer) = server.request(&Method::POST, path, Some(object));
@@ -87,7 +112,7 @@ fn cluster(seed: u64, tasks: &Tasks) -> (Cluster, Arc<ClusterPlatform>) {
             }],
         }),
     );
-    create("/apis/apps/v1/namespaces/default/deployments", &deployment());
+    create("/apis/apps/v1/namespaces/default/deployments", &deployment(case.down_rate));
     let client = Client::new(server, "default");
     let (platform, work) = ClusterPlatform::new(client, Settings::default(), Right::Always);
     tasks.spawn("cluster", work);
@@ -107,7 +132,12 @@ async fn told(platform: &dyn Platform) -> Revision {
 /// An activator that has `in_flight` requests in each second in turn, and does what it is told at once.
 struct Reporter {
     line: SendRequest<Full<Bytes>>,
+    changes: BoxStream<'static, Change>,
+    /// The replicas, in the order in which they were first seen.
+    replicas: Vec<Endpoint>,
     drained: Vec<EndpointId>,
+    /// Whether the load of each replica was asked for.
+    tells_loads: bool,
     area: u64,
 }
 
@@ -119,7 +149,36 @@ impl Reporter {
         answer.into_body().collect().await.unwrap().to_bytes()
     }
 
+    async fn ask(&mut self, path: &str) -> Value {
+        let request = Request::get(path).body(Full::default()).unwrap();
+        serde_json::from_slice(&self.exchange(request).await).unwrap()
+    }
+
+    /// Takes over what the platform has told.
+    fn follow(&mut self) {
+        while let Some(Some(change)) = self.changes.next().now_or_never() {
+            let Change::Endpoints { endpoints, .. } = change else { continue };
+            let new = |endpoint: &&Endpoint| !self.replicas.iter().any(|known| known.id == endpoint.id);
+            let new: Vec<Endpoint> = endpoints.iter().filter(new).cloned().collect();
+            let now = |known: &Endpoint| endpoints.iter().find(|endpoint| endpoint.id == known.id).cloned();
+            self.replicas = self.replicas.iter().filter_map(now).chain(new).collect();
+        }
+    }
+
+    /// Requests on each replica, the older ones first: none on those that leave.
+    fn loads(&self, in_flight: u32) -> Vec<(EndpointId, u32)> {
+        let takes = |replica: &&Endpoint| replica.state == EndpointState::Ready && !self.drained.contains(&replica.id);
+        let taking = u32::try_from(self.replicas.iter().filter(takes).count()).unwrap();
+        let mut nth = 0..taking;
+        let mut load = |replica: &Endpoint| match takes(&replica).then(|| nth.next()).flatten() {
+            Some(nth) => in_flight / taking + u32::from(nth < in_flight % taking),
+            None => 0,
+        };
+        self.replicas.iter().map(|replica| (replica.id.clone(), load(replica))).collect()
+    }
+
     async fn report(&mut self, tick: u64, in_flight: u32) {
+        self.follow();
         self.area += u64::from(in_flight) * 1_000;
         let frame = Frame {
             v: FRAME_VERSION,
@@ -139,7 +198,7 @@ impl Reporter {
                 area: RequestMillis(self.area),
                 requests: self.area / 1_000,
                 in_flight,
-                endpoints: self.drained.iter().map(|id| (id.clone(), 0)).collect(),
+                endpoints: if self.tells_loads { self.loads(in_flight) } else { Vec::new() },
                 drained: self.drained.clone(),
                 ..Row::default()
             }],
@@ -147,13 +206,23 @@ impl Reporter {
         let body = Full::new(serde_json::to_vec(&frame).unwrap().into());
         let request = Request::post("/v1/frames").header("content-type", FRAME_MEDIA_TYPE).body(body).unwrap();
         let ack: Ack = serde_json::from_slice(&self.exchange(request).await).unwrap();
+        self.tells_loads = !ack.load_of.is_empty();
         self.drained = ack.drain.into_iter().flat_map(|(_, endpoints)| endpoints).collect();
     }
 }
 
-/// The decision in force at the end of each second of an autoscaler on `platform` under `load`.
-async fn decisions(platform: Arc<dyn Platform>, load: &[u32], tasks: &Tasks) -> Vec<Value> {
+/// What an autoscaler decided.
+struct Decided {
+    /// The decision in force at the end of each second.
+    seconds: Vec<Value>,
+    /// The decisions that differ from the one before, each with the moment since when.
+    turns: Vec<Value>,
+}
+
+/// What an autoscaler on `platform` decides under `load`.
+async fn decisions(platform: Arc<dyn Platform>, load: &[u32], tasks: &Tasks) -> Decided {
     let begun = Instant::now();
+    let changes = platform.watch();
     let settings = autoscaler::Settings {
         id: ReporterId::new("kpa-autoscaler-0"),
         trust: Trust::Everyone,
@@ -168,19 +237,33 @@ async fn decisions(platform: Arc<dyn Platform>, load: &[u32], tasks: &Tasks) -> 
     let (line, connection) = handshake(TokioIo::new(ours)).await.unwrap();
     // It ends when the other end does.
     tasks.spawn("our end", async move { drop(connection.await) });
-    let (mut reporter, mut decided) = (Reporter { line, drained: Vec::new(), area: 0 }, Vec::new());
+    let mut reporter =
+        Reporter { line, changes, replicas: Vec::new(), drained: Vec::new(), tells_loads: false, area: 0 };
+    let mut seconds = Vec::new();
     for (tick, in_flight) in (1..).zip(load) {
         sleep_until(begun + LEAD + Duration::from_secs(tick) + BESIDE).await;
-        let ask = Request::get(format!("/v1/revisions/default/{NAME}")).body(Full::default()).unwrap();
-        let status: Value = serde_json::from_slice(&reporter.exchange(ask).await).unwrap();
-        decided.push(timeless(status["lastDecision"].clone()));
+        let status = reporter.ask(&format!("/v1/revisions/default/{NAME}")).await;
+        seconds.push(timeless(status["lastDecision"].clone()));
         reporter.report(tick, *in_flight).await;
     }
-    decided
+    let history = reporter.ask(&format!("/v1/revisions/default/{NAME}/decisions")).await;
+    Decided { seconds, turns: turns(&history) }
 }
 
-/// A decision without what says when it was made: a platform's news come milliseconds earlier or later, and have the last
-/// decision looked at again.
+/// Moments at which the decision changed, with what it came to and the steps that made it so.
+fn turns(history: &Value) -> Vec<Value> {
+    let outcome = |kept: &Value| {
+        let why = &kept["why"];
+        let steps = ["desired", "replicas", "panic", "panicMax", "hold", "min", "max"].map(|step| why[step].clone());
+        json!([steps, why["backlog"].is_null()])
+    };
+    let mut all: Vec<&Value> = history.as_array().unwrap().iter().collect();
+    all.dedup_by_key(|kept| outcome(kept));
+    all.iter().map(|kept| json!([kept["why"]["at"], outcome(kept)])).collect()
+}
+
+/// A decision without what says when it was looked at: a platform's news come milliseconds earlier or later, and have the
+/// last decision looked at again.
 fn timeless(mut why: Value) -> Value {
     let fields = why.as_object_mut().expect("a decision");
     for when in ["at", "trigger"] {
@@ -192,22 +275,23 @@ fn timeless(mut why: Value) -> Value {
     why
 }
 
-/// The decisions under a load on a cluster and in memory.
-fn both(seed: u64, load: &[u32]) -> [Vec<Value>; 2] {
+/// The decisions of a case on a cluster and in memory.
+fn both(case: &Case) -> [Decided; 2] {
     let paused = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let (revision, on_cluster) = paused().block_on(async {
         let tasks = Tasks::new();
-        let (_running, platform) = cluster(seed, &tasks);
+        let (_running, platform) = cluster(case, &tasks);
         let revision = told(&*platform).await;
-        let decided = decisions(platform, load, &tasks).await;
+        let decided = decisions(platform, &case.load, &tasks).await;
         tasks.stop();
         (revision, decided)
     });
     let in_memory = paused().block_on(async {
         let (tasks, fake) = (Tasks::new(), Fake::new());
         fake.apply(revision, STARTS_IN);
+        fake.set_stop_delay(Duration::from_secs(case.stops_in[1]));
         fake.set_activators(vec![activator()]);
-        let decided = decisions(Arc::new(fake), load, &tasks).await;
+        let decided = decisions(Arc::new(fake), &case.load, &tasks).await;
         tasks.stop();
         decided
     });
@@ -215,32 +299,33 @@ fn both(seed: u64, load: &[u32]) -> [Vec<Value>; 2] {
 }
 
 /// Some levels of load, each for a while, and then none until the last replica is gone.
-fn loads() -> impl Strategy<Value = Vec<u32>> {
-    let levels = prop::collection::vec((0_u32..40, 3_usize..20), 2..6);
-    levels.prop_map(|levels| {
+fn cases() -> impl Strategy<Value = Case> {
+    let levels = prop::collection::vec((0_u32..60, 3_usize..20), 2..6);
+    let load = levels.prop_map(|levels| {
         let busy = levels.into_iter().flat_map(|(level, seconds)| std::iter::repeat_n(level, seconds));
         [0, 0].into_iter().chain(busy).chain(std::iter::repeat_n(0, SILENCE_SECONDS)).collect()
+    });
+    let down_rate = prop::sample::select(vec![1.2, 1.5, 2.0, 10.0]);
+    (any::<u64>(), down_rate, [0_u64..20, 0_u64..20], load).prop_map(|(seed, down_rate, stops_in, load)| Case {
+        seed,
+        down_rate,
+        stops_in,
+        load,
     })
 }
 
-fn counts(decisions: &[Value]) -> Vec<u64> {
-    let mut counts: Vec<u64> = decisions.iter().map(|decision| decision["replicas"].as_u64().unwrap()).collect();
+fn counts(decided: &Decided) -> Vec<u64> {
+    let replicas = |decision: &Value| decision["replicas"].as_u64().unwrap();
+    let mut counts: Vec<u64> = decided.seconds.iter().map(replicas).collect();
     counts.dedup();
     counts
 }
 
-/// The first second in which two platforms differ, with both decisions, until the first replica is to go. How soon it has
-/// gone differs: a cluster marks pods before they leave, five in a second. What is decided while some go may come a tick
-/// earlier or later for that, and is compared by its counts only.
-fn first_difference(one: &[Value], other: &[Value]) -> Option<(usize, Value, Value)> {
-    assert_eq!(one.len(), other.len());
-    let mut pairs = one.iter().zip(other).enumerate();
-    let (second, (one, other)) = pairs.find(|(_, (one, other))| one != other || lowers(one))?;
-    (one != other).then(|| (second, one.clone(), other.clone()))
-}
-
-fn lowers(decision: &Value) -> bool {
-    decision["replicas"].as_u64().unwrap() < decision["requested"].as_u64().unwrap()
+/// The first in which two sequences differ: its number, and both.
+fn first_difference(one: &[Value], other: &[Value]) -> Option<(usize, Option<Value>, Option<Value>)> {
+    let at = |number: usize| (one.get(number).cloned(), other.get(number).cloned());
+    let (number, (one, other)) = (0..one.len().max(other.len())).map(|n| (n, at(n))).find(|(_, (a, b))| a != b)?;
+    Some((number, one, other))
 }
 
 #[test]
@@ -248,14 +333,14 @@ fn up_and_down_to_zero_is_decided_as_in_memory() {
     let busy = [(0, 3), (3, 10), (38, 8), (60, 6), (9, 30)];
     let load: Vec<u32> = busy.into_iter().flat_map(|(level, seconds)| std::iter::repeat_n(level, seconds)).collect();
     let load: Vec<u32> = load.into_iter().chain(std::iter::repeat_n(0, SILENCE_SECONDS)).collect();
-    let [on_cluster, in_memory] = both(1, &load);
+    let [on_cluster, in_memory] = both(&Case { seed: 1, down_rate: 2.0, stops_in: [1, 1], load });
     for (place, decided) in [("on a cluster", &on_cluster), ("in memory", &in_memory)] {
         let seen = counts(decided);
-        println!("{place}: {} decisions, counts {seen:?}", decided.len());
+        println!("{place}: {} turns, counts {seen:?}", decided.turns.len());
         assert_eq!((seen.iter().max(), seen.last()), (Some(&12), Some(&0)), "{place}: from zero to the most and back");
     }
-    assert_eq!(counts(&on_cluster), counts(&in_memory), "and through the same counts on the way down");
-    assert_eq!(first_difference(&on_cluster, &in_memory), None);
+    assert_eq!(first_difference(&on_cluster.seconds, &in_memory.seconds), None);
+    assert_eq!(first_difference(&on_cluster.turns, &in_memory.turns), None);
 }
 
 proptest! {
@@ -266,9 +351,11 @@ proptest! {
     })]
 
     #[test]
-    fn any_load_is_decided_as_in_memory_until_a_replica_goes(seed: u64, load in loads()) {
-        let [on_cluster, in_memory] = both(seed, &load);
-        prop_assert!(counts(&on_cluster).len() > 1 || load.iter().all(|level| *level == 0));
-        prop_assert_eq!(first_difference(&on_cluster, &in_memory), None);
+    fn any_load_is_decided_as_in_memory(case in cases()) {
+        let [on_cluster, in_memory] = both(&case);
+        prop_assert!(counts(&on_cluster).len() > 1 || case.load.iter().all(|level| *level == 0));
+        prop_assert_eq!(counts(&on_cluster).last().copied(), Some(0), "to zero");
+        prop_assert_eq!(first_difference(&on_cluster.seconds, &in_memory.seconds), None);
+        prop_assert_eq!(first_difference(&on_cluster.turns, &in_memory.turns), None);
     }
 }

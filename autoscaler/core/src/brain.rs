@@ -251,7 +251,7 @@ impl Brain {
             if !awake {
                 scaled.sleep();
             }
-            (awake, scaled.needs_attention(), scaled.why().copied())
+            (awake, scaled.needs_attention(now), scaled.why().copied())
         }) else {
             return;
         };
@@ -302,7 +302,7 @@ impl Brain {
         ack.sharing = self.reporters.sharing(now);
         for id in &self.attention {
             let Some(scaled) = self.revisions.get(id) else { continue };
-            if let Some(victims) = scaled.leaving() {
+            if let Some(victims) = scaled.leaving(now) {
                 ack.load_of.push(id.clone());
                 if !victims.is_empty() {
                     ack.drain.push((id.clone(), victims));

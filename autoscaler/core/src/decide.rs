@@ -39,9 +39,9 @@ impl Memory {
 pub struct Observation {
     /// What asks.
     pub trigger: Trigger,
-    /// Replicas that are ready.
+    /// Replicas that are ready and were not ordered away.
     pub ready: Replicas,
-    /// Replicas the platform was last asked for.
+    /// Replicas the platform was last asked for, whether it shows them yet or not when these are fewer.
     pub requested: Replicas,
     /// Average requests in flight.
     pub concurrency: Option<Reading>,

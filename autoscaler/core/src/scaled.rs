@@ -55,6 +55,8 @@ pub(crate) struct Counts {
 struct Asked {
     to: Replicas,
     at: Timestamp,
+    /// The last call for it was not carried out.
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub(crate) struct Scaled {
     /// When replicas that the platform replaces were last let go.
     let_go: Option<Timestamp>,
     asked: Option<Asked>,
+    /// Until when the load of each replica stays asked for, because another shrink is likely.
+    loads_until: Option<Timestamp>,
     last_error: Option<String>,
     stories: Vec<crate::event::Happening>,
 }
@@ -128,6 +132,7 @@ impl Scaled {
             outgoing: Outgoing::default(),
             let_go: None,
             asked: None,
+            loads_until: None,
             last_error: None,
             stories: Vec::new(),
         }
@@ -160,6 +165,7 @@ impl Scaled {
             // Asleep is a decision: the first request pokes it.
             self.desired = requested.is_zero().then_some(Replicas::ZERO);
         }
+        let before = (self.ordered(), self.staying());
         self.note_writer(now, first, requested, foreign);
         if self.asked.is_some_and(|asked| asked.to == requested) {
             self.asked = None;
@@ -168,9 +174,12 @@ impl Scaled {
         if ready >= self.revision.scaling.initial_scale.max(*self.revision.scaling.min_scale) {
             self.initialised = true;
         }
-        let turn = self.idle.replicas(now, requested, ready);
+        let turn = self.idle.replicas(now, requested, ready.min(requested));
         self.tell_turn(turn);
-        self.recheck(context, Trigger::Recheck);
+        // News of those that leave must not have time limits looked at earlier on one platform than on another.
+        if first || before != (self.ordered(), self.staying()) {
+            self.recheck(context, Trigger::Recheck);
+        }
         if first && self.load(context).total() > 0 {
             // Requests came before the platform told its counts.
             if self.desired == Some(Replicas::ZERO) {
@@ -277,7 +286,7 @@ impl Scaled {
     /// between the answers of many requests and the next ones of the same clients is no end of the load.
     fn newest_need(&self, context: Context<'_>, rings: &Collection, closed: u64) -> Option<Backlog> {
         let busiest = Replicas::ceil(rings.busiest(closed)).get();
-        backlog(&self.revision.scaling, self.load(context).total().max(busiest), self.ready)
+        backlog(&self.revision.scaling, self.load(context).total().max(busiest), self.staying())
     }
 
     /// Knative's poke: the last decision was zero and there is load. The newest load stands in for the open second.
@@ -300,7 +309,7 @@ impl Scaled {
     /// An urgent frame: only a floor, so that the windowed state stays Knative's.
     pub(crate) fn raise_floor(&mut self, context: Context<'_>) {
         let load = self.load(context).total();
-        let Some(asked) = backlog(&self.revision.scaling, load, self.ready) else { return };
+        let Some(asked) = backlog(&self.revision.scaling, load, self.staying()) else { return };
         self.floor = Some(Floor::raise(self.floor, asked));
         self.recheck(context, Trigger::Urgent);
     }
@@ -341,8 +350,8 @@ impl Scaled {
     fn observe(&self, context: Context<'_>, trigger: Trigger) -> Observation {
         Observation {
             trigger,
-            ready: self.ready,
-            requested: self.requested,
+            ready: self.staying(),
+            requested: self.ordered(),
             concurrency: None,
             rps: None,
             delay: None,
@@ -367,16 +376,18 @@ impl Scaled {
         self.why.as_ref()
     }
 
-    /// Who gets nothing new because it is to leave; `None` when nobody leaves.
-    pub(crate) fn leaving(&self) -> Option<Vec<EndpointId>> {
+    /// Who gets nothing new because it is to leave; `None` when the load of each replica is of no interest.
+    pub(crate) fn leaving(&self, now: Timestamp) -> Option<Vec<EndpointId>> {
         let victims = self.drain.iter().flat_map(Drain::victims).chain(self.outgoing.victims());
-        (self.drain.is_some() || !self.outgoing.is_empty()).then(|| victims.cloned().collect())
+        let asks = self.drain.is_some() || !self.outgoing.is_empty() || self.may_shrink_again(now);
+        asks.then(|| victims.cloned().collect())
     }
 
     /// Whether it is worth a look every 100 ms.
-    pub(crate) fn needs_attention(&self) -> bool {
+    pub(crate) fn needs_attention(&self, now: Timestamp) -> bool {
         self.drain.is_some()
             || !self.outgoing.is_empty()
+            || self.may_shrink_again(now)
             || self.asked.is_some()
             || self.manual_passes()
             || self.waits_for_a_slot()

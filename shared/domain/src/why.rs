@@ -22,9 +22,9 @@ pub struct Why {
     pub demand: Option<Demands>,
     /// Signals without a reading: they block shrinking, never growing (kpa-behaviour 5.3).
     pub unavailable: SignalSet,
-    /// Replicas that are ready.
+    /// Replicas that are ready and were not ordered away.
     pub ready: Replicas,
-    /// Replicas the platform was last asked for.
+    /// Replicas the platform was last asked for, whether it shows them yet or not when these are fewer.
     pub requested: Replicas,
     /// Most that one evaluation may ask for: `ceil(max-scale-up-rate × max(1, ready))`.
     pub up: Replicas,

@@ -46,6 +46,8 @@ struct State {
     revisions: BTreeMap<RevisionId, Running>,
     calls: Vec<ScaleCall>,
     failures: VecDeque<ScaleError>,
+    /// From being told to leave to being gone.
+    stop_delay: Duration,
     /// Replicas started so far; numbers are never used again.
     started: u32,
 }
@@ -65,6 +67,8 @@ struct Replica {
     address: SocketAddr,
     ready_at: Instant,
     ready: bool,
+    /// Told to leave: when it is gone.
+    gone_at: Option<Instant>,
 }
 
 impl Default for Fake {
@@ -115,6 +119,11 @@ impl Fake {
         if !known {
             running.tell(&id, &self.board);
         }
+    }
+
+    /// Replicas that are told to leave from now on are shown as draining for so long before they are gone. Default zero.
+    pub fn set_stop_delay(&self, stop_delay: Duration) {
+        self.state.lock().stop_delay = stop_delay;
     }
 
     /// Forgets a revision and ends its replicas.
@@ -218,24 +227,27 @@ impl Fake {
 
     fn resize(&self, id: &RevisionId, to: Replicas, remove_first: &[EndpointId]) {
         let mut state = self.state.lock();
-        let State { revisions, started, .. } = &mut *state;
+        let State { revisions, started, stop_delay, .. } = &mut *state;
         let Some(running) = revisions.get_mut(id) else { return };
-        running.settle(Instant::now());
+        let now = Instant::now();
+        running.settle(now);
         running.requested = to;
-        running.shrink(remove_first);
-        while running.replicas.len() < to.get() as usize {
+        running.shrink(remove_first, now + *stop_delay);
+        running.settle(now);
+        while running.staying().count() < to.get() as usize {
             *started += 1;
             running.replicas.push(Replica {
                 id: EndpointId::new(&format!("{}-{started}", id.name())),
                 address: (self.address_of)(*started),
-                ready_at: Instant::now() + running.start_delay,
+                ready_at: now + running.start_delay,
                 ready: running.start_delay.is_zero(),
+                gone_at: None,
             });
         }
         running.tell(id, &self.board);
     }
 
-    /// Lets every replica whose time has come become ready; the next such moment.
+    /// Lets every replica whose time has come become ready or be gone; the next such moment.
     fn settle(&self) -> Option<Instant> {
         let mut state = self.state.lock();
         let now = Instant::now();
@@ -244,8 +256,7 @@ impl Fake {
             if running.settle(now) {
                 running.tell(id, &self.board);
             }
-            let due = running.replicas.iter().filter(|replica| !replica.ready).map(|replica| replica.ready_at).min();
-            next = next.into_iter().chain(due).min();
+            next = running.replicas.iter().filter_map(Replica::due).chain(next).min();
         }
         next
     }
@@ -272,9 +283,16 @@ impl Fake {
 }
 
 impl Running {
-    /// Whether a replica became ready.
+    /// Those that were not told to leave.
+    fn staying(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().filter(|replica| replica.gone_at.is_none())
+    }
+
+    /// Whether a replica became ready, or is gone.
     fn settle(&mut self, now: Instant) -> bool {
-        let mut changed = false;
+        let before = self.replicas.len();
+        self.replicas.retain(|replica| replica.gone_at.is_none_or(|at| at > now));
+        let mut changed = self.replicas.len() != before;
         for replica in &mut self.replicas {
             if !replica.ready && replica.ready_at <= now {
                 replica.ready = true;
@@ -285,23 +303,27 @@ impl Running {
     }
 
     /// Down to the count asked for: the named ones, then those that are not ready, then the newest.
-    fn shrink(&mut self, remove_first: &[EndpointId]) {
-        while self.replicas.len() > self.requested.get() as usize {
-            let named = self.replicas.iter().position(|replica| remove_first.contains(&replica.id));
-            let unready = || self.replicas.iter().rposition(|replica| !replica.ready);
-            let victim = named.or_else(unready).unwrap_or(self.replicas.len() - 1);
-            self.replicas.remove(victim);
+    fn shrink(&mut self, remove_first: &[EndpointId], gone_at: Instant) {
+        for _ in self.requested.get() as usize..self.staying().count() {
+            let named = |replica: &Replica| replica.gone_at.is_none() && remove_first.contains(&replica.id);
+            let unready = |replica: &Replica| replica.gone_at.is_none() && !replica.ready;
+            let victim = self.replicas.iter().position(named);
+            let victim = victim.or_else(|| self.replicas.iter().rposition(unready));
+            let victim = victim.or_else(|| self.replicas.iter().rposition(|replica| replica.gone_at.is_none()));
+            if let Some(replica) = victim.and_then(|victim| self.replicas.get_mut(victim)) {
+                replica.gone_at = Some(gone_at);
+            }
         }
     }
 
     fn tell(&mut self, id: &RevisionId, board: &Board) {
-        let ready = self.replicas.iter().filter(|replica| replica.ready).count();
+        let count = |replicas: usize| Replicas::new(u32::try_from(replicas).unwrap_or(u32::MAX));
+        let ready = self.staying().filter(|replica| replica.ready).count();
         board.tell(Change::Replicas {
             revision: id.clone(),
             requested: self.requested,
-            ready: Replicas::new(u32::try_from(ready).unwrap_or(u32::MAX)),
-            // They vanish at once.
-            terminating: Replicas::ZERO,
+            ready: count(ready),
+            terminating: count(self.replicas.len() - self.staying().count()),
             trouble: self.trouble.clone(),
             foreign: None,
         });
@@ -315,12 +337,21 @@ impl Running {
 }
 
 impl Replica {
+    /// When it becomes ready or is gone, whatever is next.
+    fn due(&self) -> Option<Instant> {
+        self.gone_at.or((!self.ready).then_some(self.ready_at))
+    }
+
     fn endpoint(&self, early_probe: Option<&Probe>) -> Endpoint {
         Endpoint {
             id: self.id.clone(),
             address: self.address,
-            state: if self.ready { EndpointState::Ready } else { EndpointState::Starting },
-            early_probe: early_probe.filter(|_| !self.ready).cloned(),
+            state: match (self.gone_at, self.ready) {
+                (Some(_), _) => EndpointState::Draining,
+                (None, true) => EndpointState::Ready,
+                (None, false) => EndpointState::Starting,
+            },
+            early_probe: early_probe.filter(|_| !self.ready && self.gone_at.is_none()).cloned(),
         }
     }
 }

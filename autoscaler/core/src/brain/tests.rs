@@ -2,6 +2,7 @@ mod exclusive;
 mod floor;
 mod leaving;
 mod manual;
+mod ordered;
 mod reach;
 
 use super::*;
@@ -38,6 +39,12 @@ struct World {
     drained: Vec<EndpointId>,
     /// Replicas that the activator cannot connect to.
     unreachable: Vec<EndpointId>,
+    /// Milliseconds that the platform needs to lower a count.
+    writes_in: u64,
+    /// A lowering that is being written, and when it is done.
+    writing: Option<(u64, u32, Vec<EndpointId>)>,
+    /// Every call fails.
+    refuses: bool,
     scales: Vec<(u64, u32, u32)>,
     stories: Vec<String>,
     phase: u64,
@@ -81,6 +88,9 @@ impl World {
             names: false,
             drained: Vec::new(),
             unreachable: Vec::new(),
+            writes_in: 0,
+            writing: None,
+            refuses: false,
             scales: Vec::new(),
             stories: Vec::new(),
             phase: 37,
@@ -109,8 +119,18 @@ impl World {
         }
     }
 
-    /// The platform carries it out at once.
+    /// The platform carries it out; what raises, at once.
     fn scale(&mut self, to: u32, remove_first: &[EndpointId]) {
+        let revision = self.id.clone();
+        if self.refuses {
+            let result = ScaleOutcome::Failed { message: "refused".into() };
+            return self.event(Event::ScaleDone { revision, result });
+        }
+        if to < self.requested && self.writes_in > 0 {
+            let due = self.now + self.writes_in;
+            self.writing.get_or_insert_with(|| (due, to, remove_first.to_vec()));
+            return;
+        }
         self.writer = None;
         self.carry_out(to, remove_first);
     }
@@ -210,6 +230,10 @@ impl World {
         while self.now < end {
             self.now += 10;
             self.area += u64::from(self.load) * 10;
+            if let Some((_, to, victims)) = self.writing.take_if(|(due, ..)| *due <= self.now) {
+                self.carry_out(to, &victims);
+                self.event(Event::ScaleDone { revision: self.id.clone(), result: ScaleOutcome::Accepted });
+            }
             if self.replicas.iter().any(|(_, ready)| *ready == self.now) {
                 self.show();
             }

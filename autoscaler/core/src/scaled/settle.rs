@@ -1,7 +1,8 @@
 //! From what is wanted to what is asked of the platform.
 //!
 //! Invariant: raises go out at once, lowerings only after their drain; the same count is asked for at most once a second
-//! while the platform does not show it.
+//! while the platform does not show it. What was ordered away is gone for every decision from the order on: how long the
+//! platform takes to write the count and to end a replica changes none.
 
 use super::{Asked, Context, Scaled};
 use crate::decide::conclude;
@@ -20,6 +21,11 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long before the end of the retention period the last replica is announced: two regular frames are needed until
 /// its leaving is confirmed, and that shall not make the way to zero longer.
 const ANNOUNCE: Duration = Duration::from_millis(1500);
+
+/// How long after an order to shrink the load of each replica stays asked for. Load that falls is followed by one shrink
+/// after the other, and each would first wait a frame for the loads its victims are chosen by; a platform whose replicas
+/// take long to leave would not, since those are asked about anyway.
+const LOADS_KEPT: Duration = Duration::from_secs(30);
 
 struct Seen<'a> {
     now: Timestamp,
@@ -41,6 +47,24 @@ impl Facts for Seen<'_> {
 }
 
 impl Scaled {
+    /// The count that the platform was last asked for: a lowering counts from the order on, unless its call failed; a
+    /// raise once it is shown.
+    pub(super) fn ordered(&self) -> Replicas {
+        let asked = self.asked.filter(|asked| !asked.failed);
+        asked.map_or(self.requested, |asked| asked.to.min(self.requested))
+    }
+
+    /// Replicas that are ready and were not ordered away: what a decision counts on. One that is drained can still be
+    /// kept until the order, and counts.
+    pub(super) fn staying(&self) -> Replicas {
+        self.ready.min(self.ordered())
+    }
+
+    /// Whether victims would have to be chosen by their load soon; of the last replica nothing has to be known.
+    pub(super) fn may_shrink_again(&self, now: Timestamp) -> bool {
+        self.requested > Replicas::ONE && self.loads_until.is_some_and(|until| now < until)
+    }
+
     /// Asks for what is wanted, as far as this process and the mode allow.
     pub(crate) fn settle(&mut self, context: Context<'_>, commands: &mut Vec<Command>) {
         self.note_reach(context);
@@ -185,7 +209,10 @@ impl Scaled {
                 self.stories.push(Happening::Asleep);
             }
         }
-        self.asked = Some(Asked { to, at: now });
+        if to < from {
+            self.loads_until = Some(now + LOADS_KEPT);
+        }
+        self.asked = Some(Asked { to, at: now, failed: false });
         commands.push(Command::Scale {
             revision: self.revision.id.clone(),
             target: self.revision.target.clone(),
@@ -199,6 +226,9 @@ impl Scaled {
 
     /// A scale call ended. What is still wanted is asked for again; a count that somebody else wrote comes as a change.
     pub(crate) fn scale_done(&mut self, error: Option<String>) {
+        if let Some(asked) = &mut self.asked {
+            asked.failed = error.is_some();
+        }
         self.last_error = error;
     }
 
