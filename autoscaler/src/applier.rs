@@ -42,6 +42,7 @@ pub(crate) struct Order {
 #[derive(Debug, Clone)]
 pub(crate) struct Done {
     pub(crate) revision: RevisionId,
+    pub(crate) to: Replicas,
     pub(crate) outcome: ScaleOutcome,
 }
 
@@ -117,7 +118,7 @@ impl Applier {
             let now = Instant::now();
             let Due { send, late, next } = self.orders.due(&mut lanes, now, CALLS_MAX - calls.len());
             for order in late {
-                self.report(order.revision, Answer::Late).await;
+                self.report(order.revision, order.to, Answer::Late).await;
             }
             for order in send {
                 calls.push(self.carry_out(order));
@@ -125,23 +126,23 @@ impl Applier {
             tokio::select! {
                 biased; // Outcomes before new orders: they free the lanes that new orders wait for.
                 () = stop.cancelled() => break,
-                Some((revision, answer)) = calls.next() => {
+                Some((revision, to, answer)) = calls.next() => {
                     lanes.finished(&revision, answer.retry(), Instant::now());
-                    self.report(revision, answer).await;
+                    self.report(revision, to, answer).await;
                 }
                 () = self.orders.0.given.notified() => {}
                 () = until(next) => {}
             }
         }
-        while let Some((revision, answer)) = calls.next().await {
-            self.report(revision, answer).await;
+        while let Some((revision, to, answer)) = calls.next().await {
+            self.report(revision, to, answer).await;
         }
     }
 
-    async fn carry_out(&self, order: Order) -> (RevisionId, Answer) {
+    async fn carry_out(&self, order: Order) -> (RevisionId, Replicas, Answer) {
         let Order { revision, target, from, to, remove_first } = order;
         if !self.platform.leadership().borrow().may_call(Instant::now()) {
-            return (revision, Answer::NoLease);
+            return (revision, to, Answer::NoLease);
         }
         if let Some(wakes) = &self.wakes
             && from.is_zero()
@@ -156,13 +157,13 @@ impl Applier {
             Err(_) => Answer::TimedOut,
         };
         self.meters.scale_call(&revision, answer.label(), sent.elapsed());
-        (revision, answer)
+        (revision, to, answer)
     }
 
-    async fn report(&self, revision: RevisionId, answer: Answer) {
+    async fn report(&self, revision: RevisionId, to: Replicas, answer: Answer) {
         tracing::debug!(%revision, answer = answer.label(), "a scale order ended");
         // An error means that the loop is gone, and the program with it.
-        let _ = self.done.send(Done { revision, outcome: answer.outcome() }).await;
+        let _ = self.done.send(Done { revision, to, outcome: answer.outcome() }).await;
     }
 }
 

@@ -215,8 +215,8 @@ impl EventLoop {
         }
     }
 
-    fn outcome(&mut self, Done { revision, outcome }: Done) {
-        self.handle(Event::ScaleDone { revision, result: outcome });
+    fn outcome(&mut self, Done { revision, to, outcome }: Done) {
+        self.handle(Event::ScaleDone { revision, to, result: outcome });
     }
 
     fn lead(&mut self, leadership: Leadership) {

@@ -43,10 +43,8 @@ use tokio::time::{Instant, sleep_until};
 const STARTS_IN: Duration = Duration::from_millis(500);
 /// Until a platform has told everything, the first second begins.
 const LEAD: Duration = Duration::from_secs(2);
-/// Frames come beside the moments at which revisions decide, which are multiples of 100 ms.
-const BESIDE: Duration = Duration::from_millis(50);
 /// More than a window and every grace that keeps the last replica.
-const SILENCE_SECONDS: usize = 60;
+const SILENCE_SECONDS: usize = 90;
 const NAME: &str = "model";
 
 fn activator() -> ReporterId {
@@ -62,8 +60,15 @@ struct Case {
     down_rate: f64,
     /// Seconds from being told to leave to being gone, on the cluster and in memory.
     stops_in: [u64; 2],
+    /// When in a second frames come. Beside the moments at which revisions decide, which are multiples of 100 ms.
+    phase: Duration,
     /// Requests in flight in each second.
     load: Vec<u32>,
+}
+
+/// Beside the `tenth` tenth of a second.
+const fn phase(tenth: u64) -> Duration {
+    Duration::from_millis(100 * tenth + 50)
 }
 
 fn deployment(down_rate: f64) -> Value {
@@ -71,7 +76,7 @@ fn deployment(down_rate: f64) -> Value {
         "metadata": {"name": NAME, "annotations": {
             "autoscaling.knative.dev/target": "4",
             "autoscaling.knative.dev/window": "10s",
-            "autoscaling.knative.dev/max-scale": "12",
+            "autoscaling.knative.dev/max-scale": "25",
             "kpa.dev/max-scale-down-rate": down_rate.to_string(),
         }},
         "spec": {
@@ -219,8 +224,8 @@ struct Decided {
     turns: Vec<Value>,
 }
 
-/// What an autoscaler on `platform` decides under `load`.
-async fn decisions(platform: Arc<dyn Platform>, load: &[u32], tasks: &Tasks) -> Decided {
+/// What an autoscaler on `platform` decides in `case`.
+async fn decisions(platform: Arc<dyn Platform>, case: &Case, tasks: &Tasks) -> Decided {
     let begun = Instant::now();
     let changes = platform.watch();
     let settings = autoscaler::Settings {
@@ -240,8 +245,8 @@ async fn decisions(platform: Arc<dyn Platform>, load: &[u32], tasks: &Tasks) -> 
     let mut reporter =
         Reporter { line, changes, replicas: Vec::new(), drained: Vec::new(), tells_loads: false, area: 0 };
     let mut seconds = Vec::new();
-    for (tick, in_flight) in (1..).zip(load) {
-        sleep_until(begun + LEAD + Duration::from_secs(tick) + BESIDE).await;
+    for (tick, in_flight) in (1..).zip(&case.load) {
+        sleep_until(begun + LEAD + Duration::from_secs(tick) + case.phase).await;
         let status = reporter.ask(&format!("/v1/revisions/default/{NAME}")).await;
         seconds.push(timeless(status["lastDecision"].clone()));
         reporter.report(tick, *in_flight).await;
@@ -282,7 +287,7 @@ fn both(case: &Case) -> [Decided; 2] {
         let tasks = Tasks::new();
         let (_running, platform) = cluster(case, &tasks);
         let revision = told(&*platform).await;
-        let decided = decisions(platform, &case.load, &tasks).await;
+        let decided = decisions(platform, case, &tasks).await;
         tasks.stop();
         (revision, decided)
     });
@@ -291,7 +296,7 @@ fn both(case: &Case) -> [Decided; 2] {
         fake.apply(revision, STARTS_IN);
         fake.set_stop_delay(Duration::from_secs(case.stops_in[1]));
         fake.set_activators(vec![activator()]);
-        let decided = decisions(Arc::new(fake), &case.load, &tasks).await;
+        let decided = decisions(Arc::new(fake), case, &tasks).await;
         tasks.stop();
         decided
     });
@@ -300,18 +305,14 @@ fn both(case: &Case) -> [Decided; 2] {
 
 /// Some levels of load, each for a while, and then none until the last replica is gone.
 fn cases() -> impl Strategy<Value = Case> {
-    let levels = prop::collection::vec((0_u32..60, 3_usize..20), 2..6);
+    let levels = prop::collection::vec((0_u32..100, 3_usize..20), 2..6);
     let load = levels.prop_map(|levels| {
         let busy = levels.into_iter().flat_map(|(level, seconds)| std::iter::repeat_n(level, seconds));
         [0, 0].into_iter().chain(busy).chain(std::iter::repeat_n(0, SILENCE_SECONDS)).collect()
     });
     let down_rate = prop::sample::select(vec![1.2, 1.5, 2.0, 10.0]);
-    (any::<u64>(), down_rate, [0_u64..20, 0_u64..20], load).prop_map(|(seed, down_rate, stops_in, load)| Case {
-        seed,
-        down_rate,
-        stops_in,
-        load,
-    })
+    let rest = (any::<u64>(), down_rate, [0_u64..20, 0_u64..20], (0_u64..10).prop_map(phase), load);
+    rest.prop_map(|(seed, down_rate, stops_in, phase, load)| Case { seed, down_rate, stops_in, phase, load })
 }
 
 fn counts(decided: &Decided) -> Vec<u64> {
@@ -330,14 +331,14 @@ fn first_difference(one: &[Value], other: &[Value]) -> Option<(usize, Option<Val
 
 #[test]
 fn up_and_down_to_zero_is_decided_as_in_memory() {
-    let busy = [(0, 3), (3, 10), (38, 8), (60, 6), (9, 30)];
+    let busy = [(0, 3), (3, 10), (80, 8), (120, 6), (9, 30)];
     let load: Vec<u32> = busy.into_iter().flat_map(|(level, seconds)| std::iter::repeat_n(level, seconds)).collect();
     let load: Vec<u32> = load.into_iter().chain(std::iter::repeat_n(0, SILENCE_SECONDS)).collect();
-    let [on_cluster, in_memory] = both(&Case { seed: 1, down_rate: 2.0, stops_in: [1, 1], load });
+    let [on_cluster, in_memory] = both(&Case { seed: 1, down_rate: 2.0, stops_in: [1, 1], phase: phase(0), load });
     for (place, decided) in [("on a cluster", &on_cluster), ("in memory", &in_memory)] {
         let seen = counts(decided);
         println!("{place}: {} turns, counts {seen:?}", decided.turns.len());
-        assert_eq!((seen.iter().max(), seen.last()), (Some(&12), Some(&0)), "{place}: from zero to the most and back");
+        assert_eq!((seen.iter().max(), seen.last()), (Some(&25), Some(&0)), "{place}: from zero to the most and back");
     }
     assert_eq!(first_difference(&on_cluster.seconds, &in_memory.seconds), None);
     assert_eq!(first_difference(&on_cluster.turns, &in_memory.turns), None);

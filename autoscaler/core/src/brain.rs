@@ -86,13 +86,18 @@ impl Brain {
                 self.settle_all(now, commands);
             }
             Event::Tick => self.tick(now, commands),
-            Event::ScaleDone { revision, result } => {
+            Event::ScaleDone { revision, to, result } => {
                 if let Some(scaled) = self.revisions.get_mut(&revision) {
-                    scaled.scale_done(match result {
-                        ScaleOutcome::Accepted => None,
-                        ScaleOutcome::Changed { now } => Some(format!("somebody else wrote {now} replicas")),
-                        ScaleOutcome::Failed { message } => Some(message),
-                    });
+                    scaled.scale_done(
+                        to,
+                        match result {
+                            ScaleOutcome::Accepted => None,
+                            // An earlier call for the same count, which took long, has written it.
+                            ScaleOutcome::Changed { now } if now == to => None,
+                            ScaleOutcome::Changed { now } => Some(format!("somebody else wrote {now} replicas")),
+                            ScaleOutcome::Failed { message } => Some(message),
+                        },
+                    );
                 }
             }
         }

@@ -23,6 +23,8 @@ pub enum Event {
     ScaleDone {
         /// Whose.
         revision: RevisionId,
+        /// The count that was asked for: another one may have been ordered meanwhile.
+        to: Replicas,
         /// How it ended.
         result: ScaleOutcome,
     },

@@ -356,7 +356,7 @@ impl Scaled {
             rps: None,
             delay: None,
             initialised: self.initialised,
-            idleness: self.idle.verdict(context.now, &self.revision.scaling),
+            idleness: self.idleness(context.now),
             backlog: self.floor.map(|floor| floor.asked),
             hold: self.hold(context),
             at_most: self.at_most(),

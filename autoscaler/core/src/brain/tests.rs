@@ -124,7 +124,7 @@ impl World {
         let revision = self.id.clone();
         if self.refuses {
             let result = ScaleOutcome::Failed { message: "refused".into() };
-            return self.event(Event::ScaleDone { revision, result });
+            return self.event(Event::ScaleDone { revision, to: Replicas::new(to), result });
         }
         if to < self.requested && self.writes_in > 0 {
             let due = self.now + self.writes_in;
@@ -232,7 +232,8 @@ impl World {
             self.area += u64::from(self.load) * 10;
             if let Some((_, to, victims)) = self.writing.take_if(|(due, ..)| *due <= self.now) {
                 self.carry_out(to, &victims);
-                self.event(Event::ScaleDone { revision: self.id.clone(), result: ScaleOutcome::Accepted });
+                let (revision, to) = (self.id.clone(), Replicas::new(to));
+                self.event(Event::ScaleDone { revision, to, result: ScaleOutcome::Accepted });
             }
             if self.replicas.iter().any(|(_, ready)| *ready == self.now) {
                 self.show();

@@ -49,15 +49,25 @@ impl Facts for Seen<'_> {
 impl Scaled {
     /// The count that the platform was last asked for: a lowering counts from the order on, unless its call failed; a
     /// raise once it is shown.
-    pub(super) fn ordered(&self) -> Replicas {
+    pub(crate) fn ordered(&self) -> Replicas {
         let asked = self.asked.filter(|asked| !asked.failed);
         asked.map_or(self.requested, |asked| asked.to.min(self.requested))
     }
 
     /// Replicas that are ready and were not ordered away: what a decision counts on. One that is drained can still be
     /// kept until the order, and counts.
-    pub(super) fn staying(&self) -> Replicas {
+    pub(crate) fn staying(&self) -> Replicas {
         self.ready.min(self.ordered())
+    }
+
+    /// Whether the last replica may go. Once all were ordered away, none is asked for.
+    pub(super) fn idleness(&self, now: Timestamp) -> Idleness {
+        match self.idle.verdict(now, &self.revision.scaling) {
+            Idleness::Young { .. } | Idleness::Retained { .. } | Idleness::Spent if self.ordered().is_zero() => {
+                Idleness::Asleep
+            }
+            verdict => verdict,
+        }
     }
 
     /// Whether victims would have to be chosen by their load soon; of the last replica nothing has to be known.
@@ -225,8 +235,8 @@ impl Scaled {
     }
 
     /// A scale call ended. What is still wanted is asked for again; a count that somebody else wrote comes as a change.
-    pub(crate) fn scale_done(&mut self, error: Option<String>) {
-        if let Some(asked) = &mut self.asked {
+    pub(crate) fn scale_done(&mut self, to: Replicas, error: Option<String>) {
+        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.to == to) {
             asked.failed = error.is_some();
         }
         self.last_error = error;

@@ -49,6 +49,26 @@ fn an_order_that_failed_took_nobody_away() {
     assert_eq!(world.requested, 1);
 }
 
+/// An order that is given twice because it takes long fails the second time: it was carried out.
+#[test]
+fn the_answer_to_an_older_order_takes_nothing_back() {
+    let mut world = World::new(six_and_five(), 0);
+    world.load(50);
+    world.pass(20_000);
+    world.writes_in = 60_000;
+    world.load(1);
+    while world.scales.last().is_none_or(|(_, _, to)| *to >= 8) {
+        world.pass(100);
+    }
+    let to = Replicas::new(world.scales.last().unwrap().2);
+    for (of, now, counts) in [(8, 9, to), (to.get(), to.get(), to), (to.get(), 9, Replicas::new(8))] {
+        let result = ScaleOutcome::Changed { now: Replicas::new(now) };
+        world.event(Event::ScaleDone { revision: world.id.clone(), to: Replicas::new(of), result });
+        let scaled = &world.brain.revisions[&world.id];
+        assert_eq!((scaled.ordered(), scaled.staying()), (counts, counts), "{of} {now}");
+    }
+}
+
 #[test]
 fn news_of_those_that_leave_is_no_decision() {
     let mut world = World::new(six_and_five(), 2);
