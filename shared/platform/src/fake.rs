@@ -339,7 +339,7 @@ impl Running {
 impl Replica {
     /// When it becomes ready or is gone, whatever is next.
     fn due(&self) -> Option<Instant> {
-        self.gone_at.or((!self.ready).then_some(self.ready_at))
+        self.gone_at.or_else(|| (!self.ready).then_some(self.ready_at))
     }
 
     fn endpoint(&self, early_probe: Option<&Probe>) -> Endpoint {

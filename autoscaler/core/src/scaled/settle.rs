@@ -62,12 +62,9 @@ impl Scaled {
 
     /// Whether the last replica may go. Once all were ordered away, none is asked for.
     pub(super) fn idleness(&self, now: Timestamp) -> Idleness {
-        match self.idle.verdict(now, &self.revision.scaling) {
-            Idleness::Young { .. } | Idleness::Retained { .. } | Idleness::Spent if self.ordered().is_zero() => {
-                Idleness::Asleep
-            }
-            verdict => verdict,
-        }
+        let verdict = self.idle.verdict(now, &self.revision.scaling);
+        let awake = matches!(verdict, Idleness::Young { .. } | Idleness::Retained { .. } | Idleness::Spent);
+        if awake && self.ordered().is_zero() { Idleness::Asleep } else { verdict }
     }
 
     /// Whether victims would have to be chosen by their load soon; of the last replica nothing has to be known.

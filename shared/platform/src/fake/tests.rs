@@ -115,3 +115,28 @@ async fn raising_never_lowers_what_somebody_else_has_raised() {
     assert_eq!(answer, Err(ScaleError::Changed { now: Replicas::new(5) }));
     assert_eq!(fake.requested(&id()), Some(Replicas::new(5)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_leaves_is_shown_until_it_is_gone_and_does_not_count() {
+    let fake = fake();
+    fake.set_replicas(&id(), Replicas::new(2));
+    View::of(&fake).until(|view| view.ready(&id()) == 2).await;
+    fake.set_stop_delay(START);
+    let told = Instant::now();
+    let mut changes = fake.watch();
+    let victim = EndpointId::new("model-1");
+    fake.scale(&target(), Replicas::new(2), Replicas::ONE, std::slice::from_ref(&victim)).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|(.., states): &(_, _, Vec<EndpointState>)| states.len() != 1) {
+        let counts = changes.next().await.unwrap();
+        let Change::Replicas { ready, terminating, .. } = counts else { continue };
+        let Change::Endpoints { endpoints, .. } = changes.next().await.unwrap() else { panic!("counts and no list") };
+        let states = endpoints.iter().map(|endpoint| endpoint.state).collect();
+        seen.push((told.elapsed(), (ready.get(), terminating.get()), states));
+    }
+    let (ready, draining) = (EndpointState::Ready, EndpointState::Draining);
+    let last = [(Duration::ZERO, (1, 1), vec![draining, ready]), (START, (1, 0), vec![ready])];
+    assert_eq!(seen[seen.len() - 2..], last);
+    fake.scale(&target(), Replicas::ONE, Replicas::new(2), &[]).await.unwrap();
+    assert_eq!(fake.started(), 3, "what left does not come back");
+}
