@@ -4,20 +4,19 @@
 //! `scale`, and nothing is spawned.
 
 mod call;
+mod running;
 
 pub use call::{AddressOf, Reach, ScaleCall};
 
 use crate::board::Board;
 use crate::{Leadership, Platform, ScaleError};
-use domain::{
-    Change, Endpoint, EndpointId, EndpointState, Peer, Probe, Replicas, ReporterId, Revision, RevisionId,
-    ScaleTargetRef, Trouble,
-};
+use domain::{Change, EndpointId, Peer, Probe, Replicas, ReporterId, Revision, RevisionId, ScaleTargetRef, Trouble};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use parking_lot::Mutex;
+use running::{Replica, Running};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -50,25 +49,6 @@ struct State {
     stop_delay: Duration,
     /// Replicas started so far; numbers are never used again.
     started: u32,
-}
-
-struct Running {
-    target: ScaleTargetRef,
-    requested: Replicas,
-    replicas: Vec<Replica>,
-    version: u64,
-    start_delay: Duration,
-    trouble: Option<Trouble>,
-    early_probe: Option<Probe>,
-}
-
-struct Replica {
-    id: EndpointId,
-    address: SocketAddr,
-    ready_at: Instant,
-    ready: bool,
-    /// Told to leave: when it is gone.
-    gone_at: Option<Instant>,
 }
 
 impl Default for Fake {
@@ -279,80 +259,6 @@ impl Fake {
         }
         self.resize(&id, call.to, &call.remove_first);
         Ok(())
-    }
-}
-
-impl Running {
-    /// Those that were not told to leave.
-    fn staying(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.iter().filter(|replica| replica.gone_at.is_none())
-    }
-
-    /// Whether a replica became ready, or is gone.
-    fn settle(&mut self, now: Instant) -> bool {
-        let before = self.replicas.len();
-        self.replicas.retain(|replica| replica.gone_at.is_none_or(|at| at > now));
-        let mut changed = self.replicas.len() != before;
-        for replica in &mut self.replicas {
-            if !replica.ready && replica.ready_at <= now {
-                replica.ready = true;
-                changed = true;
-            }
-        }
-        changed
-    }
-
-    /// Down to the count asked for: the named ones, then those that are not ready, then the newest.
-    fn shrink(&mut self, remove_first: &[EndpointId], gone_at: Instant) {
-        for _ in self.requested.get() as usize..self.staying().count() {
-            let named = |replica: &Replica| replica.gone_at.is_none() && remove_first.contains(&replica.id);
-            let unready = |replica: &Replica| replica.gone_at.is_none() && !replica.ready;
-            let victim = self.replicas.iter().position(named);
-            let victim = victim.or_else(|| self.replicas.iter().rposition(unready));
-            let victim = victim.or_else(|| self.replicas.iter().rposition(|replica| replica.gone_at.is_none()));
-            if let Some(replica) = victim.and_then(|victim| self.replicas.get_mut(victim)) {
-                replica.gone_at = Some(gone_at);
-            }
-        }
-    }
-
-    fn tell(&mut self, id: &RevisionId, board: &Board) {
-        let count = |replicas: usize| Replicas::new(u32::try_from(replicas).unwrap_or(u32::MAX));
-        let ready = self.staying().filter(|replica| replica.ready).count();
-        board.tell(Change::Replicas {
-            revision: id.clone(),
-            requested: self.requested,
-            ready: count(ready),
-            terminating: count(self.replicas.len() - self.staying().count()),
-            trouble: self.trouble.clone(),
-            foreign: None,
-        });
-        self.version += 1;
-        board.tell(Change::Endpoints {
-            revision: id.clone(),
-            version: self.version,
-            endpoints: self.replicas.iter().map(|replica| replica.endpoint(self.early_probe.as_ref())).collect(),
-        });
-    }
-}
-
-impl Replica {
-    /// When it becomes ready or is gone, whatever is next.
-    fn due(&self) -> Option<Instant> {
-        self.gone_at.or_else(|| (!self.ready).then_some(self.ready_at))
-    }
-
-    fn endpoint(&self, early_probe: Option<&Probe>) -> Endpoint {
-        Endpoint {
-            id: self.id.clone(),
-            address: self.address,
-            state: match (self.gone_at, self.ready) {
-                (Some(_), _) => EndpointState::Draining,
-                (None, true) => EndpointState::Ready,
-                (None, false) => EndpointState::Starting,
-            },
-            early_probe: early_probe.filter(|_| !self.ready && self.gone_at.is_none()).cloned(),
-        }
     }
 }
 

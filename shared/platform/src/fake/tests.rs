@@ -1,6 +1,7 @@
 use super::*;
 use crate::contract::{Subject, View, suite};
 use crate::fixed::default_revision;
+use domain::EndpointState;
 
 const START: Duration = Duration::from_secs(5);
 
