@@ -8,6 +8,7 @@ use crate::error::Outcome;
 use crate::gate::ColdCount;
 use crate::local::{Counters, LATENCY_BUCKETS_MS};
 use crate::revisions::Revisions;
+use crate::sharing::{Bound, Shares};
 use runtime::Clock;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,6 +25,11 @@ pub const ALL: &[(&str, &str, &str)] = &[
     ("activator_held_requests", "gauge", "Requests held over all services, those between two tries included."),
     ("activator_held_body_bytes", "gauge", "Bytes that bodies of held requests may take up over HTTP/2."),
     ("activator_refused_total", "counter", "Requests and connections turned away because of a limit (label limit)."),
+    (
+        "activator_sharing_bounds_reached_total",
+        "counter",
+        "Times that a bound kept a request waiting which another activator might have had a slot for (label bound).",
+    ),
     ("activator_replicas_usable", "gauge", "Replicas that may be sent requests."),
     ("activator_replicas_own", "gauge", "Of the usable ones, those that this activator itself sends requests to."),
     ("activator_replicas_paced", "gauge", "Replicas that get what waited no faster than they answer."),
@@ -42,6 +48,7 @@ pub fn render(revisions: &Revisions, clock: Clock, out: &mut String) {
             row.write(name, out);
         }
         write_bounds(revisions.bounds(), name, out);
+        write_shares(revisions.shares(), name, out);
     }
 }
 
@@ -60,6 +67,14 @@ fn write_bounds(bounds: &Bounds, name: &str, out: &mut String) {
         _ => return,
     };
     let _ = writeln!(out, "{name} {}", bounds.stock(stock));
+}
+
+fn write_shares(shares: &Shares, name: &str, out: &mut String) {
+    if name == "activator_sharing_bounds_reached_total" {
+        for bound in Bound::ALL {
+            let _ = writeln!(out, "{name}{{bound=\"{}\"}} {}", bound.label(), shares.reached(bound));
+        }
+    }
 }
 
 struct Row {

@@ -20,7 +20,7 @@ use lent::Unused;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Marks a request as one that another activator has a claim for: the word and the claim's number.
 pub const CLAIM: HeaderName = HeaderName::from_static("x-kpa-claim");
@@ -29,12 +29,43 @@ pub const SLOTS_PATH: &str = "/.kpa/slots";
 /// By this they know each other.
 pub const WORD: HeaderName = HeaderName::from_static("x-kpa-word");
 
+/// A bound of sharing. None of them refuses a request: one that waits here waits for longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Bound {
+    /// [`claims::CLAIMS_MAX`]: a slot that was free was not lent.
+    Claims,
+    /// [`hop::ASKS_MAX`]: another activator was not asked yet.
+    Asks,
+    /// [`hop::WANT_MAX`]: it was asked for fewer slots than there were requests for it.
+    Want,
+}
+
+impl Bound {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// Every bound, by index.
+    pub const ALL: [Self; Self::COUNT] = [Self::Claims, Self::Asks, Self::Want];
+
+    /// The metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Claims => "claims",
+            Self::Asks => "asks",
+            Self::Want => "want",
+        }
+    }
+}
+
 /// What an activator shares with others.
 #[derive(Debug)]
 pub struct Shares {
     wanted: AtomicBool,
     told: ArcSwap<Told>,
     heard: Mutex<Option<Heard>>,
+    reached: [AtomicU64; Bound::COUNT],
     /// Slots of ours that others have claims for.
     pub claims: Claims,
     /// Slots of others that nobody here wanted any more.
@@ -71,9 +102,21 @@ impl Shares {
             wanted: AtomicBool::new(false),
             told: ArcSwap::from_pointee(told),
             heard: Mutex::default(),
+            reached: Default::default(),
             claims: Claims::new(first),
             unused: Unused::default(),
         }
+    }
+
+    /// A bound was reached.
+    pub fn reach(&self, bound: Bound) {
+        self.reached[bound as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often a bound was reached.
+    #[must_use]
+    pub fn reached(&self, bound: Bound) -> u64 {
+        self.reached[bound as usize].load(Relaxed)
     }
 
     /// Which replicas are ours.
@@ -134,6 +177,18 @@ impl Shares {
         let told = self.told.load();
         if *told.part != part || told.held != held {
             self.set(revisions, now, part, held);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_stand_where_their_index_says() {
+        for (index, bound) in Bound::ALL.into_iter().enumerate() {
+            assert_eq!(bound as usize, index);
         }
     }
 }

@@ -3,11 +3,12 @@
 //! The question waits with the owner until there is a slot that the owner's own requests leave; so such a slot is taken up
 //! after one round trip, and nobody polls.
 //!
-//! Invariants: per revision and other activator at most one question is on its way; at most [`ASKS_MAX`] in all.
+//! Invariants: per revision and other activator at most one question is on its way; at most [`ASKS_MAX`] in all, and who had
+//! no place is the next to be asked, so that nobody is passed over for ever.
 
 use super::claims::{ClaimId, mark};
 use super::lent::Lent;
-use super::{SLOTS_PATH, WORD};
+use super::{Bound, SLOTS_PATH, WORD};
 use crate::line::{Line, LineError};
 use crate::local::Endpoint;
 use crate::revisions::{Handle, Revisions};
@@ -45,6 +46,8 @@ const ANSWER_SLACK: Duration = Duration::from_secs(1);
 struct Thirst {
     handle: Arc<Handle>,
     asked: BTreeSet<ReporterId>,
+    /// Whom to ask there was no place.
+    put_off: BTreeSet<ReporterId>,
     not_before: BTreeMap<ReporterId, Instant>,
 }
 
@@ -146,7 +149,12 @@ impl<C: Connect + Clone> Hop<C> {
     fn thirst(&mut self, id: RevisionId) {
         let Some(handle) = self.revisions.get(&id) else { return };
         handle.lower_waiting();
-        let new = || Thirst { handle: Arc::clone(&handle), asked: BTreeSet::new(), not_before: BTreeMap::new() };
+        let new = || Thirst {
+            handle: Arc::clone(&handle),
+            asked: BTreeSet::new(),
+            put_off: BTreeSet::new(),
+            not_before: BTreeMap::new(),
+        };
         self.thirsty.entry(id).or_insert_with(new).handle = Arc::clone(&handle);
     }
 
@@ -158,21 +166,35 @@ impl<C: Connect + Clone> Hop<C> {
             thirst.not_before.retain(|_, at| *at > now);
             let waiting = thirst.handle.gate.waiting();
             let lenders = thirst.handle.gate.lenders();
-            let share = waiting.div_ceil(u32::try_from(lenders.len()).unwrap_or(1).max(1)).min(WANT_MAX);
+            thirst.put_off.retain(|peer| lenders.contains(peer));
+            let share = waiting.div_ceil(u32::try_from(lenders.len()).unwrap_or(1).max(1));
             for peer in lenders {
                 if !thirst.asked.contains(&peer)
                     && !thirst.not_before.contains_key(&peer)
-                    && self.asks.len() + questions.len() < ASKS_MAX
                     && let Some(endpoint) = self.endpoints.get(&peer)
                 {
-                    thirst.asked.insert(peer.clone());
-                    questions.push((id.clone(), peer, endpoint.address, share));
+                    let first = thirst.put_off.contains(&peer);
+                    questions.push((!first, id.clone(), peer, endpoint.address, share));
                 }
             }
             waiting > 0 || !thirst.asked.is_empty()
         });
-        for (revision, peer, address, want) in questions {
-            self.ask(revision, peer, address, want);
+        questions.sort_by_key(|(later, ..)| *later);
+        for (_, revision, peer, address, share) in questions {
+            let Some(thirst) = self.thirsty.get_mut(&revision) else { continue };
+            if self.asks.len() >= ASKS_MAX {
+                // Once, however often it is looked at until there is a place.
+                if thirst.put_off.insert(peer) {
+                    self.revisions.shares().reach(Bound::Asks);
+                }
+                continue;
+            }
+            thirst.put_off.remove(&peer);
+            thirst.asked.insert(peer.clone());
+            if share > WANT_MAX {
+                self.revisions.shares().reach(Bound::Want);
+            }
+            self.ask(revision, peer, address, share.min(WANT_MAX));
         }
     }
 
@@ -248,3 +270,6 @@ fn numbers(body: &[u8]) -> Result<Vec<ClaimId>, LineError> {
     let number = |word: &str| word.parse().map_err(|_| LineError::Answer(format!("{word:?} is no claim")));
     text.split_ascii_whitespace().take(WANT_MAX as usize).map(number).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use crate::body::ResponseBody;
 use crate::gate::{Entry, HeldSlot};
 use crate::revisions::Handle;
 use crate::sharing::hop::WANT_MAX;
-use crate::sharing::{SLOTS_PATH, WORD};
+use crate::sharing::{Bound, SLOTS_PATH, WORD};
 use crate::worker::Worker;
 use bytes::Bytes;
 use domain::RevisionId;
@@ -73,7 +73,14 @@ async fn claims<C: Connect>(worker: &Worker<C>, handle: &Arc<Handle>, want: usiz
     // What was lent to us is not ours to lend: it goes back through its drop.
     let first = first.filter(|slot| slot.lent().is_none());
     let slots = first.into_iter().chain(std::iter::from_fn(|| handle.gate.spare())).take(want);
-    let keep = |slot: HeldSlot| worker.revisions.shares().claims.keep(worker.base.clock.now(), handle, slot);
+    let shares = worker.revisions.shares();
+    let keep = |slot: HeldSlot| {
+        let id = shares.claims.keep(worker.base.clock.now(), handle, slot);
+        if id.is_none() {
+            shares.reach(Bound::Claims);
+        }
+        id
+    };
     slots.map_while(keep).map(|id| id.to_string()).collect::<Vec<_>>().join(" ")
 }
 

@@ -4,7 +4,8 @@ use crate::http2::{ask, client as h2_client, full, h2_backend, request, with_tra
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok, post, soon};
 use activator::Settings;
-use activator::sharing::claims::CLAIM_LIFE;
+use activator::sharing::claims::{CLAIM_LIFE, CLAIMS_MAX};
+use activator::sharing::hop::WANT_MAX;
 use domain::{Change, EndpointId, Limits, Peer, ReporterId, Sharing};
 use http_body_util::BodyExt;
 use runtime::net::Tcp;
@@ -263,5 +264,73 @@ async fn strangers_get_nothing_for_a_claim_or_a_question() {
     let question = "POST /.kpa/slots?revision=default/svc&want=1 HTTP/1.1\r\nhost: svc.default\r\nx-kpa-word: x\r\ncontent-length: 0\r\n\r\n";
     assert_eq!(two.b.client().await.ask(question).await.text(), "hello");
     assert_eq!(backend.last().target(), "/.kpa/slots?revision=default/svc&want=1");
+    two.at_rest().await;
+}
+
+/// The number behind `bound` on the page of metrics.
+fn reached(rig: &Rig, bound: &str) -> u64 {
+    let mut page = String::new();
+    activator::metrics::render(rig.activator.revisions(), rig.activator.workers()[0].base.clock, &mut page);
+    let name = format!("activator_sharing_bounds_reached_total{{bound=\"{bound}\"}} ");
+    page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[tokio::test]
+async fn no_more_slots_are_lent_than_may_be_kept() {
+    let two = Two::new().await;
+    let many = limits(|limits| limits.container_concurrency = set(NonZeroU32::new(2 * CLAIMS_MAX as u32)));
+    two.b.apply(&svc(), many).await;
+    let backend = replica_of("b", saying("hello")).await;
+    two.replicas(&[backend.address]).await;
+    let mut asker = two.b.client().await;
+    let slots = |query: &str| {
+        format!("POST /.kpa/slots?{query} HTTP/1.1\r\nhost: b\r\nx-kpa-word: {WORD}\r\ncontent-length: 0\r\n\r\n")
+    };
+    let question = slots(&format!("revision=default/svc&want={WANT_MAX}"));
+    let mut claims = Vec::new();
+    let kept = || two.b.activator.revisions().shares().claims.kept();
+    while kept() < CLAIMS_MAX {
+        let answer = asker.ask(&question).await;
+        claims.push(answer.text().replace(' ', "."));
+        assert!(!answer.text().is_empty() && claims.len() <= CLAIMS_MAX / WANT_MAX as usize, "{claims:?}");
+    }
+    assert_eq!(reached(&two.b, "claims"), 0);
+    assert_eq!(asker.ask(&question).await.text(), "", "as if there were no room");
+    assert_eq!((reached(&two.b, "claims"), kept()), (1, CLAIMS_MAX));
+    assert_eq!(two.b.client().await.ask(GET).await.text(), "hello", "there is, for its own clients");
+    for claims in claims {
+        asker.ask(slots(&format!("returned={claims}"))).await;
+    }
+    two.at_rest().await;
+    assert_eq!(asker.ask(&question).await.text().split(' ').count(), WANT_MAX as usize);
+}
+
+#[tokio::test]
+async fn one_question_asks_for_so_many_slots_and_no_more() {
+    const WAITING: usize = 2 * WANT_MAX as usize;
+    let two = Two::new().await;
+    let replica = replica_of("b", saying("hello")).await;
+    two.replicas(&[replica.address]).await;
+    // It has none to lend.
+    let other = Backend::new(|_| ok("")).await;
+    two.peers.send_replace(vec![Peer { id: ReporterId::new("b"), address: other.address }]);
+    let mut clients = Vec::new();
+    for _ in 0..WAITING {
+        let mut client = two.a.client().await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+    eventually("they all wait", || two.a.waiting() as usize == WAITING).await;
+    let most = format!("/.kpa/slots?revision=default/svc&want={WANT_MAX}");
+    eventually("it was asked for the most", || other.seen.lock().iter().any(|seen| seen.target() == most)).await;
+    assert!(reached(&two.a, "want") >= 1);
+    for question in other.seen.lock().iter() {
+        let (_, want) = question.target().rsplit_once('=').unwrap();
+        assert!(want.parse::<u32>().unwrap() <= WANT_MAX, "{want}");
+    }
+    two.share(&["a"]);
+    for mut client in clients {
+        assert_eq!(client.answer().await.text(), "hello");
+    }
     two.at_rest().await;
 }
