@@ -18,7 +18,7 @@ pub use early::{Cold, ColdCount};
 pub use entry::{Answer, Entry, HeldSlot, StartFailure, Waiting};
 
 use crate::local::Endpoint;
-use activator_core::admission::{Ask, TicketId, Verdict};
+use activator_core::admission::{Ask, Class, TicketId, Verdict};
 use activator_core::{Admission, Part, Warmth, patience};
 use domain::{EndpointId, EndpointState, Limits, Timestamp};
 use early::Early;
@@ -156,9 +156,10 @@ impl Gate {
         self.ask(now, false, |state, sender| state.admission.admit(Ask::default(), sender))
     }
 
-    /// A request that its replica did not take comes back to the head of the queue.
-    pub fn reenter(&self, now: Timestamp) -> Entry {
-        self.ask(now, true, |state, sender| state.admission.readmit(Ask::default(), sender))
+    /// A request that its replica did not take comes back to the head of its line. That of [`Class::Neighbour`] is for
+    /// those that another activator has sent on: nobody lends to it.
+    pub fn reenter(&self, now: Timestamp, class: Class) -> Entry {
+        self.ask(now, true, |state, sender| state.admission.readmit(Ask { class, ..Ask::default() }, sender))
     }
 
     fn ask(

@@ -121,7 +121,7 @@ fn who_comes_back_stands_at_the_head() {
     let mut newcomer = waiting(gate.enter(NOW));
     assert!(matches!(gate.enter(NOW), Entry::Full(1)));
     // However full the queue is: it had its turn already.
-    let mut returning = waiting(gate.reenter(NOW));
+    let mut returning = waiting(gate.reenter(NOW, Class::Normal));
     assert!(returning.returns && !newcomer.returns);
     drop(slot);
     assert!(granted(&mut newcomer).is_none());
@@ -234,7 +234,7 @@ fn a_cold_replica_is_opened_by_a_pass_and_closed_by_a_refusal() {
 
     gate.set_suspect(at(4), &a, true);
     assert!(!gate.is_open() && gate.is_cold(&taken[0].endpoint));
-    let again = waiting(gate.reenter(at(4)));
+    let again = waiting(gate.reenter(at(4), Class::Normal));
     assert_eq!(gate.take_cold(9)[0].since, at(2), "it is as old as it was");
     gate.set_suspect(at(4), &a, true);
     assert_eq!(gate.cold(), ColdCount { probed: 1, unprobed: 0 }, "a second refusal does not start a second probe");

@@ -11,6 +11,7 @@ use crate::local::{Local, Permit};
 use crate::request::{Admitted, Counted, Routed, Wait};
 use crate::worker::Worker;
 use activator_core::Warmth;
+use activator_core::admission::Class;
 use domain::Timestamp;
 use runtime::net::Connect;
 use runtime::watched::Watch;
@@ -49,7 +50,8 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
                         if matches!(entry, Entry::Wait(_)) {
                             request.body.hold(&worker.base.bounds, worker.settings.load().held_bytes_max)?;
                         }
-                        Box::pin(acquire(worker, local, arrived, &request.open.peer().watch, entry)).await?
+                        let arrival = (arrived, Class::Normal);
+                        Box::pin(acquire(worker, local, arrival, &request.open.peer().watch, entry)).await?
                     }
                 }
             }
@@ -58,14 +60,14 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
     }
 }
 
-/// Follows an entry at the gate to a permit.
+/// Follows an entry at the gate to a permit, for a request that has `arrived` and stands in the line of its `class`.
 ///
 /// # Errors
 /// Refused, or waited too long.
 pub async fn acquire<C: Connect>(
     worker: &Worker<C>,
     local: &Arc<Local<C::Stream>>,
-    arrived: Timestamp,
+    (arrived, class): (Timestamp, Class),
     watch: &Watch,
     mut entry: Entry,
 ) -> Result<(Permit<C::Stream>, Wait), RequestError> {
@@ -90,7 +92,7 @@ pub async fn acquire<C: Connect>(
         match local.permit(slot) {
             Some(permit) => return Ok((permit, wait)),
             // The replica left between the grant and now: the request keeps its place.
-            None => entry = local.handle.gate.reenter(worker.base.clock.now()),
+            None => entry = local.handle.gate.reenter(worker.base.clock.now(), class),
         }
     }
 }

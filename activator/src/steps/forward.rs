@@ -33,8 +33,10 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
         }
         let Routed { request, local, limits, arrived, .. } = routed;
         let next = next_protocol(*limits.protocol, request.head.version);
+        let claimed = request.asked.is_claimed();
         let (outgoing, open, until) = translate(*request, next, *limits.idle_timeout, wait.queued);
-        let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, next, arrived, wait);
+        let mut trip =
+            Trip::new(worker, &local, &limits, &open.peer().watch, next, arrived, wait).of_neighbour(claimed);
         let mut outgoing = Some(outgoing);
         trip.until_answered(&mut outgoing, permit).await?;
 

@@ -1,11 +1,12 @@
 //! The tries of one admitted request, until some replica answers (kpa-behaviour 4.4 to 4.6).
 //!
-//! Invariant: a request is sent again only as [`retry_class`] says; a permit is held by exactly one attempt.
+//! Invariant: a request is sent again only as [`retry_class`] says; a permit is held by exactly one attempt; what another
+//! activator has sent on goes to a replica of ours or back, and never on to a third.
 
 use super::await_capacity::{Held, acquire};
 use super::respond::REASON;
 use super::spare::Spare;
-use crate::body::RequestBody;
+use crate::body::{REPLAY_BYTES_MAX, RequestBody};
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::gate::Entry;
 use crate::headers::Next;
@@ -17,8 +18,11 @@ use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Detached, Exchange, SendError};
 use crate::upstream::pool::TRUSTED_IDLE;
 use crate::worker::Worker;
+use activator_core::admission::Class;
 use domain::{Limits, OnDisconnect, Timestamp};
 use http::{HeaderMap, Request};
+use http_body::Body;
+use http_body_util::BodyExt;
 use runtime::Tasks;
 use runtime::net::{Connect, Socket};
 use runtime::watched::Watch;
@@ -48,6 +52,8 @@ pub struct Trip<'a, C: Connect> {
     watch: &'a Watch,
     next: Next,
     arrived: Timestamp,
+    /// The line in which it waits for another try.
+    class: Class,
     wait: Wait,
     /// When the latest permit came.
     permitted: Timestamp,
@@ -89,7 +95,17 @@ impl<'a, C: Connect> Trip<'a, C> {
         wait: Wait,
     ) -> Self {
         let permitted = arrived + wait.queued;
-        Self { worker, local, limits, watch, next, arrived, wait, permitted, exchange: None, answer: None }
+        let class = Class::Normal;
+        Self { worker, local, limits, watch, next, arrived, class, wait, permitted, exchange: None, answer: None }
+    }
+
+    /// The same for a request that another activator has sent on, if it was `claimed`: one hop is all it may make.
+    #[must_use]
+    pub const fn of_neighbour(mut self, claimed: bool) -> Self {
+        if claimed {
+            self.class = Class::Neighbour;
+        }
+        self
     }
 
     /// How the request has waited so far.
@@ -125,6 +141,11 @@ impl<'a, C: Connect> Trip<'a, C> {
                 Err(Setback::Final(error)) => return Err(error),
                 Err(Setback::Again(failed)) => failed,
             };
+            if self.class == Class::Neighbour && !replayed && may_go_back(outgoing) {
+                drop(failed);
+                Box::pin(read_whole(outgoing)).await?;
+                return Err(RequestError::ClaimUnknown);
+            }
             permit = Box::pin(self.another(&mut tries, failed)).await?;
         }
     }
@@ -142,7 +163,7 @@ impl<'a, C: Connect> Trip<'a, C> {
         tries.count += 1;
         if tries.count < TRIES_MAX {
             // The place at the head of the queue is taken before the slot is given up.
-            let entry = self.local.handle.gate.reenter(clock.now());
+            let entry = self.local.handle.gate.reenter(clock.now(), self.class);
             drop(failed);
             return self.reacquire(entry).await;
         }
@@ -160,12 +181,12 @@ impl<'a, C: Connect> Trip<'a, C> {
         tokio::time::sleep(tries.pause).await;
         drop(held);
         *tries = Tries { count: 0, pause: (tries.pause * 2).min(PAUSE_MAX) };
-        let entry = self.local.handle.gate.reenter(clock.now());
+        let entry = self.local.handle.gate.reenter(clock.now(), self.class);
         self.reacquire(entry).await
     }
 
     async fn reacquire(&mut self, entry: Entry) -> Result<Permit<C::Stream>, RequestError> {
-        let (permit, wait) = acquire(self.worker, self.local, self.arrived, self.watch, entry).await?;
+        let (permit, wait) = acquire(self.worker, self.local, (self.arrived, self.class), self.watch, entry).await?;
         self.wait = Wait { queued: self.wait.queued.max(wait.queued), cold: self.wait.cold || wait.cold };
         self.permitted = self.worker.base.clock.now();
         Ok(permit)
@@ -301,6 +322,22 @@ impl<'a, C: Connect> Trip<'a, C> {
         (self.answer, self.exchange) = (answer, Some(exchange));
         Some(sent)
     }
+}
+
+/// Whether the activator that sent a request on has kept all of it, so that it can take it back and try elsewhere. What it
+/// has not kept waits here.
+fn may_go_back(outgoing: &Outgoing) -> bool {
+    let length = outgoing.as_ref().and_then(|request| request.body().size_hint().exact());
+    length.is_some_and(|length| length <= REPLAY_BYTES_MAX as u64)
+}
+
+/// Reads a body to its end: only then is it kept as a whole there.
+async fn read_whole(outgoing: &mut Outgoing) -> Result<(), RequestError> {
+    let Some(request) = outgoing else { return Ok(()) };
+    while let Some(frame) = request.body_mut().frame().await {
+        frame.map_err(|error| error.of_client())?;
+    }
+    Ok(())
 }
 
 /// Marks a request for the activator that lends the slot, and no other.

@@ -36,12 +36,14 @@ pub async fn open<C: Connect>(
     let Request { mut head, asked: fields, body, open, until } = *request;
     let client_side = head.extensions.remove::<OnUpgrade>().ok_or(RequestError::Internal)?;
     let asked = head.headers.get(UPGRADE).cloned().ok_or(RequestError::Internal)?;
+    let claimed = fields.is_claimed();
     headers::forward_request(&mut head, fields, open.peer(), Next::Http1, wait.queued);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, asked.clone());
     let body = RequestBody::from_client(body, *limits.idle_timeout);
 
-    let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, arrived, wait);
+    let mut trip =
+        Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, arrived, wait).of_neighbour(claimed);
     let mut tries = Tries::default();
     let socket = loop {
         let endpoint = Arc::clone(&permit.seat.endpoint);

@@ -1,9 +1,11 @@
 //! Two activators in front of the same replicas, each of them used by one (kpa-behaviour 4.10).
 
 use crate::http2::{ask, client as h2_client, full, h2_backend, request, with_trailers};
+use crate::retries::nobody;
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok, post, soon};
 use activator::Settings;
+use activator::body::REPLAY_BYTES_MAX;
 use activator::sharing::claims::{CLAIM_LIFE, CLAIMS_MAX};
 use activator::sharing::hop::WANT_MAX;
 use domain::{Change, EndpointId, Limits, Peer, ReporterId, Sharing};
@@ -12,8 +14,10 @@ use runtime::net::Tcp;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use tokio::sync::watch;
+use tokio::net::TcpSocket;
+use tokio::sync::{Semaphore, watch};
 
 const WORD: &str = "0123456789abcdef";
 
@@ -121,8 +125,7 @@ async fn a_request_goes_in_one_hop_to_who_has_the_replica() {
     let client_ip = client.stream.local_addr().unwrap().ip().to_string();
     assert_eq!(seen.all("x-forwarded-for"), [client_ip], "the client's alone");
     assert_eq!((two.a.requests(), two.b.requests()), (3, 0), "each is counted once");
-    let hops: u64 = two.a.handle().counters().iter().map(|counters| counters.hops.load(Relaxed)).sum();
-    assert_eq!(hops, 3);
+    assert_eq!(hops(&two.a), 3);
     two.at_rest().await;
 }
 
@@ -176,13 +179,13 @@ async fn http2_and_its_trailers_go_that_way() {
 #[tokio::test]
 async fn no_replica_gets_two_however_many_come_where() {
     let two = Two::new().await;
-    let most = std::sync::Arc::new(parking_lot::Mutex::new(BTreeMap::<u32, (u32, u32)>::new()));
+    let most = Arc::new(parking_lot::Mutex::new(BTreeMap::<u32, (u32, u32)>::new()));
     let mut backends = Vec::new();
     for number in 0..6 {
-        let most = std::sync::Arc::clone(&most);
+        let most = Arc::clone(&most);
         backends.push(
             Backend::script(move |mut wire, _, backend| {
-                let most = std::sync::Arc::clone(&most);
+                let most = Arc::clone(&most);
                 async move {
                     while let Some(request) = wire.request().await {
                         {
@@ -332,5 +335,88 @@ async fn one_question_asks_for_so_many_slots_and_no_more() {
     for mut client in clients {
         assert_eq!(client.answer().await.text(), "hello");
     }
+    two.at_rest().await;
+}
+
+/// A replica that answers when it is told to, and takes one request after the other.
+async fn slow_replica_of(owner: &str) -> (Backend, Arc<Semaphore>) {
+    let answers = Arc::new(Semaphore::new(0));
+    let made = || -> Made {
+        let answers = Arc::clone(&answers);
+        Box::pin(Backend::script(move |mut wire, _, backend| {
+            let answers = Arc::clone(&answers);
+            async move {
+                while let Some(request) = wire.request().await {
+                    backend.note(request);
+                    answers.acquire().await.unwrap().forget();
+                    wire.send(ok("slow")).await;
+                }
+            }
+        }))
+    };
+    let backend = replica_of(owner, made).await;
+    (backend, answers)
+}
+
+/// An address that is `owner`'s, where nobody listens.
+fn nobody_of(owner: &str) -> (TcpSocket, SocketAddr) {
+    let mut others = Vec::new();
+    loop {
+        let (socket, address) = nobody();
+        if is_of(owner, address) {
+            return (socket, address);
+        }
+        // Kept, or it would be given out again.
+        others.push(socket);
+    }
+}
+
+fn hops(rig: &Rig) -> u64 {
+    rig.handle().counters().iter().map(|counters| counters.hops.load(Relaxed)).sum()
+}
+
+/// `a`'s own replica is busy, and `b` lends a slot of one that has just died.
+#[tokio::test]
+async fn a_request_that_came_by_a_hop_goes_back_and_not_on() {
+    for request in [GET.to_owned(), post("with a body")] {
+        let two = Two::new().await;
+        let (busy, answers) = slow_replica_of("a").await;
+        let (_socket, dead) = nobody_of("b");
+        two.replicas(&[busy.address, dead]).await;
+        let (mut first, mut second) = (two.a.client().await, two.a.client().await);
+        first.send(GET).await;
+        eventually("the first is on its replica", || busy.count() == 1).await;
+        second.send(&request).await;
+        eventually("the second was there and is back", || hops(&two.a) == 1 && two.a.waiting() == 1).await;
+        assert_eq!((two.b.waiting(), two.b.in_flight()), (0, 0));
+        answers.add_permits(2);
+        assert_eq!((first.answer().await.text(), second.answer().await.text()), ("slow", "slow"));
+        let hops = (hops(&two.a), hops(&two.b));
+        assert_eq!((hops, busy.count()), ((1, 0), 2), "straight to the replica");
+        assert_eq!(busy.last().field("x-kpa-claim"), None);
+        two.at_rest().await;
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_can_send_again_waits_where_the_hop_has_led_it() {
+    let two = Two::new().await;
+    let (busy, answers) = slow_replica_of("a").await;
+    let (_socket, dead) = nobody_of("b");
+    two.replicas(&[busy.address, dead]).await;
+    let (mut first, mut second) = (two.a.client().await, two.a.client().await);
+    first.send(GET).await;
+    eventually("the first is on its replica", || busy.count() == 1).await;
+    let body = "x".repeat(2 * REPLAY_BYTES_MAX);
+    second.send(post(&body)).await;
+    eventually("it has hopped", || hops(&two.a) == 1).await;
+    answers.add_permits(1);
+    assert_eq!(first.answer().await.text(), "slow");
+    // There is room at `a` now, and none for what is at `b`.
+    let alive = replica_of("b", saying("alive")).await;
+    two.replicas(&[busy.address, dead, alive.address]).await;
+    assert_eq!(second.answer().await.text(), "alive");
+    assert_eq!((alive.last().body.len(), busy.count()), (body.len(), 1));
+    assert_eq!((hops(&two.a), hops(&two.b)), (1, 0));
     two.at_rest().await;
 }
