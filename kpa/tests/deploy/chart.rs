@@ -101,6 +101,10 @@ fn with_namespaces_the_chart_is_the_overlay() {
     if let Some(overlay) = kustomized("overlays/namespaces/release") {
         assert_same("the chart's hook", &hooks, "the release overlay", &overlay);
     }
+    let (taking, _) = without_hooks(rendered(&json!({"namespaces": ["team-a", "team-b"], "takeOver": true})));
+    if let Some(overlay) = with_component("overlays/namespaces", "overlays/namespaces/take-over") {
+        assert_same("with takeOver", &taking, "the overlay with its component", &without_namespace(overlay));
+    }
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn what_can_be_turned_on_is_what_the_components_add() {
     }
     let taking = rendered(&json!({"takeOver": true}));
     assert_same("with takeOver", &taking, "the component", &patched);
-    if let Some(built) = with_component("take-over") {
+    if let Some(built) = with_component("base", "components/take-over") {
         assert_same("kubectl kustomize", &without_namespace(built), "with takeOver", &without_hooks(taking).0);
     }
 }

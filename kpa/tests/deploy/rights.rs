@@ -117,21 +117,31 @@ fn with_listed_namespaces_each_gets_what_the_table_says_of_workloads() {
 /// The files of the overlay, also where no kustomize is there to build it.
 #[test]
 fn the_overlay_for_listed_namespaces_has_the_rules_of_the_cluster_roles() {
-    for (folder, file, names) in [
-        ("base", "overlays/namespaces/tenant/rbac.yaml", &["kpa-activator", "kpa-autoscaler"][..]),
-        ("release", "overlays/namespaces/release/tenant/rbac.yaml", &["kpa-release"]),
+    let take_over = objects(&read(&deploy("components/take-over/rbac.yaml")));
+    for (cluster_wide, file, accounts) in [
+        (
+            listed("base"),
+            "overlays/namespaces/tenant/rbac.yaml",
+            &[("kpa-activator", "kpa-activator"), ("kpa-autoscaler", "kpa-autoscaler")][..],
+        ),
+        (listed("release"), "overlays/namespaces/release/tenant/rbac.yaml", &[("kpa-release", "kpa-release")]),
+        (
+            take_over,
+            "overlays/namespaces/take-over/tenant/rbac.yaml",
+            &[("kpa-take-over", "kpa-autoscaler"), ("kpa-take-over-release", "kpa-release")],
+        ),
     ] {
         let local = objects(&read(&deploy(file)));
-        assert_eq!(local.len(), 2 * names.len(), "{file}");
-        for name in names {
+        assert_eq!(local.len(), 2 * accounts.len(), "{file}");
+        for (name, account) in accounts {
             let [role, binding] =
                 ["Role", "RoleBinding"].map(|kind| &local[&(kind.to_owned(), String::new(), (*name).to_owned())]);
-            let cluster = &listed(folder)[&("ClusterRole".to_owned(), String::new(), (*name).to_owned())];
+            let cluster = &cluster_wide[&("ClusterRole".to_owned(), String::new(), (*name).to_owned())];
             assert_eq!(role["rules"], cluster["rules"], "{file}: {name}");
             assert_eq!((text(binding, "/roleRef/kind"), text(binding, "/roleRef/name")), ("Role", *name));
             assert_eq!(
                 (text(binding, "/subjects/0/name"), text(binding, "/subjects/0/namespace")),
-                (*name, "kpa-system")
+                (*account, "kpa-system")
             );
         }
     }

@@ -59,15 +59,15 @@ fn the_overlay_for_listed_namespaces_changes_rights_and_arguments_only() {
     assert_same("the overlay without its Roles", &built, "the base without its ClusterRoles", &base);
 }
 
-/// The base with a component.
-pub(crate) fn with_component(component: &str) -> Option<Objects> {
+/// A folder of `deploy/` with a component.
+pub(crate) fn with_component(plain: &str, component: &str) -> Option<Objects> {
     let folder = tempfile::tempdir().unwrap();
     // kustomize takes no absolute paths.
     let up = "../".repeat(folder.path().canonicalize().unwrap().components().count() - 1);
     let root = format!("{up}{}", deploy("").canonicalize().unwrap().display());
     let overlay = format!(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{root}/base]\n\
-         components: [{root}/components/{component}]\n"
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{root}/{plain}]\n\
+         components: [{root}/{component}]\n"
     );
     std::fs::write(folder.path().join("kustomization.yaml"), overlay).unwrap();
     kustomized(folder.path().to_str().unwrap())
@@ -80,7 +80,7 @@ fn components_can_be_added() {
         ("monitoring", "pod-monitors.yaml", None),
         ("namespace-selector", "rbac.yaml", Some("--namespace-selector=kpa.dev/enabled=true")),
     ] {
-        let Some(mut built) = with_component(component) else { return };
+        let Some(mut built) = with_component("base", &format!("components/{component}")) else { return };
         if let Some(argument) = argument {
             let key = ("Deployment".to_owned(), "kpa-system".to_owned(), "kpa-autoscaler".to_owned());
             let container = built.get_mut(&key).unwrap().pointer_mut("/spec/template/spec/containers/0").unwrap();
