@@ -103,6 +103,7 @@ pub(crate) struct EventLoop {
     /// Reused by every turn.
     commands: Vec<Command>,
     published: Instant,
+    doubts: story::Doubts,
 }
 
 impl EventLoop {
@@ -130,6 +131,7 @@ impl EventLoop {
             synced,
             commands: Vec::new(),
             published: Instant::now(),
+            doubts: story::Doubts::default(),
         };
         (event_loop, Inbox { urgent, rows, queries, activators: listed }, outcomes, is_synced)
     }
@@ -252,6 +254,7 @@ impl EventLoop {
         if let Some(stage) = self.around.stage.as_mut().filter(|_| self.leads) {
             stage.show(&self.brain, self.around.clock.now());
         }
+        self.doubts.tell(Instant::now(), self.brain.doubts());
         if self.published.elapsed() >= PUBLISH_EVERY {
             self.published = Instant::now();
             self.around.meters.publish(&self.brain, self.around.clock.now());

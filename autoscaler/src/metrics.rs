@@ -43,6 +43,8 @@ pub const REVISIONS: &str = "autoscaler_revisions";
 pub const AWAKE_REVISIONS: &str = "autoscaler_awake_revisions";
 /// Frames and rows that contradict what their reporter said before.
 pub const CONTRADICTIONS: &str = "autoscaler_contradictions_total";
+/// Frames with a row that says more than its requests can have taken.
+pub const DOUBTED: &str = "autoscaler_frames_doubted_total";
 /// Replicas that are wanted.
 pub const WANTED_REPLICAS: &str = "autoscaler_wanted_replicas";
 /// Replicas that the platform was asked for.
@@ -76,6 +78,7 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (REVISIONS, Kind::Gauge, "Revisions known."),
     (AWAKE_REVISIONS, Kind::Gauge, "Revisions that are looked at every 2 s; the others are asleep."),
     (CONTRADICTIONS, Kind::Counter, "Frames and rows refused because they contradict earlier ones of their reporter."),
+    (DOUBTED, Kind::Counter, "Frames with a row that says more than its requests can have taken; it is not counted."),
     (WANTED_REPLICAS, Kind::Gauge, "Replicas that are wanted, by revision."),
     (REQUESTED_REPLICAS, Kind::Gauge, "Replicas that the platform was asked for, by revision."),
     (READY_REPLICAS, Kind::Gauge, "Replicas that are ready, by revision."),
@@ -124,6 +127,7 @@ pub(crate) struct Meters {
     revisions: Gauge,
     awake: Gauge,
     contradictions: Counter,
+    doubted: Counter,
     by_revision: Mutex<BTreeMap<RevisionId, OfRevision>>,
 }
 
@@ -165,6 +169,7 @@ impl Meters {
             revisions: gauge!(REVISIONS),
             awake: gauge!(AWAKE_REVISIONS),
             contradictions: counter!(CONTRADICTIONS),
+            doubted: counter!(DOUBTED),
             by_revision: Mutex::default(),
         }
     }
@@ -209,6 +214,7 @@ impl Meters {
         let statuses = brain.statuses(now);
         self.awake.set(count(brain.awake()));
         self.contradictions.absolute(brain.refused_frames());
+        self.doubted.absolute(brain.doubts().0);
         for counter in [&self.regular, &self.urgent, &self.rows].into_iter().chain(self.refused.values()) {
             counter.increment(0);
         }

@@ -112,6 +112,7 @@ async fn every_revision_has_its_gauges() {
         "autoscaler_leader 1",
         "autoscaler_awake_revisions 1",
         "autoscaler_contradictions_total 0",
+        "autoscaler_frames_doubted_total 0",
     ] {
         assert!(page.contains(line), "{line} is not in {page}");
     }

@@ -5,7 +5,7 @@
 use crate::revisions::Handle;
 use activator_core::Area;
 use domain::{Row, Timestamp};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
@@ -36,10 +36,11 @@ impl Entry {
         self.areas.resize_with(counters.len(), Area::default);
         let ((mut area, mut requests), mut load) = (self.before, 0);
         for (counters, widened) in counters.iter().zip(&mut self.areas) {
+            // Before the meter: an arrival that is missed here has its time in the next reading, where it is counted.
+            requests += counters.requests.load(Acquire);
             let reading = counters.meter.read(now);
             area += widened.widen(reading);
             load += reading.in_flight;
-            requests += counters.requests.load(Relaxed);
         }
         self.last = (area, requests);
         (area, requests, load)

@@ -35,10 +35,11 @@ impl<S: Socket> InFlight<S> {
     /// Counts a request from now on. Tells the reporter when the worker's concurrency reaches the alarm.
     #[must_use]
     pub fn enter(local: Arc<Local<S>>, now: Timestamp) -> Self {
-        use std::sync::atomic::Ordering::Relaxed;
+        use std::sync::atomic::Ordering::{Relaxed, Release};
         let counters = &local.counters;
-        counters.requests.fetch_add(1, Relaxed);
         let in_flight = counters.meter.enter(now);
+        // Afterwards: whoever is counted as arrived is in flight, or was, for everybody who reads in the opposite order.
+        counters.requests.fetch_add(1, Release);
         if in_flight >= counters.alarm_at.load(Relaxed) {
             counters.alarm_at.store(u32::MAX, Relaxed);
             local.handle.raise();

@@ -6,7 +6,7 @@
 use crate::event::{BrainSettings, Command, Event, FrameChunk, Happening, ScaleOutcome, Story};
 use crate::exclusive::{GroupId, Groups};
 use crate::history::History;
-use crate::reporters::{Effect, Reporters};
+use crate::reporters::{Doubt, Effect, Reporters};
 use crate::scaled::{Context, Counts, Scaled};
 use crate::slots::Slots;
 use crate::status::{Kept, RevisionStatus};
@@ -354,6 +354,12 @@ impl Brain {
     #[must_use]
     pub const fn refused_frames(&self) -> u64 {
         self.reporters.refused()
+    }
+
+    /// How many frames had readings that cannot be true, and the latest of these.
+    #[must_use]
+    pub const fn doubts(&self) -> (u64, Option<&Doubt>) {
+        self.reporters.doubts()
     }
 
     /// Revisions that have a slot now.

@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 mod effect;
+mod reading;
 mod reporter;
 mod sharing;
 #[cfg(test)]
 mod tests;
 
 pub use effect::{Effect, Refused, Span};
+pub use reading::{Doubt, SLACK_MS};
 use reporter::Reporter;
 pub use sharing::SHARE_KEPT;
 
@@ -66,6 +68,8 @@ pub struct Reporters {
     awaited: BTreeMap<ReporterId, Timestamp>,
     closed: u64,
     refused: u64,
+    /// Frames with a row that was not believed, and the latest of these rows.
+    doubts: (u64, Option<Doubt>),
     /// How often activators were told how they share.
     shared: u64,
 }
@@ -81,6 +85,7 @@ impl Reporters {
             awaited: BTreeMap::new(),
             closed: 0,
             refused: 0,
+            doubts: (0, None),
             shared: 0,
         }
     }
@@ -115,6 +120,9 @@ impl Reporters {
         self.awaited.remove(id);
         let reporter = self.known.entry(id.clone()).or_insert_with(|| Reporter::new(&chunk.header, now));
         let result = reporter.accept(now, chunk, effects);
+        if let Some(doubt) = reporter.take_doubt() {
+            self.doubts = (self.doubts.0 + 1, Some(doubt));
+        }
         self.refused += u64::from(result.is_err());
         result
     }
@@ -260,6 +268,12 @@ impl Reporters {
         for reporter in self.known.values_mut() {
             reporter.forget(revision);
         }
+    }
+
+    /// How many frames had rows that were not believed, and the latest of these rows.
+    #[must_use]
+    pub const fn doubts(&self) -> (u64, Option<&Doubt>) {
+        (self.doubts.0, self.doubts.1.as_ref())
     }
 
     /// Frames and rows that were refused since the start.

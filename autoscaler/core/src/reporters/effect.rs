@@ -60,6 +60,9 @@ pub enum Refused {
     /// Clock, tick or counters went back within a life.
     #[error("readings went back")]
     WentBack,
+    /// More request time than the requests that were counted can have taken.
+    #[error("more request time than there can have been")]
+    TooMuch,
     /// More names than rows fit in a frame.
     #[error("more than {FRAME_ROWS_MAX} revisions are named")]
     TooManyNames,

@@ -4,7 +4,8 @@
 //! of this life, never from the arrival; a gap is back-filled evenly, so the requests in the samples are those counted.
 
 use super::SILENT_AFTER;
-use super::effect::{Effect, Refused, Span};
+use super::effect::{Effect, Refused};
+use super::reading::{Contradiction, Doubt, Interval, Ledger, Reading};
 use crate::event::{FrameChunk, FrameHeader};
 use domain::report::FRAME_ROWS_MAX;
 use domain::{EndpointId, RevisionId, Row, Timestamp};
@@ -12,10 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a reporter last said of one revision.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Entry {
-    area: u64,
-    requests: u64,
+    ledger: Ledger,
     pub(super) in_flight: u32,
     pub(super) queued: u32,
     pub(super) endpoints: Vec<(EndpointId, u32)>,
@@ -72,6 +72,8 @@ pub(super) struct Reporter {
     entries: BTreeMap<RevisionId, Entry>,
     busy: BTreeSet<RevisionId>,
     unknown_names: bool,
+    /// The latest reading that was not believed, until somebody asks.
+    doubt: Option<Doubt>,
 }
 
 impl Reporter {
@@ -99,6 +101,7 @@ impl Reporter {
             entries: BTreeMap::new(),
             busy: BTreeSet::new(),
             unknown_names: false,
+            doubt: None,
         }
     }
 
@@ -123,9 +126,15 @@ impl Reporter {
                 self.complete = false;
                 continue;
             };
-            match self.row(&header, &revision, row, interval) {
-                Ok(effect) => effects.push(effect),
-                Err(refused) => result = Err(refused),
+            let (effect, contradiction) = self.row(&header, &revision, row, interval);
+            effects.push(effect);
+            match contradiction {
+                Some(Contradiction::WentBack) => result = Err(Refused::WentBack),
+                Some(Contradiction::TooMuch { area, most }) => {
+                    self.doubt = Some(Doubt::of(&header.reporter, &revision, area, most));
+                    result = Err(Refused::TooMuch);
+                }
+                None => {}
             }
         }
         if header.urgent {
@@ -192,27 +201,52 @@ impl Reporter {
         })
     }
 
+    /// The second that a tick closes.
+    fn second_of(&self, tick: u64) -> u64 {
+        u64::try_from(signed(tick) + self.offset.unwrap_or_default()).unwrap_or(0)
+    }
+
+    /// What a row means. One whose counts are not believed changes nothing that was counted; what it says of this moment
+    /// stands all the same, because nothing is summed up from it.
     fn row(
         &mut self,
         header: &FrameHeader,
         revision: &RevisionId,
         row: Row,
         interval: Option<Interval>,
-    ) -> Result<Effect, Refused> {
+    ) -> (Effect, Option<Contradiction>) {
         let known = self.complete || self.entries.contains_key(revision);
+        let second = interval.map_or_else(|| self.second_of(header.tick), |interval| interval.last);
         let entry = self.entries.entry(revision.clone()).or_default();
+        let (area, requests, load) = (row.area.0, row.requests, row.load());
+        let reading = Reading { area, requests, load, at: header.at.0, second };
         if !known {
             // Counted before we listened: the first reading is where counting starts.
-            (entry.area, entry.requests) = (row.area.0, row.requests);
+            entry.ledger.begin(reading);
         }
-        if row.area.0 < entry.area || row.requests < entry.requests {
-            return Err(Refused::WentBack);
+        if let Some(baseline) = self.baseline {
+            entry.ledger.idle_until(baseline.at, baseline.second);
         }
-        let (area, arrived) = (row.area.0 - entry.area, row.requests - entry.requests);
-        let span = interval.map(|interval| interval.span(area, arrived));
+        let (mut span, mut contradiction, mut added) = (None, None, (0, 0));
+        match interval {
+            Some(interval) => match entry.ledger.count(reading) {
+                Ok(counted) => {
+                    let measured = interval.span(counted);
+                    entry.ledger.keep(measured.concurrency, measured.requests);
+                    (span, added) = (Some(measured), (counted.area, counted.arrived));
+                }
+                Err(refused) => {
+                    (span, contradiction) = (Some(interval.held(entry.ledger.last())), Some(refused));
+                }
+            },
+            None => match entry.ledger.look(reading) {
+                Ok(more) => added = more,
+                Err(refused) => contradiction = Some(refused),
+            },
+        }
         // Without an interval a regular frame is a baseline or closes no second: the next one is measured further back.
-        if !header.urgent && (interval.is_some() || self.baseline.is_none()) {
-            (entry.area, entry.requests) = (row.area.0, row.requests);
+        if !header.urgent && interval.is_none() && self.baseline.is_none() {
+            entry.ledger.begin(reading);
         }
         if header.seq > entry.mentioned {
             entry.mentioned = header.seq;
@@ -225,7 +259,9 @@ impl Reporter {
                 self.holding.insert(revision.clone());
             }
         }
-        let active = area > 0 || arrived > 0 || entry.load() > 0;
+        let (area, arrived) = added;
+        let holds = contradiction.is_some() && span.is_some_and(|span| span.concurrency > 0.0);
+        let active = area > 0 || arrived > 0 || entry.load() > 0 || holds;
         if active {
             entry.active_until = header.tick + 1;
         }
@@ -234,7 +270,8 @@ impl Reporter {
         } else {
             self.busy.remove(revision);
         }
-        Ok(Effect { revision: revision.clone(), span, active, ever: row.requests > 0 || active, arrived })
+        let ever = row.requests > 0 || active;
+        (Effect { revision: revision.clone(), span, active, ever, arrived }, contradiction)
     }
 
     /// All of a regular frame is here: what it left out is unchanged and idle.
@@ -261,7 +298,7 @@ impl Reporter {
                 self.baseline = Some(Baseline { at: header.at.0, second: interval.last });
             }
             (None, None) => {
-                let second = u64::try_from(signed(header.tick) + self.offset.unwrap_or_default()).unwrap_or(0);
+                let second = self.second_of(header.tick);
                 self.baseline = Some(Baseline { at: header.at.0, second });
                 self.covered_from = second;
             }
@@ -327,6 +364,11 @@ impl Reporter {
         self.covered_from
     }
 
+    /// The latest reading that was not believed, once.
+    pub(super) const fn take_doubt(&mut self) -> Option<Doubt> {
+        self.doubt.take()
+    }
+
     pub(super) const fn wants_resync(&self) -> bool {
         !self.complete || self.unknown_names
     }
@@ -336,28 +378,8 @@ impl Reporter {
         self.holding.remove(revision);
         if let Some(entry) = self.entries.get_mut(revision) {
             // The counters stay: the name may come back within this life.
-            *entry = Entry { area: entry.area, requests: entry.requests, ..Entry::default() };
-        }
-    }
-}
-
-/// The seconds that a regular frame closes.
-#[derive(Debug, Clone, Copy)]
-struct Interval {
-    first: u64,
-    last: u64,
-    millis: u64,
-}
-
-impl Interval {
-    #[expect(clippy::cast_precision_loss, reason = "counts of one interval are far below 2^53")]
-    fn span(self, area: u64, arrived: u64) -> Span {
-        let seconds = self.last + 1 - self.first;
-        Span {
-            first: self.first,
-            last: self.last,
-            concurrency: area as f64 / self.millis as f64,
-            requests: arrived as f64 / seconds as f64,
+            entry.ledger.forget();
+            *entry = Entry { ledger: entry.ledger, ..Entry::default() };
         }
     }
 }

@@ -145,8 +145,39 @@ fn readings_never_go_back_within_a_life() {
     back.header.tick = 1;
     back.header.seq = 99;
     assert_eq!(reporters.accept(at(3_000), back, &mut effects), Err(Refused::WentBack));
-    assert!(effects.is_empty());
+    let spans: Vec<_> = effects.iter().filter_map(|effect| effect.span).collect();
+    assert_eq!(spans, [Span { first: 2, last: 2, concurrency: 1.0, requests: 5.0 }], "the last good value stands");
     assert_eq!(reporters.refused(), 2);
+    assert_eq!(reporters.doubts().0, 0);
+}
+
+#[test]
+fn a_wrong_reading_makes_no_sample_and_says_whose_it_is() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 1_000, frame(1, 2_000, 4, 2));
+    let mut effects = Vec::new();
+    let wrong = reporters.accept(at(2_000), frame(2, 4_000_000, 5, 3), &mut effects);
+    assert_eq!(wrong, Err(Refused::TooMuch));
+    let span = effects[0].span.unwrap();
+    assert_eq!((span.concurrency, span.requests), (2.0, 4.0), "what was measured last");
+    assert!(effects[0].active);
+    assert_eq!(reporters.load(at(2_000), &model()).total(), 3, "what is there now is another matter");
+    let (count, doubt) = reporters.doubts();
+    let most = (2 + 1) * (1000 + SLACK_MS);
+    let expected = Doubt { reporter: ReporterId::new("a"), revision: model(), area: 3_998_000, most };
+    assert_eq!((count, doubt), (1, Some(&expected)));
+    assert_eq!(take(&mut reporters, 3_000, frame(3, 8_000, 6, 3)), [sample(3, 3.0, 1.0)], "nothing of it is left");
+    assert_eq!((reporters.doubts().0, reporters.refused()), (1, 1));
+}
+
+#[test]
+fn where_nothing_was_a_wrong_reading_wakes_nobody() {
+    let mut reporters = Reporters::new(at(0));
+    take(&mut reporters, 1_000, frame(1, 1_000, 1, 0));
+    take(&mut reporters, 2_000, empty(2));
+    let mut effects = Vec::new();
+    assert!(reporters.accept(at(3_000), frame(3, 900_000, 1, 0), &mut effects).is_err());
+    assert_eq!((effects[0].span.unwrap().concurrency, effects[0].active), (0.0, false));
 }
 
 #[test]
@@ -265,7 +296,7 @@ proptest! {
         steps in prop::collection::vec((0_u64..4000, 0_u64..50, prop::bool::weighted(0.7), 0_u64..900), 1..60),
     ) {
         let mut reporters = Reporters::new(at(0));
-        let (mut area, mut requests) = (0, 0);
+        let (mut area, mut requests) = (0, 4);
         let (mut sampled_area, mut sampled_requests) = (0.0, 0.0);
         let mut seconds = Vec::new();
         let count = steps.len() as u64;
@@ -275,7 +306,8 @@ proptest! {
             if !(arrives || tick == 1 || tick == count) {
                 continue;
             }
-            for sample in take(&mut reporters, 10_000 + tick * 1000 + jitter, frame(tick, area, requests, 0)) {
+            // Four are always there, or there would be more area than they can have made.
+            for sample in take(&mut reporters, 10_000 + tick * 1000 + jitter, frame(tick, area, requests, 4)) {
                 sampled_area += sample.concurrency * 1000.0;
                 sampled_requests += sample.requests;
                 seconds.push(sample.second);
