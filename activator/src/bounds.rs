@@ -91,6 +91,7 @@ pub struct Bounds {
     connections_room: AtomicU64,
     stocks: [AtomicU64; 3],
     refused: [AtomicU64; Limit::COUNT],
+    unwatched: AtomicU64,
 }
 
 /// A part of a stock, given back on drop.
@@ -109,7 +110,12 @@ impl Drop for Taken {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections_room: AtomicU64::new(u64::MAX), stocks: Default::default(), refused: Default::default() }
+        Self {
+            connections_room: AtomicU64::new(u64::MAX),
+            stocks: Default::default(),
+            refused: Default::default(),
+            unwatched: AtomicU64::new(0),
+        }
     }
 }
 
@@ -151,6 +157,18 @@ impl Bounds {
     /// Somebody was turned away.
     pub fn refuse(&self, limit: Limit) {
         self.refused[limit as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A replica that refused a connection is not looked after, because as many are as may be
+    /// ([`crate::prober::SUSPECTS_MAX`]): it is used like any other.
+    pub fn leave_unwatched(&self) {
+        self.unwatched.fetch_add(1, Relaxed);
+    }
+
+    /// How often that was so.
+    #[must_use]
+    pub fn unwatched(&self) -> u64 {
+        self.unwatched.load(Relaxed)
     }
 
     /// How often somebody was turned away.

@@ -34,6 +34,11 @@ pub const ALL: &[(&str, &str, &str)] = &[
     ("activator_replicas_own", "gauge", "Of the usable ones, those that this activator itself sends requests to."),
     ("activator_replicas_paced", "gauge", "Replicas that get what waited no faster than they answer."),
     ("activator_replicas_probed", "gauge", "Replicas that are not ready and are asked by us whether they answer."),
+    (
+        "activator_suspects_unwatched_total",
+        "counter",
+        "Times that a replica which refused a connection went on to be used, because too many others had.",
+    ),
     ("activator_replicas_unprobed", "gauge", "Replicas that are to be asked so, and for which there is no place."),
 ];
 
@@ -48,6 +53,9 @@ pub fn render(revisions: &Revisions, clock: Clock, out: &mut String) {
             row.write(name, out);
         }
         write_bounds(revisions.bounds(), name, out);
+        if *name == "activator_suspects_unwatched_total" {
+            let _ = writeln!(out, "{name} {}", revisions.bounds().unwatched());
+        }
         write_shares(revisions.shares(), name, out);
     }
 }

@@ -6,6 +6,7 @@
 
 mod cold;
 
+use crate::bounds::Bounds;
 use crate::revisions::Handle;
 use crate::worker::Suspect;
 use domain::{EndpointId, RevisionId};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
-/// Suspects looked after at once.
+/// Suspects looked after at once. A further one is none: nobody would clear it.
 pub const SUSPECTS_MAX: usize = 1024;
 /// Cold replicas probed at once. Each costs at most a hundred connects a second; the others wait for a place, or for the
 /// platform to say that they are ready.
@@ -64,6 +65,7 @@ impl ColdList {
 pub async fn run<C: Connect + Clone>(
     mut suspects: mpsc::Receiver<Suspect>,
     list: Arc<ColdList>,
+    bounds: Arc<Bounds>,
     connector: C,
     clock: Clock,
     tasks: Tasks,
@@ -81,7 +83,7 @@ pub async fn run<C: Connect + Clone>(
             suspect = suspects.recv() => match suspect {
                 // Its pass has been taken back: it is as cold as before.
                 Some(suspect) if suspect.handle.gate.is_cold(&suspect.endpoint) => list.look_at(&suspect.handle),
-                Some(suspect) => look_after(suspect, &suspected, connector.clone(), clock, &tasks),
+                Some(suspect) => look_after(suspect, &suspected, &bounds, connector.clone(), clock, &tasks),
                 None => return,
             },
         }
@@ -91,6 +93,7 @@ pub async fn run<C: Connect + Clone>(
 fn look_after<C: Connect>(
     suspect: Suspect,
     suspected: &Arc<Mutex<BTreeSet<EndpointId>>>,
+    bounds: &Arc<Bounds>,
     connector: C,
     clock: Clock,
     tasks: &Tasks,
@@ -98,9 +101,14 @@ fn look_after<C: Connect>(
     let id = suspect.endpoint.id.clone();
     {
         let mut known = suspected.lock();
-        if known.len() >= SUSPECTS_MAX || !known.insert(id.clone()) {
+        if known.contains(&id) {
             return;
         }
+        if known.len() >= SUSPECTS_MAX {
+            drop(known);
+            return suspect.leave_unwatched(bounds, clock.now());
+        }
+        known.insert(id.clone());
     }
     let suspected = Arc::clone(suspected);
     tasks.spawn("probe a suspect", async move {
@@ -174,5 +182,34 @@ mod tests {
         assert_eq!(next[0].0.id, handle.id);
         let unprobed: usize = revisions.all().iter().map(|handle| handle.gate.cold().unprobed).sum();
         assert_eq!(unprobed, count * EACH - COLD_MAX - 1);
+    }
+
+    #[test]
+    fn a_suspect_whom_nobody_can_look_after_is_used_again() {
+        let revisions = Revisions::new(1, Arc::default());
+        let handle = revisions.apply(Arc::new(platform::fixed::default_revision(RevisionId::new("default", "model"))));
+        let ready = |name| Endpoint {
+            id: EndpointId::new(name),
+            address: "127.0.0.1:1".parse().unwrap(),
+            state: EndpointState::Ready,
+            early_probe: None,
+        };
+        handle.gate.set_endpoints(Timestamp::ZERO, 1, &[ready("a"), ready("b")]);
+        let usable = || handle.gate.endpoints().iter().filter(|(_, usable)| *usable).count();
+        let full = (0..SUSPECTS_MAX).map(|n| EndpointId::new(&n.to_string())).collect();
+        let suspected = Arc::new(Mutex::new(full));
+        let suspect = || {
+            handle.gate.set_suspect(Timestamp::ZERO, &EndpointId::new("a"), true);
+            let endpoint = Arc::clone(&handle.gate.endpoints()[0].0);
+            Suspect { handle: Arc::clone(&handle), endpoint }
+        };
+        let (clock, tasks) = (Clock::start(), Tasks::new());
+        look_after(suspect(), &suspected, revisions.bounds(), runtime::net::Tcp, clock, &tasks);
+        assert_eq!((usable(), revisions.bounds().unwatched(), suspected.lock().len()), (2, 1, SUSPECTS_MAX));
+        // One that is looked after already stays what it is.
+        suspected.lock().pop_first();
+        suspected.lock().insert(EndpointId::new("a"));
+        look_after(suspect(), &suspected, revisions.bounds(), runtime::net::Tcp, clock, &tasks);
+        assert_eq!((usable(), revisions.bounds().unwatched()), (1, 1));
     }
 }

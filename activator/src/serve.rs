@@ -89,7 +89,14 @@ impl<C: Connect + Clone> Activator<C> {
             Arc::clone(&cold),
         );
         tasks.service("follow the platform", follow.run(setup.platform.watch()));
-        let prober = prober::run(suspected, cold, setup.connector.clone(), setup.clock, tasks.clone());
+        let prober = prober::run(
+            suspected,
+            cold,
+            Arc::clone(revisions.bounds()),
+            setup.connector.clone(),
+            setup.clock,
+            tasks.clone(),
+        );
         tasks.service("probe suspect and cold replicas", prober);
         let own = setup.reporter.id.clone();
         let (reporter, leave) = Reporter::new(

@@ -3,12 +3,13 @@
 //! Invariant: handed to a connection as `Arc<Worker>` at accept; no thread-local and no global, so that the same code runs
 //! on one thread each, on a multi-thread runtime, in tests and in simulation.
 
+use crate::bounds::Bounds;
 use crate::error::RequestError;
 use crate::local::{Base, Endpoint, Local};
 use crate::revisions::{Handle, Revisions};
 use crate::settings::Live;
 use domain::host::{is_below, is_well_formed};
-use domain::{Mode, RevisionId};
+use domain::{Mode, RevisionId, Timestamp};
 use http::Uri;
 use parking_lot::Mutex;
 use runtime::net::Connect;
@@ -50,6 +51,14 @@ pub struct Suspect {
     pub handle: Arc<Handle>,
     /// Which.
     pub endpoint: Arc<Endpoint>,
+}
+
+impl Suspect {
+    /// Nobody can look after it, and so nobody would clear it: it is used like any other, until it fails again.
+    pub fn leave_unwatched(self, bounds: &Bounds, now: Timestamp) {
+        self.handle.gate.set_suspect(now, &self.endpoint.id, false);
+        bounds.leave_unwatched();
+    }
 }
 
 /// What the connections of one worker share.
@@ -233,8 +242,12 @@ impl<C: Connect> Worker<C> {
     pub fn suspect(&self, handle: &Arc<Handle>, endpoint: &Arc<Endpoint>) {
         endpoint.reach.failed(self.base.clock.now());
         handle.gate.set_suspect(self.base.clock.now(), &endpoint.id, true);
-        // A full list means that the prober is busy with a thousand others; this one stays a suspect until its list changes.
-        let _ = self.suspects.try_send(Suspect { handle: Arc::clone(handle), endpoint: Arc::clone(endpoint) });
+        if let Err(mpsc::error::TrySendError::Full(suspect)) =
+            self.suspects.try_send(Suspect { handle: Arc::clone(handle), endpoint: Arc::clone(endpoint) })
+        {
+            // Nobody would ever clear it.
+            suspect.leave_unwatched(&self.base.bounds, self.base.clock.now());
+        }
     }
 
     /// Every answer tells its client that its connection ends with it; HTTP/2 connections take no new streams.

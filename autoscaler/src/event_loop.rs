@@ -257,7 +257,8 @@ impl EventLoop {
         self.doubts.tell(Instant::now(), self.brain.doubts());
         if self.published.elapsed() >= PUBLISH_EVERY {
             self.published = Instant::now();
-            self.around.meters.publish(&self.brain, self.around.clock.now());
+            let dropped = self.around.stage.as_ref().map_or(0, Stage::dropped);
+            self.around.meters.publish(&self.brain, self.around.clock.now(), dropped);
         }
     }
 

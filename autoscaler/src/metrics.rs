@@ -45,6 +45,8 @@ pub const AWAKE_REVISIONS: &str = "autoscaler_awake_revisions";
 pub const CONTRADICTIONS: &str = "autoscaler_contradictions_total";
 /// Frames with a row that says more than its requests can have taken.
 pub const DOUBTED: &str = "autoscaler_frames_doubted_total";
+/// What happened and was not passed on to where people look.
+pub const EVENTS_DROPPED: &str = "autoscaler_events_dropped_total";
 /// Replicas that are wanted.
 pub const WANTED_REPLICAS: &str = "autoscaler_wanted_replicas";
 /// Replicas that the platform was asked for.
@@ -79,6 +81,7 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     (AWAKE_REVISIONS, Kind::Gauge, "Revisions that are looked at every 2 s; the others are asleep."),
     (CONTRADICTIONS, Kind::Counter, "Frames and rows refused because they contradict earlier ones of their reporter."),
     (DOUBTED, Kind::Counter, "Frames with a row that says more than its requests can have taken; it is not counted."),
+    (EVENTS_DROPPED, Kind::Counter, "Kubernetes Events that were not written because too many waited."),
     (WANTED_REPLICAS, Kind::Gauge, "Replicas that are wanted, by revision."),
     (REQUESTED_REPLICAS, Kind::Gauge, "Replicas that the platform was asked for, by revision."),
     (READY_REPLICAS, Kind::Gauge, "Replicas that are ready, by revision."),
@@ -128,6 +131,7 @@ pub(crate) struct Meters {
     awake: Gauge,
     contradictions: Counter,
     doubted: Counter,
+    events_dropped: Counter,
     by_revision: Mutex<BTreeMap<RevisionId, OfRevision>>,
 }
 
@@ -170,6 +174,7 @@ impl Meters {
             awake: gauge!(AWAKE_REVISIONS),
             contradictions: counter!(CONTRADICTIONS),
             doubted: counter!(DOUBTED),
+            events_dropped: counter!(EVENTS_DROPPED),
             by_revision: Mutex::default(),
         }
     }
@@ -210,11 +215,12 @@ impl Meters {
     }
 
     /// Sets every gauge of every revision, and touches what is kept.
-    pub(crate) fn publish(&self, brain: &Brain, now: Timestamp) {
+    pub(crate) fn publish(&self, brain: &Brain, now: Timestamp, events_dropped: u64) {
         let statuses = brain.statuses(now);
         self.awake.set(count(brain.awake()));
         self.contradictions.absolute(brain.refused_frames());
         self.doubted.absolute(brain.doubts().0);
+        self.events_dropped.absolute(events_dropped);
         for counter in [&self.regular, &self.urgent, &self.rows].into_iter().chain(self.refused.values()) {
             counter.increment(0);
         }
@@ -321,7 +327,7 @@ mod tests {
                 meters.story(&Story { revision: Some(RevisionId::new("default", "a")), what });
             }
             meters.leads(true);
-            meters.publish(&Brain::new(Timestamp::ZERO, BrainSettings::default()), Timestamp::ZERO);
+            meters.publish(&Brain::new(Timestamp::ZERO, BrainSettings::default()), Timestamp::ZERO, 7);
         });
         let page = page.render();
         for line in [
@@ -332,6 +338,7 @@ mod tests {
             "autoscaler_scale_calls_total{namespace=\"default\",revision=\"a\",outcome=\"accepted\"} 1",
             "autoscaler_exclusive_swaps_total{namespace=\"default\",revision=\"a\"} 1",
             "autoscaler_leader 1",
+            "autoscaler_events_dropped_total 7",
             "autoscaler_revisions 0",
             "# HELP autoscaler_turn_seconds ",
         ] {

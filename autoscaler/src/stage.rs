@@ -35,6 +35,11 @@ impl Stage {
         self.audience.hear(revision, occurrence);
     }
 
+    /// How much of what happened the audience has dropped.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.audience.dropped()
+    }
+
     /// Shows those to whom something happened, and the next ones in turn.
     pub(crate) fn show(&mut self, brain: &Brain, now: Timestamp) {
         for _ in 0..AT_ONCE {

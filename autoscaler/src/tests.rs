@@ -113,6 +113,7 @@ async fn every_revision_has_its_gauges() {
         "autoscaler_awake_revisions 1",
         "autoscaler_contradictions_total 0",
         "autoscaler_frames_doubted_total 0",
+        "autoscaler_events_dropped_total 0",
     ] {
         assert!(page.contains(line), "{line} is not in {page}");
     }

@@ -10,6 +10,10 @@ pub trait Audience: Send + Sync + 'static {
     fn show(&self, shown: Shown);
     /// Takes something that happened to a revision.
     fn hear(&self, revision: &RevisionId, occurrence: Occurrence);
+    /// How much of what it heard it has dropped, because too much of it waited.
+    fn dropped(&self) -> u64 {
+        0
+    }
 }
 
 /// How a revision stands.

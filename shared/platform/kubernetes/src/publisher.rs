@@ -24,6 +24,7 @@ use platform::leadership::CALL_TIMEOUT;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -87,6 +88,22 @@ struct Heard {
     action: String,
 }
 
+/// Events that wait to be written.
+struct Events {
+    sender: mpsc::Sender<Heard>,
+    dropped: AtomicU64,
+}
+
+impl Events {
+    /// Takes one more, or drops it: what an autoscaler does must not wait for what is told of it.
+    fn send(&self, heard: Heard) {
+        if let Err(mpsc::error::TrySendError::Full(heard)) = self.sender.try_send(heard) {
+            self.dropped.fetch_add(1, Relaxed);
+            tracing::debug!(key = ?heard.key, "an event is dropped: {EVENTS_MAX} wait already");
+        }
+    }
+}
+
 /// The publisher.
 pub struct Publisher {
     client: Client,
@@ -94,7 +111,7 @@ pub struct Publisher {
     right: Right,
     entries: Mutex<BTreeMap<Key, Entry>>,
     changed: Notify,
-    events: mpsc::Sender<Heard>,
+    events: Events,
     heard: tokio::sync::Mutex<mpsc::Receiver<Heard>>,
     recorder: Recorder,
 }
@@ -109,7 +126,7 @@ impl Publisher {
     /// Publishes nothing yet. `instance` is the name of this pod.
     #[must_use]
     pub fn new(client: Client, picture: Arc<Mutex<Picture>>, right: Right, instance: &str) -> Self {
-        let (events, heard) = mpsc::channel(EVENTS_MAX);
+        let (sender, heard) = mpsc::channel(EVENTS_MAX);
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance.to_owned()) };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
@@ -118,7 +135,7 @@ impl Publisher {
             right,
             entries: Mutex::default(),
             changed: Notify::new(),
-            events,
+            events: Events { sender, dropped: AtomicU64::new(0) },
             heard: tokio::sync::Mutex::new(heard),
         }
     }
@@ -141,7 +158,7 @@ impl Publisher {
                 continue;
             }
             // What the autoscaler does is told first.
-            let room = if self.events.capacity() < EVENTS_MAX / 2 { 0 } else { COMPLAINTS_AT_ONCE };
+            let room = if self.events.sender.capacity() < EVENTS_MAX / 2 { 0 } else { COMPLAINTS_AT_ONCE };
             let due = {
                 let picture = self.picture.lock();
                 if !picture.synced() {
@@ -151,14 +168,8 @@ impl Publisher {
                 told.due(all, Instant::now(), room)
             };
             for Complaint { key, reason, about, note } in due {
-                self.send(Heard { key, occurrence: Occurrence { warning: true, reason, note }, action: about });
+                self.events.send(Heard { key, occurrence: Occurrence { warning: true, reason, note }, action: about });
             }
-        }
-    }
-
-    fn send(&self, heard: Heard) {
-        if let Err(mpsc::error::TrySendError::Full(heard)) = self.events.try_send(heard) {
-            tracing::debug!(key = ?heard.key, "an event is dropped: {EVENTS_MAX} wait already");
         }
     }
 
@@ -287,7 +298,11 @@ impl Audience for Publisher {
 
     fn hear(&self, revision: &RevisionId, occurrence: Occurrence) {
         let action = action(&occurrence);
-        self.send(Heard { key: key_of(revision), occurrence, action });
+        self.events.send(Heard { key: key_of(revision), occurrence, action });
+    }
+
+    fn dropped(&self) -> u64 {
+        self.events.dropped.load(Relaxed)
     }
 }
 
@@ -340,5 +355,28 @@ async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_beyond_the_bound_are_dropped_and_counted() {
+        let (sender, mut heard) = mpsc::channel(EVENTS_MAX);
+        let events = Events { sender, dropped: AtomicU64::new(0) };
+        let event = || Heard {
+            key: ("prod".into(), "a".into()),
+            occurrence: Occurrence { warning: false, reason: "Scaled", note: "scaled 1 -> 2".into() },
+            action: "scaled 1 -> 2".into(),
+        };
+        (0..EVENTS_MAX).for_each(|_| events.send(event()));
+        assert_eq!(events.dropped.load(Relaxed), 0);
+        (0..3).for_each(|_| events.send(event()));
+        assert_eq!((events.dropped.load(Relaxed), heard.len()), (3, EVENTS_MAX));
+        heard.try_recv().unwrap();
+        events.send(event());
+        assert_eq!((events.dropped.load(Relaxed), heard.len()), (3, EVENTS_MAX), "there is room again");
     }
 }
