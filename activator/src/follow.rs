@@ -103,7 +103,7 @@ impl Follow {
                     self.publish_routes();
                 }
             }
-            Change::Activators(_) => {}
+            Change::TrafficSeen(_) | Change::Activators(_) => {}
         }
     }
 

@@ -288,6 +288,7 @@ fn stamp_ready(wakes: &WakeLog, change: &Change, clock: Clock) {
         Change::Synced
         | Change::Applied(_)
         | Change::Deleted(_)
+        | Change::TrafficSeen(_)
         | Change::Activators(_)
         | Change::Autoscalers(_)
         | Change::ActivatorConfig(_) => {}

@@ -129,6 +129,9 @@ impl Brain {
                 self.with(now, &revision, |scaled, context| scaled.set_replicas(context, counts));
                 self.visit(now, &revision, Visit::Settle, commands);
             }
+            Change::TrafficSeen(id) => {
+                self.with(now, &id, |scaled, _| scaled.note_traffic());
+            }
             Change::Activators(reporters) => self.reporters.list(now, reporters),
             Change::Autoscalers(_) | Change::ActivatorConfig(_) => {}
         }

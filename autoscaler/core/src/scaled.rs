@@ -189,6 +189,11 @@ impl Scaled {
         }
     }
 
+    /// An earlier autoscaler has seen requests of it.
+    pub(crate) const fn note_traffic(&mut self) {
+        self.traffic_seen = true;
+    }
+
     /// Takes in what a frame said of it. Returns whether Knative would poke: load on a decision for zero.
     pub(crate) fn record(&mut self, context: Context<'_>, effect: &Effect) -> bool {
         self.traffic_seen |= effect.ever;

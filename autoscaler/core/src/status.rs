@@ -141,7 +141,7 @@ pub struct Setting {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// One word. Always there: `Ready`, `AbleToScale`, `ScalingActive`, `ScalingLimited`, `Coverage`. Only while there is
-    /// something to say: `Started`, `Replicas`, `Slots`, `TrafficNotSeen`,
+    /// something to say: `Started`, `Replicas`, `Slots`, `TrafficNotSeen` (which is false once a request was seen),
     /// `EndpointsUnreachable`, `WrittenByHand`, `AnotherAutoscaler`.
     #[serde(rename = "type")]
     pub kind: &'static str,

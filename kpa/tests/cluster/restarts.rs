@@ -1,7 +1,7 @@
-//! Activators that are replaced, one after the other, cost no request.
+//! Activators that are replaced, one after the other, cost no request; and what is still known when everything was replaced.
 
 use crate::crowd::{Crowd, Front, at_once};
-use crate::support::wait_for;
+use crate::support::{http_get, wait_for};
 use crate::world::{World, count};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -56,4 +56,34 @@ fn activators_restarted_in_turn_fail_no_request() {
         assert!(book.asked > rounds, "{kind}: {}", book.asked);
         assert!(book.failed.is_empty(), "{kind}: {:#?}", &book.failed[..book.failed.len().min(10)]);
     }
+}
+
+/// Activators count from zero again, and a new leader has only what the one before it has published.
+#[test]
+fn that_a_service_had_requests_outlives_a_restart_of_everything() {
+    let world = World::new();
+    let brief = json!({"autoscaling.knative.dev/window": "6s"});
+    for name in ["visited", "never"] {
+        world.deploy(name, 1, &brief, &json!({}));
+    }
+    let seen = |name: &str| {
+        let conditions = world.workload(name)["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let status = conditions.iter().find(|one| one["type"] == "TrafficNotSeen").map(|one| one["status"].clone());
+        status.map(|status| status == "False")
+    };
+    let (mut autoscaler, activator) = (world.autoscaler(0).ready(), world.activator(0).ready());
+    activator.has_route("visited");
+    let (head, _) = http_get(activator.address, "visited.default.example.com", "/").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    wait_for("what was seen is published", || (seen("visited") == Some(true)).then_some(()));
+    wait_for("and what was not", || (seen("never") == Some(false)).then_some(()));
+    assert_eq!(world.replicas("visited"), 1, "nothing of it is asleep yet");
+    autoscaler.signal(Signal::SIGTERM);
+    wait_for("its end", || autoscaler.running.0.try_wait().unwrap());
+    world.unlist(&activator.name);
+    drop((autoscaler, activator));
+
+    let (_autoscaler, _activator) = (world.autoscaler(1).ready(), world.activator(1).ready());
+    wait_for("it sleeps", || (world.replicas("visited") == 0).then_some(()));
+    assert_eq!((world.replicas("never"), seen("never"), seen("visited")), (1, Some(false), Some(true)));
 }

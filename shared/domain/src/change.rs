@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// The condition that no request of a revision ever came through an activator. False once one has, and then it tells so to
+/// autoscalers that start later.
+pub const TRAFFIC_NOT_SEEN: &str = "TrafficNotSeen";
+
 /// One change on the platform. A watch gives everything known, then [`Change::Synced`], then every change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -43,6 +47,9 @@ pub enum Change {
         /// Who wrote `requested`, where that was somebody else than us and the platform knows.
         foreign: Option<Foreign>,
     },
+    /// Requests of a revision have come through an activator before now, as an earlier autoscaler has left word
+    /// (kpa-behaviour 1.7). It is never taken back.
+    TrafficSeen(RevisionId),
     /// The activators that should be reporting. One that is listed and silent blocks shrinking (kpa-behaviour 5.6).
     Activators(Vec<ReporterId>),
     /// The autoscalers that frames are sent to.

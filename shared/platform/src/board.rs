@@ -39,6 +39,7 @@ struct Known {
     endpoints: Option<(u64, Arc<[Endpoint]>)>,
     /// A [`Change::Replicas`].
     replicas: Option<Change>,
+    traffic_seen: bool,
 }
 
 impl Default for Board {
@@ -98,6 +99,9 @@ impl State {
             Change::Replicas { revision, .. } => {
                 self.revisions.entry(revision.clone()).or_default().replicas = Some(change.clone());
             }
+            Change::TrafficSeen(revision) => {
+                self.revisions.entry(revision.clone()).or_default().traffic_seen = true;
+            }
             Change::Activators(activators) => self.activators = Some(activators.clone()),
             Change::Autoscalers(autoscalers) => self.autoscalers = Some(autoscalers.clone()),
             Change::ActivatorConfig(config) => self.activator = Some(Arc::clone(config)),
@@ -113,7 +117,8 @@ impl State {
                 version,
                 endpoints,
             });
-            applied.into_iter().chain(known.replicas.clone()).chain(endpoints)
+            let seen = known.traffic_seen.then(|| Change::TrafficSeen(id.clone()));
+            applied.into_iter().chain(seen).chain(known.replicas.clone()).chain(endpoints)
         });
         let peers = self.activators.clone().map(Change::Activators);
         let config = self.activator.clone().map(Change::ActivatorConfig);
@@ -159,7 +164,7 @@ impl Watcher {
             Change::Deleted(revision) => {
                 self.told.remove(revision);
             }
-            Change::Endpoints { revision, .. } | Change::Replicas { revision, .. } => {
+            Change::Endpoints { revision, .. } | Change::Replicas { revision, .. } | Change::TrafficSeen(revision) => {
                 self.told.insert(revision.clone());
             }
             Change::Synced | Change::Activators(_) | Change::Autoscalers(_) | Change::ActivatorConfig(_) => {}

@@ -265,6 +265,9 @@ impl View {
                 assert!(self.targets.contains_key(&revision), "{revision} has counts before it is there");
                 self.counts.insert(revision, (requested, ready));
             }
+            Change::TrafficSeen(revision) => {
+                assert!(self.targets.contains_key(&revision), "{revision} had requests before it is there");
+            }
             Change::Activators(_) | Change::Autoscalers(_) | Change::ActivatorConfig(_) => {}
         }
     }

@@ -4,6 +4,7 @@ mod leaving;
 mod manual;
 mod ordered;
 mod reach;
+mod unseen;
 
 use super::*;
 use crate::decide::Memory;

@@ -6,6 +6,7 @@
 use super::{Context, Scaled};
 use crate::reporters::Coverage;
 use crate::status::Condition;
+use domain::change::TRAFFIC_NOT_SEEN;
 use domain::why::{Hold, Idleness};
 use domain::{Foreign, Mode, Refusal, Replicas};
 
@@ -42,7 +43,10 @@ impl Scaled {
         if self.blind(context) == Some(Hold::TrafficNotSeen) {
             let message = "no request ever came through an activator, so it is not scaled down; write min-scale to have it \
                            scaled all the same";
-            conditions.push(condition("TrafficNotSeen", true, "NoRequest", message));
+            conditions.push(condition(TRAFFIC_NOT_SEEN, true, "NoRequest", message));
+        } else if context.settings.unseen_traffic_holds && self.traffic_seen {
+            // Where it is published, autoscalers that start later know it from there.
+            conditions.push(condition(TRAFFIC_NOT_SEEN, false, "RequestSeen", ""));
         }
         if let Some(message) = self.reach() {
             conditions.push(condition("EndpointsUnreachable", true, "ConnectFailed", message));

@@ -363,12 +363,16 @@ impl Picture {
             changes.push(Change::Applied(adopted.revision.clone()));
             told.revision = Some(adopted.revision.clone());
         }
+        let before = self.published.get(key).filter(|_| told.counts.is_none());
+        if before.is_some_and(read::traffic_seen) {
+            changes.push(Change::TrafficSeen(id.clone()));
+        }
         let counts = Counts {
             requested: Replicas::new(known.workload.requested),
             ready: self.pods.ready(key),
             terminating: self.pods.terminating(key),
             trouble: self.pods.trouble(key, known.workload.failure.as_ref()),
-            foreign: read::foreign(&known.workload, self.published.get(key).filter(|_| told.counts.is_none())),
+            foreign: read::foreign(&known.workload, before),
         };
         if told.counts.as_ref() != Some(&counts) {
             let Counts { requested, ready, terminating, trouble, foreign } = counts.clone();

@@ -5,6 +5,7 @@
 
 use crate::objects::ScaledWorkloadStatus;
 use domain::Replicas;
+use domain::change::TRAFFIC_NOT_SEEN;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use platform::audience::{Shown, ShownCondition};
@@ -55,7 +56,7 @@ fn condition(shown: &ShownCondition, before: &ScaledWorkloadStatus, bypassing: &
     let status = if shown.status { "True" } else { "False" };
     let known = before.conditions.iter().find(|known| known.type_ == shown.kind && known.status == status);
     let mut message = shown.message.clone();
-    if shown.kind == "TrafficNotSeen" && !bypassing.is_empty() {
+    if shown.kind == TRAFFIC_NOT_SEEN && shown.status && !bypassing.is_empty() {
         message.push_str(&format!("; Services that select its pods and bypass us: {}", bypassing.join(", ")));
     }
     Condition {

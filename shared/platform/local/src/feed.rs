@@ -21,6 +21,7 @@ enum Fact {
     Revision(RevisionId),
     Endpoints(RevisionId),
     Replicas(RevisionId),
+    TrafficSeen(RevisionId),
     Synced,
 }
 
@@ -31,6 +32,7 @@ fn fact(change: &Change) -> Fact {
         Change::Deleted(revision) => Fact::Revision(revision.clone()),
         Change::Endpoints { revision, .. } => Fact::Endpoints(revision.clone()),
         Change::Replicas { revision, .. } => Fact::Replicas(revision.clone()),
+        Change::TrafficSeen(revision) => Fact::TrafficSeen(revision.clone()),
         Change::Activators(_) => Fact::Activators,
         Change::Autoscalers(_) => Fact::Autoscalers,
         Change::ActivatorConfig(_) => Fact::ActivatorConfig,
@@ -49,6 +51,7 @@ impl Pending {
         if let Change::Deleted(revision) = &change {
             self.changes.remove(&Fact::Endpoints(revision.clone()));
             self.changes.remove(&Fact::Replicas(revision.clone()));
+            self.changes.remove(&Fact::TrafficSeen(revision.clone()));
             let Self { order, changes } = self;
             order.retain(|fact| changes.contains_key(fact));
         }

@@ -161,7 +161,7 @@ fn what_an_earlier_autoscaler_left_alone_stays() {
     }
 }
 
-fn idle(reporter: &str, tick: u64) -> FrameChunk {
+pub(super) fn idle(reporter: &str, tick: u64) -> FrameChunk {
     let mut chunk = three_in_flight(reporter, tick);
     for row in &mut chunk.rows {
         (row.in_flight, row.area, row.requests) = (0, RequestMillis(0), 0);

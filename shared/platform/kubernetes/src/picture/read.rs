@@ -5,6 +5,7 @@
 use super::Picture;
 use crate::objects::{FIELD_MANAGER, Published};
 use crate::trim::{Key, Workload};
+use domain::change::TRAFFIC_NOT_SEEN;
 use domain::{EndpointId, Foreign, Problem};
 use k8s_openapi::api::core::v1::Service;
 use platform::manifest::{Adopted, NotAdopted};
@@ -22,6 +23,11 @@ pub(super) fn foreign(workload: &Workload, before: Option<&Published>) -> Option
                 .any(|condition| condition.type_ == Foreign::CONDITION && condition.reason == Foreign::LEFT_ALONE)
     });
     (by != FIELD_MANAGER).then(|| Foreign { by: by.into(), stands })
+}
+
+/// Whether an earlier autoscaler has published that requests of the workload came through an activator.
+pub(super) fn traffic_seen(before: &Published) -> bool {
+    before.status.conditions.iter().any(|condition| condition.type_ == TRAFFIC_NOT_SEEN && condition.status == "False")
 }
 
 impl Picture {

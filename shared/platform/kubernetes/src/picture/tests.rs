@@ -1,6 +1,7 @@
 use super::*;
 use crate::objects::FIELD_MANAGER;
 use crate::trim;
+use domain::change::TRAFFIC_NOT_SEEN;
 use serde_json::json;
 
 fn deployment(name: &str, replicas: i32, annotations: &[(&str, &str)]) -> Workload {
@@ -292,6 +293,36 @@ fn who_wrote_a_count_is_told_where_it_was_not_us() {
         picture.take(left_alone(said));
         picture.take(written(5, Some("kubectl")));
         assert_eq!(foreign(&mut picture), [(5, by("kubectl", stands))]);
+    }
+}
+
+/// What an earlier autoscaler has published of a workload's traffic is told once, before anything is decided.
+#[test]
+fn that_requests_were_seen_before_is_told_with_the_first_counts() {
+    let published = |status: &str| {
+        let condition = json!({"type": TRAFFIC_NOT_SEEN, "status": status, "reason": "", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let object = json!({"apiVersion": "kpa.dev/v1alpha1", "kind": "ScaledWorkload",
+            "metadata": {"name": "a", "namespace": "prod"}, "status": {"conditions": [condition]}});
+        News::Published(Seen::Is(crate::objects::published(serde_json::from_value(object).unwrap())))
+    };
+    for (status, expected) in [("False", vec!["applied", "seen", "counts"]), ("True", vec!["applied", "counts"])] {
+        let mut picture = listed();
+        picture.take(published(status));
+        picture.take(News::Workload(Seen::Is(deployment("a", 3, OURS))));
+        let told = |picture: &mut Picture| -> Vec<_> {
+            let kinds = changes(picture).into_iter().filter_map(|change| match change {
+                Change::Applied(_) => Some("applied"),
+                Change::TrafficSeen(id) => (id == RevisionId::new("prod", "a")).then_some("seen"),
+                Change::Replicas { .. } => Some("counts"),
+                _ => None,
+            });
+            kinds.collect()
+        };
+        assert_eq!(told(&mut picture), expected, "{status}");
+        picture.take(published("False"));
+        picture.take(News::Workload(Seen::Is(deployment("a", 4, OURS))));
+        assert_eq!(told(&mut picture), ["counts"], "later it is our own word");
     }
 }
 

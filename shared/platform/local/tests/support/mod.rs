@@ -233,7 +233,7 @@ impl Local {
                 (self.view.requested, self.view.ready, self.view.trouble) = (requested, ready.get(), trouble);
             }
             Change::ActivatorConfig(config) => self.view.activator = Some(config),
-            Change::Synced | Change::Activators(_) | Change::Autoscalers(_) => {}
+            Change::Synced | Change::TrafficSeen(_) | Change::Activators(_) | Change::Autoscalers(_) => {}
         }
     }
 
