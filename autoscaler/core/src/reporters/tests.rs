@@ -1,6 +1,7 @@
 use super::*;
 use crate::event::FrameHeader;
 use crate::window::Sample;
+use domain::report::FRAME_ROWS_MAX;
 use domain::{Millis, RequestMillis, Row};
 use proptest::prelude::*;
 
@@ -188,6 +189,20 @@ fn unknown_numbers_ask_for_everything_again() {
     assert!(reporters.wants_resync(&ReporterId::new("a")));
     assert_eq!(take(&mut reporters, 2_000, complete(frame(2, 9000, 1, 1))), [sample(2, 0.0, 0.0)], "no spike");
     assert!(!reporters.wants_resync(&ReporterId::new("a")));
+}
+
+#[test]
+fn more_names_than_there_can_be_are_refused_and_counted() {
+    let mut reporters = Reporters::new(at(0));
+    let most = u32::try_from(2 * FRAME_ROWS_MAX).unwrap();
+    let naming = |tick, numbers: std::ops::Range<u32>| {
+        let names = numbers.map(|n| (n, model())).collect();
+        FrameChunk { names, ..frame(tick, 0, 0, 0) }
+    };
+    take(&mut reporters, 1_000, naming(1, 0..most));
+    let refused = reporters.accept(at(2_000), naming(2, most..most + 1), &mut Vec::new());
+    assert_eq!((refused, reporters.refused()), (Err(Refused::TooManyNames), 1));
+    take(&mut reporters, 3_000, frame(3, 0, 0, 0));
 }
 
 #[test]
