@@ -1,7 +1,8 @@
 //! Cumulative readings of one revision, and whether one can follow another.
 //!
 //! Invariant: a bound that no true reading breaks. Whoever is in flight at some moment between two readings was so at the
-//! first, or has arrived since; so the area between them is at most that many requests, each for all the time.
+//! first, or has arrived since; so the area between them is at most that many requests, each for all the time, and what
+//! those add that a reader met between their first count and their second.
 
 use super::effect::Span;
 use domain::{ReporterId, RevisionId};
@@ -57,7 +58,10 @@ impl Reading {
             .ok_or(Contradiction::WentBack)?;
         let millis = self.at.saturating_sub(before.at);
         let requests = u64::from(before.load).saturating_add(arrived);
-        let most = requests.saturating_mul(millis.saturating_add(SLACK_MS));
+        // An activator counts an arrival in the area first: some of those there now, or one that has left at once, may be
+        // missing among the arrivals.
+        let met = (u64::from(self.load) + 1) * SLACK_MS;
+        let most = requests.saturating_mul(millis.saturating_add(SLACK_MS)).saturating_add(met);
         if area > most {
             return Err(Contradiction::TooMuch { area, most });
         }
@@ -218,7 +222,7 @@ mod tests {
     #[test]
     fn the_bound_is_met_exactly_and_not_passed() {
         let before = reading(10, 5_000, 7, 2);
-        let most = (2 + 3) * (1000 + SLACK_MS);
+        let most = (2 + 3) * (1000 + SLACK_MS) + SLACK_MS;
         assert_eq!(
             reading(11, 5_000 + most, 10, 0).since(before),
             Ok(Counted { area: most, arrived: 3, millis: 1000, seconds: 1 })
@@ -228,6 +232,8 @@ mod tests {
         for back in [reading(11, 4_999, 7, 2), reading(11, 5_000, 6, 2)] {
             assert_eq!(back.since(before), Err(Contradiction::WentBack));
         }
+        // It began two milliseconds before it was read, and is not counted among the arrivals yet.
+        assert!(reading(11, 2, 0, 1).since(reading(10, 0, 0, 0)).is_ok());
         let huge = Reading { area: u64::MAX, requests: u64::MAX, load: u32::MAX, at: u64::MAX, second: u64::MAX };
         assert!(huge.since(reading(0, 0, 0, u32::MAX)).is_ok(), "no sum overflows");
     }
