@@ -8,6 +8,9 @@
 //! Compared are the whole record of the decision in force in each second, and the moment of each change of the decision.
 //! What may differ is when an unchanged decision was last looked at because of a platform's news, and the moments that
 //! follow from when a replica was ready, which is some milliseconds later on the cluster.
+//!
+//! At most six replicas leave at once here. That many pods can be marked in the time of one call; of more, the cluster
+//! takes others than those that were drained, and how soon the next ones may go differs then.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
 
@@ -56,7 +59,7 @@ fn activator() -> ReporterId {
 struct Case {
     /// Of the cluster's delays.
     seed: u64,
-    /// `max-scale-down-rate`: the smaller, the more a decision follows from how many are ready.
+    /// `max-scale-down-rate`, at most 2: the smaller, the more a decision follows from how many are ready.
     down_rate: f64,
     /// Seconds from being told to leave to being gone, on the cluster and in memory.
     stops_in: [u64; 2],
@@ -76,7 +79,7 @@ fn deployment(down_rate: f64) -> Value {
         "metadata": {"name": NAME, "annotations": {
             "autoscaling.knative.dev/target": "4",
             "autoscaling.knative.dev/window": "10s",
-            "autoscaling.knative.dev/max-scale": "25",
+            "autoscaling.knative.dev/max-scale": "12",
             "kpa.dev/max-scale-down-rate": down_rate.to_string(),
         }},
         "spec": {
@@ -305,12 +308,12 @@ fn both(case: &Case) -> [Decided; 2] {
 
 /// Some levels of load, each for a while, and then none until the last replica is gone.
 fn cases() -> impl Strategy<Value = Case> {
-    let levels = prop::collection::vec((0_u32..100, 3_usize..20), 2..6);
+    let levels = prop::collection::vec((0_u32..60, 3_usize..20), 2..6);
     let load = levels.prop_map(|levels| {
         let busy = levels.into_iter().flat_map(|(level, seconds)| std::iter::repeat_n(level, seconds));
         [0, 0].into_iter().chain(busy).chain(std::iter::repeat_n(0, SILENCE_SECONDS)).collect()
     });
-    let down_rate = prop::sample::select(vec![1.2, 1.5, 2.0, 10.0]);
+    let down_rate = prop::sample::select(vec![1.2, 1.5, 2.0]);
     let rest = (any::<u64>(), down_rate, [0_u64..20, 0_u64..20], (0_u64..10).prop_map(phase), load);
     rest.prop_map(|(seed, down_rate, stops_in, phase, load)| Case { seed, down_rate, stops_in, phase, load })
 }
@@ -331,14 +334,14 @@ fn first_difference(one: &[Value], other: &[Value]) -> Option<(usize, Option<Val
 
 #[test]
 fn up_and_down_to_zero_is_decided_as_in_memory() {
-    let busy = [(0, 3), (3, 10), (80, 8), (120, 6), (9, 30)];
+    let busy = [(0, 3), (3, 10), (38, 8), (60, 6), (9, 30)];
     let load: Vec<u32> = busy.into_iter().flat_map(|(level, seconds)| std::iter::repeat_n(level, seconds)).collect();
     let load: Vec<u32> = load.into_iter().chain(std::iter::repeat_n(0, SILENCE_SECONDS)).collect();
     let [on_cluster, in_memory] = both(&Case { seed: 1, down_rate: 2.0, stops_in: [1, 1], phase: phase(0), load });
     for (place, decided) in [("on a cluster", &on_cluster), ("in memory", &in_memory)] {
         let seen = counts(decided);
         println!("{place}: {} turns, counts {seen:?}", decided.turns.len());
-        assert_eq!((seen.iter().max(), seen.last()), (Some(&25), Some(&0)), "{place}: from zero to the most and back");
+        assert_eq!((seen.iter().max(), seen.last()), (Some(&12), Some(&0)), "{place}: from zero to the most and back");
     }
     assert_eq!(first_difference(&on_cluster.seconds, &in_memory.seconds), None);
     assert_eq!(first_difference(&on_cluster.turns, &in_memory.turns), None);

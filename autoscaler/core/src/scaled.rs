@@ -53,6 +53,7 @@ pub(crate) struct Counts {
 /// A count that was asked for and is not shown by the platform yet.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
+    from: Replicas,
     to: Replicas,
     at: Timestamp,
     /// The last call for it was not carried out.

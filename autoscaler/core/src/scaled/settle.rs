@@ -198,11 +198,12 @@ impl Scaled {
         why: Why,
         commands: &mut Vec<Command>,
     ) -> bool {
-        let repeated = self.asked.filter(|asked| asked.to == to);
+        // From another count it is another order: a lowering that landed meanwhile must not hold up the raise after it.
+        let from = self.requested;
+        let repeated = self.asked.filter(|asked| (asked.from, asked.to) == (from, to));
         if repeated.is_some_and(|asked| now.since(asked.at) < ASK_AGAIN) {
             return false;
         }
-        let from = self.requested;
         let why = Arc::new(why);
         if repeated.is_none() && from != to {
             if from.is_zero() {
@@ -219,7 +220,7 @@ impl Scaled {
         if to < from {
             self.loads_until = Some(now + LOADS_KEPT);
         }
-        self.asked = Some(Asked { to, at: now, failed: false });
+        self.asked = Some(Asked { from, to, at: now, failed: false });
         commands.push(Command::Scale {
             revision: self.revision.id.clone(),
             target: self.revision.target.clone(),

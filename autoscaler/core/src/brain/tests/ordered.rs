@@ -113,3 +113,23 @@ fn after_a_shrink_loads_stay_asked_for_a_while() {
     world.pass(3_000);
     assert!(!asks(&mut world), "nothing has to be chosen where one is left");
 }
+
+/// A lowering is being written when more are wanted again: the raise does not wait until the order may be repeated.
+#[test]
+fn a_lowering_that_lands_late_holds_up_no_raise() {
+    let mut world = World::new(six_and_five(), 0);
+    world.load(50);
+    world.pass(20_000);
+    world.writes_in = 60_000;
+    world.load(20);
+    while world.writing.is_none() {
+        world.pass(10);
+    }
+    let lowered = world.writing.take().unwrap().1;
+    world.load(50);
+    world.frame(true);
+    assert_eq!(world.scales.last().unwrap().2, 8, "taken back: {:?}", world.scales);
+    world.carry_out(lowered, &[]);
+    assert_eq!(world.scales.last().unwrap(), &(world.now, lowered, 8), "and at once when it has landed");
+    assert_eq!(world.requested, 8);
+}
