@@ -43,7 +43,7 @@ impl PodKey {
 /// What is to be written.
 #[derive(Debug)]
 pub enum Told {
-    /// A pod's status: what [`Told::status`] makes of the pod as it is read now.
+    /// A pod's status: what [`Lives::status`] makes of the pod as it is read now.
     Status(PodKey, Seen),
     /// The pod has ended: once it has a deletion timestamp it is to be removed, without grace.
     Ended(PodKey),
