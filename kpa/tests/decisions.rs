@@ -6,8 +6,9 @@
 //! so shows the lower count up to some seconds later; and replicas need times to be gone that differ between the two.
 //!
 //! Compared are the whole record of the decision in force in each second, and the moment of each change of the decision.
-//! What may differ is when an unchanged decision was last looked at because of a platform's news, and the moments that
-//! follow from when a replica was ready, which is some milliseconds later on the cluster.
+//! What may differ is the moment at which an unchanged decision was looked at again because a platform had news, and so
+//! the moment within its second from which on a reason is written in it: a replica is ready some milliseconds later on the
+//! cluster.
 //!
 //! At most six replicas leave at once here. That many pods can be marked in the time of one call; of more, the cluster
 //! takes others than those that were drained, and how soon the next ones may go differs then.
@@ -258,12 +259,11 @@ async fn decisions(platform: Arc<dyn Platform>, case: &Case, tasks: &Tasks) -> D
     Decided { seconds, turns: turns(&history) }
 }
 
-/// Moments at which the decision changed, with what it came to and the steps that made it so.
+/// Moments at which the decision changed, with what it came to.
 fn turns(history: &Value) -> Vec<Value> {
     let outcome = |kept: &Value| {
         let why = &kept["why"];
-        let steps = ["desired", "replicas", "panic", "panicMax", "hold", "min", "max"].map(|step| why[step].clone());
-        json!([steps, why["backlog"].is_null()])
+        json!(["desired", "replicas", "panic", "panicMax"].map(|step| why[step].clone()))
     };
     let mut all: Vec<&Value> = history.as_array().unwrap().iter().collect();
     all.dedup_by_key(|kept| outcome(kept));
