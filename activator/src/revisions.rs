@@ -272,6 +272,7 @@ impl Revisions {
     /// A revision is gone: requests for it are unknown from now on, those that wait are refused.
     pub fn remove(&self, now: Timestamp, id: &RevisionId) -> Option<Arc<Handle>> {
         let (_, handle) = self.by_id.remove(id)?;
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         handle.gate.set_endpoints(now, u64::MAX, &[]);
         // Later than any request that is on its way can come back: nobody will ever open this door again.
         let retry_at = now + REMOVED_FOR;
