@@ -111,13 +111,18 @@ const UNOWNED: [&str; 10] = [
 
 /// Takes an object apart. Identity and bookkeeping are left out: nobody owns them.
 pub(crate) fn of_object<'a>(cursor: &Cursor<'_>, object: &'a Value) -> Fields<'a> {
+    beside(cursor, object, &Value::Null)
+}
+
+/// Takes apart what of an object is not the same in another one.
+pub(crate) fn beside<'a>(cursor: &Cursor<'_>, object: &'a Value, other: &Value) -> Fields<'a> {
     let mut fields = Fields::new();
-    for (key, value) in object.as_object().into_iter().flatten() {
+    for (key, value) in differing(object, other) {
         let mut path = vec![Step::Field(key.as_str().into())];
         match key.as_str() {
             "apiVersion" | "kind" => {}
             "metadata" => {
-                for (key, value) in value.as_object().into_iter().flatten() {
+                for (key, value) in differing(value, &other["metadata"]) {
                     if !UNOWNED.contains(&key.as_str()) {
                         path.push(Step::Field(key.as_str().into()));
                         walk(&cursor.field("metadata").field(key), value, &mut path, true, &mut fields);
@@ -129,6 +134,10 @@ pub(crate) fn of_object<'a>(cursor: &Cursor<'_>, object: &'a Value) -> Fields<'a
         }
     }
     fields
+}
+
+fn differing<'a>(object: &'a Value, other: &Value) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    object.as_object().into_iter().flatten().filter(move |(key, value)| other.get(key.as_str()) != Some(*value))
 }
 
 fn walk<'a>(cursor: &Cursor<'_>, value: &'a Value, path: &mut Path, mark: bool, fields: &mut Fields<'a>) {

@@ -89,7 +89,7 @@ pub(crate) struct Difference {
 /// Compares two states field by field.
 pub(crate) fn difference(kind: &Type, old: &Value, new: &Value) -> Difference {
     let cursor = Cursor::of(kind);
-    let (old, new): (Fields<'_>, Fields<'_>) = (fields::of_object(&cursor, old), fields::of_object(&cursor, new));
+    let (old, new): (Fields<'_>, Fields<'_>) = (fields::beside(&cursor, old, new), fields::beside(&cursor, new, old));
     let changed = new.iter().filter(|(path, value)| old.get(*path) != Some(*value)).map(|(path, _)| path.clone());
     let removed = old.keys().filter(|path| !new.contains_key(*path)).cloned();
     Difference { changed: changed.collect(), removed: removed.collect() }

@@ -5,6 +5,7 @@
 
 use crate::object;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -124,11 +125,15 @@ impl Store {
     }
 
     /// The objects of a kind in an earlier state; nothing when the history no longer reaches back to it.
-    pub(crate) fn snapshot(&self, bucket: &str, revision: u64) -> Option<Objects> {
+    pub(crate) fn snapshot(&self, bucket: &str, revision: u64) -> Option<Cow<'_, Objects>> {
         if revision < self.compacted {
             return None;
         }
-        let mut objects = self.buckets.get(bucket).cloned().unwrap_or_default();
+        let current = self.buckets.get(bucket);
+        if let Some(current) = current.filter(|_| revision == self.revision) {
+            return Some(Cow::Borrowed(current));
+        }
+        let mut objects = current.cloned().unwrap_or_default();
         let later = self.history.iter().rev().take_while(|change| change.revision > revision);
         for change in later.filter(|change| &*change.bucket == bucket) {
             match &change.old {
@@ -136,7 +141,7 @@ impl Store {
                 None => drop(objects.remove(&change.key)),
             }
         }
-        Some(objects)
+        Some(Cow::Owned(objects))
     }
 }
 

@@ -26,10 +26,11 @@ where
     let leaving = owner.metadata().deletion_timestamp.is_some();
     for object in all {
         let metadata: &ObjectMeta = object.metadata();
-        let selected = selects(selector, metadata.labels.as_ref());
+        // Asked last: most objects of a namespace are somebody else's.
+        let selected = || selects(selector, metadata.labels.as_ref());
         match controller_of(metadata) {
             Some(reference) if reference.uid == uid(owner.metadata()) => {
-                if selected {
+                if selected() {
                     owned.push(Arc::clone(object));
                 } else if !leaving {
                     let mut released = T::clone(object);
@@ -38,7 +39,7 @@ where
                     writes.push(Write::Metadata(released.into()));
                 }
             }
-            None if selected && !leaving && metadata.deletion_timestamp.is_none() => {
+            None if !leaving && metadata.deletion_timestamp.is_none() && selected() => {
                 let mut adopted = T::clone(object);
                 adopted.metadata_mut().owner_references.get_or_insert_default().push(controller_reference(owner));
                 owned.push(Arc::new(adopted.clone()));

@@ -66,12 +66,15 @@ impl EndpointSlices {
         manager.is_some_and(|manager| manager == MANAGER)
     }
 
+    fn service_of(slice: &EndpointSlice) -> Option<&String> {
+        slice.metadata.labels.as_ref()?.get(SERVICE_NAME)
+    }
+
     fn key_of(slice: &EndpointSlice) -> Option<Id> {
-        let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
         Some(Id {
             resource: Service::RESOURCE,
             namespace: namespace(&slice.metadata).to_owned(),
-            name: service.clone(),
+            name: Self::service_of(slice)?.clone(),
         })
     }
 
@@ -140,7 +143,7 @@ impl Controller for EndpointSlices {
         let nodes: Vec<Arc<Node>> = world.list::<Node>(None).cloned().collect();
         let slices: Vec<Arc<EndpointSlice>> = world
             .list::<EndpointSlice>(Some(&key.namespace))
-            .filter(|slice| Self::is_managed(slice) && Self::key_of(slice).as_ref() == Some(key))
+            .filter(|slice| Self::service_of(slice) == Some(&key.name) && Self::is_managed(slice))
             .cloned()
             .collect();
         let writes = endpoint_slices(service, &pods, &nodes, &slices, self.per_slice);

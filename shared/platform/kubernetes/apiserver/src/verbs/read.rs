@@ -11,6 +11,7 @@ use crate::state::State;
 use crate::store::{Key, Objects};
 use crate::watch::{Plan, Start};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ pub(crate) fn list(state: &State, scope: &Scope, call: &Call) -> Result<Page, Re
     Ok(Page { items: items.into_iter().map(|(_, object)| object.clone()).collect(), metadata })
 }
 
-fn snapshot(state: &State, scope: &Scope, revision: u64, continues: bool) -> Result<Objects, Refusal> {
+fn snapshot<'a>(state: &'a State, scope: &Scope, revision: u64, continues: bool) -> Result<Cow<'a, Objects>, Refusal> {
     state.store.snapshot(&scope.kind.bucket, revision).ok_or_else(|| {
         Refusal::expired(if continues {
             "The provided continue parameter is too old to display a consistent list result. You can start a new list \
