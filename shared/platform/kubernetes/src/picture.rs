@@ -6,6 +6,7 @@
 mod led;
 mod pods;
 mod read;
+mod services;
 mod users;
 
 use crate::objects::{Published, Released};
@@ -18,9 +19,10 @@ use k8s_openapi::api::core::v1::Service;
 use led::Claim;
 use platform::manifest::{Adopted, NotAdopted, Surroundings, adopt};
 use pods::Pods;
+use services::Services;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use users::in_namespace;
+use users::Users;
 
 /// Something that a watch saw.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,8 +117,8 @@ pub struct Picture {
     config_known: bool,
     config_problems: Vec<Problem>,
     workloads: BTreeMap<Key, Known>,
-    /// By namespace and name.
-    services: BTreeMap<String, BTreeMap<String, Service>>,
+    services: Services,
+    users: Users,
     pods: Pods,
     rivals: BTreeMap<Key, Rival>,
     published: BTreeMap<Key, Published>,
@@ -159,6 +161,8 @@ impl Picture {
                         self.dirty_namespace(&key.0);
                     }
                     self.pods.forget(&key);
+                    self.users.remove(&key, known.labels());
+                    self.users.forget(&key);
                     if known.told.revision.is_some() {
                         self.ahead.push(Change::Deleted(RevisionId::new(&key.0, &key.1)));
                     }
@@ -166,13 +170,13 @@ impl Picture {
                 }
             }
             News::Service(Seen::Is(service)) => {
-                let (namespace, name) = key(&service.metadata);
+                let namespace = service.metadata.namespace.clone().unwrap_or_default();
                 self.dirty_users(&namespace, &service);
-                let before = self.services.entry(namespace.clone()).or_default().insert(name, service);
+                let before = self.services.set(service);
                 before.iter().for_each(|before| self.dirty_users(&namespace, before));
             }
             News::Service(Seen::Gone((namespace, name))) => {
-                let before = self.services.get_mut(&namespace).and_then(|services| services.remove(&name));
+                let before = self.services.remove(&namespace, &name);
                 before.iter().for_each(|before| self.dirty_users(&namespace, before));
             }
             News::Pod(Seen::Is(pod)) => self.dirty.extend(self.pods.set(pod)),
@@ -267,11 +271,14 @@ impl Picture {
         let key = key(&workload.deployment.metadata);
         let known = self.workloads.remove(&key);
         let known = if let Some(known) = known {
+            self.users.remove(&key, known.labels());
             Known { workload, ..known }
         } else {
             let unread = NotAdopted { reason: "not read yet".into(), asked: true, problems: Vec::new() };
             Known { workload, adopted: Err(unread), judged: Judged::default(), claim: None, told: Told::default() }
         };
+        self.users.add(&key, known.labels());
+        self.users.read(&key, &known);
         self.workloads.insert(key.clone(), known);
         self.dirty.insert(key);
     }
@@ -284,18 +291,6 @@ impl Picture {
         } else {
             all.remove(&namespace);
         }
-    }
-
-    fn dirty_namespace(&mut self, namespace: &str) {
-        let keys = in_namespace(&self.workloads, namespace).map(|(key, _)| key);
-        self.dirty.extend(keys.cloned());
-    }
-
-    /// The workloads that a Service may matter to. Every one of ours has a Service of its own, so that looking at all
-    /// workloads for each would take the square of their number.
-    fn dirty_users(&mut self, namespace: &str, service: &Service) {
-        let users = in_namespace(&self.workloads, namespace).filter(|(_, known)| known.may_use(service));
-        self.dirty.extend(users.map(|(key, _)| key.clone()));
     }
 
     /// A bad map changes nothing; while no good one was ever known, nothing shrinks (kpa-behaviour 1.6).
@@ -318,12 +313,12 @@ impl Picture {
     /// Reads a workload anew; whether its neighbours have to look at it.
     fn adopt(&mut self, key: &Key) -> bool {
         let Some(known) = self.workloads.get_mut(key) else { return false };
-        let services: Vec<&Service> = self.services.get(&key.0).into_iter().flat_map(BTreeMap::values).collect();
+        let services = known.labels().map(|labels| self.services.selecting(&key.0, labels)).unwrap_or_default();
         let target = ("Deployment", key.1.as_str());
-        let rival = self
-            .rivals
-            .values()
-            .find(|rival| rival.key.0 == key.0 && (rival.target.0.as_str(), rival.target.1.as_str()) == target);
+        let neighbours = self.rivals.range((key.0.clone(), String::new())..).map(|(_, rival)| rival);
+        let rival = neighbours
+            .take_while(|rival| rival.key.0 == key.0)
+            .find(|rival| (rival.target.0.as_str(), rival.target.1.as_str()) == target);
         let around = Surroundings {
             defaults: &self.defaults,
             unknown: &self.unknown,
@@ -336,6 +331,7 @@ impl Picture {
         } else {
             Err(NotAdopted { reason: "its namespace is not selected".into(), asked: false, problems: Vec::new() })
         };
+        self.users.read(key, known);
         let claim = known.claim();
         let before = std::mem::replace(&mut known.claim, claim);
         known.claim != before

@@ -325,14 +325,9 @@ fn with_absences(status: &ScaledWorkloadStatus) -> serde_json::Value {
 fn bypassing(picture: &Picture, key: &Key) -> Vec<String> {
     let own = crate::wanted::service_name(key);
     let Some(adopted) = picture.adopted(key) else { return Vec::new() };
-    let labels = adopted.selector.match_labels.clone().unwrap_or_default();
-    let selects = |service: &&k8s_openapi::api::core::v1::Service| {
-        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-        selector.is_some_and(|selector| {
-            !selector.is_empty() && selector.iter().all(|(label, value)| labels.get(label) == Some(value))
-        })
-    };
-    let names = picture.services(&key.0).filter(selects).filter_map(|service| service.metadata.name.clone());
+    let Some(labels) = &adopted.selector.match_labels else { return Vec::new() };
+    let services = picture.services_selecting(&key.0, labels).into_iter();
+    let names = services.filter_map(|service| service.metadata.name.clone());
     names.filter(|name| *name != own && adopted.service.as_ref() != Some(name)).take(10).collect()
 }
 

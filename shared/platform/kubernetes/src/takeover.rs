@@ -45,7 +45,8 @@ pub fn judge(picture: &Picture, key: &Key) -> Judged {
     let Some(adopted) = picture.adopted(key) else { return Judged::default() };
     let mut judged = match adopted.service.as_deref().filter(|_| adopted.take_over) {
         Some(name) => asking(picture, key, adopted, name),
-        None => beside(picture, key, adopted),
+        None if picture.takes_over() => beside(picture, key, adopted),
+        None => Judged::default(),
     };
     judged.named = judged.taken.clone().or_else(|| marked(picture, key).into_iter().next());
     judged
@@ -87,13 +88,13 @@ fn asking(picture: &Picture, key: &Key, adopted: &Adopted, name: &str) -> Judged
 
 /// A workload that asks for nothing, and whose pods a Service of another had.
 fn beside(picture: &Picture, key: &Key, adopted: &Adopted) -> Judged {
-    let labels = picture.neighbours(&key.0).find(|(other, ..)| *other == key).and_then(|(.., labels)| labels);
+    let labels = picture.labels(key);
     let led = |service: &&Service| {
         let concerns = adopted.service.as_deref() == Some(name_of(service)) || selects(service, labels);
         let holder = || holder(picture, &key.0, service).filter(|holder| *holder != key);
         concerns && holder().is_some_and(|holder| taken_by(picture, holder, service))
     };
-    let Some(service) = wanted_services(picture, key).into_iter().find(led) else { return Judged::default() };
+    let Some(service) = picture.wanted_services(&key.0).find(led) else { return Judged::default() };
     let what = format!("Service {} leads to another workload, which has kpa.dev/take-over", name_of(service));
     let own = adopted.service.as_deref() == Some(name_of(service)) && has_labels_only(adopted);
     refused(key, what, "a Service for each workload", "no request comes to this one by it", own)
@@ -103,15 +104,10 @@ fn has_labels_only(adopted: &Adopted) -> bool {
     adopted.selector.match_expressions.iter().flatten().next().is_none()
 }
 
-/// Services that any workload of the namespace asks for.
-fn wanted_services<'a>(picture: &'a Picture, key: &Key) -> Vec<&'a Service> {
-    let asked = picture.neighbours(&key.0).filter(|(_, adopted, _)| adopted.take_over);
-    asked.filter_map(|(_, adopted, _)| picture.service(&key.0, adopted.service.as_deref()?)).collect()
-}
-
 /// A workload of this name that is another.
-fn called<'a>(picture: &'a Picture, key: &'a Key, name: &str) -> Option<&'a Key> {
-    picture.neighbours(&key.0).map(|(other, ..)| other).find(|other| other.1 == name && *other != key)
+fn called(picture: &Picture, key: &Key, name: &str) -> Option<Key> {
+    let other = (key.0.clone(), name.to_owned());
+    (other != *key && picture.adopted(&other).is_some()).then_some(other)
 }
 
 /// The oldest of the workloads that name a Service or have pods that it selects.

@@ -34,7 +34,7 @@ impl Known {
     }
 
     /// The labels of its pods.
-    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+    pub(super) fn labels(&self) -> Option<&BTreeMap<String, String>> {
         let template = &self.workload.deployment.spec.as_ref()?.template;
         template.metadata.as_ref()?.labels.as_ref()
     }
@@ -130,6 +130,12 @@ impl Picture {
     pub fn marked_keys(&self) -> impl Iterator<Item = Key> {
         let slices = self.behind.values().flat_map(BTreeMap::values);
         slices.filter_map(|slice| Some((slice.key.0.clone(), slice.workload.clone()?)))
+    }
+
+    /// The labels of a workload's pods.
+    #[must_use]
+    pub fn labels(&self, key: &Key) -> Option<&BTreeMap<String, String>> {
+        self.workloads.get(key)?.labels()
     }
 
     /// The workloads of a namespace that are ours, with the labels of their pods.

@@ -154,6 +154,10 @@ impl Pods {
         self.members.get(key).into_iter().flatten().filter_map(|pod| self.pods.get(pod)).filter(|pod| !pod.ended)
     }
 
+    pub(super) fn has(&self, pod: &Key) -> bool {
+        self.pods.contains_key(pod)
+    }
+
     pub(super) fn ready(&self, key: &Key) -> Replicas {
         count(self.of(key).filter(|pod| pod.ready && !pod.leaving))
     }

@@ -79,17 +79,24 @@ impl Picture {
     /// A Service.
     #[must_use]
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        self.services.get(namespace)?.get(name)
+        self.services.get(namespace, name)
     }
 
-    /// The Services of a namespace.
-    pub fn services(&self, namespace: &str) -> impl Iterator<Item = &Service> {
-        self.services.get(namespace).into_iter().flat_map(BTreeMap::values)
+    /// The Services of a namespace that select pods with `labels`, by name.
+    #[must_use]
+    pub fn services_selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&Service> {
+        self.services.selecting(namespace, labels)
     }
 
     /// The pods of a workload that is ours.
     pub fn pods(&self, key: &Key) -> impl Iterator<Item = &crate::trim::Pod> {
         self.pods.of(key)
+    }
+
+    /// Whether there is a pod of this name.
+    #[must_use]
+    pub fn has_pod(&self, pod: &Key) -> bool {
+        self.pods.has(pod)
     }
 
     /// The pod of a workload by its uid.
