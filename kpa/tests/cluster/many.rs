@@ -4,7 +4,7 @@
 
 use crate::support::{http_get, wait_for};
 use crate::world::{Program, World, count};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,8 +33,10 @@ fn a_large_cluster_is_routed_soon_after_the_start() {
     for number in 0..deployments {
         world.deploy(&format!("model-{number}"), 0, &json!({"autoscaling.knative.dev/target": "2"}), &json!({}));
     }
-    wait_for("that the controllers have seen them", || {
-        (world.amount("/apis/apps/v1/namespaces/default/replicasets") == deployments).then_some(())
+    wait_for("that the controllers are done with them", || {
+        let all = world.get("/apis/apps/v1/namespaces/default/deployments");
+        let is_seen = |one: &Value| one["status"]["observedGeneration"] == one["metadata"]["generation"];
+        all["items"].as_array().unwrap().iter().all(is_seen).then_some(())
     });
     let begun = Instant::now();
     let (autoscaler, activator) = (world.autoscaler(0), world.activator(0));
