@@ -10,8 +10,9 @@
 //! the moment within its second from which on a reason is written in it: a replica is ready some milliseconds later on the
 //! cluster.
 //!
-//! At most six replicas leave at once here. That many pods can be marked in the time of one call; of more, the cluster
-//! takes others than those that were drained, and how soon the next ones may go differs then.
+//! Where any load is tried, at most six replicas leave at once: so many pods are marked in the time of one call. Of more the
+//! cluster takes a part at a time, and those that still wait for it are warm when load comes back meanwhile: in memory they
+//! are gone, and then the two rightly differ.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests that fails is a test that fails")]
 
@@ -60,7 +61,8 @@ fn activator() -> ReporterId {
 struct Case {
     /// Of the cluster's delays.
     seed: u64,
-    /// `max-scale-down-rate`, at most 2: the smaller, the more a decision follows from how many are ready.
+    max_scale: u32,
+    /// `max-scale-down-rate`: the smaller, the more a decision follows from how many are ready.
     down_rate: f64,
     /// Seconds from being told to leave to being gone, on the cluster and in memory.
     stops_in: [u64; 2],
@@ -75,13 +77,13 @@ const fn phase(tenth: u64) -> Duration {
     Duration::from_millis(100 * tenth + 50)
 }
 
-fn deployment(down_rate: f64) -> Value {
+fn deployment(case: &Case) -> Value {
     json!({
         "metadata": {"name": NAME, "annotations": {
             "autoscaling.knative.dev/target": "4",
             "autoscaling.knative.dev/window": "10s",
-            "autoscaling.knative.dev/max-scale": "12",
-            "kpa.dev/max-scale-down-rate": down_rate.to_string(),
+            "autoscaling.knative.dev/max-scale": case.max_scale.to_string(),
+            "kpa.dev/max-scale-down-rate": case.down_rate.to_string(),
         }},
         "spec": {
             "replicas": 0,
@@ -121,7 +123,7 @@ fn cluster(case: &Case, tasks: &Tasks) -> (Cluster, Arc<ClusterPlatform>) {
             }],
         }),
     );
-    create("/apis/apps/v1/namespaces/default/deployments", &deployment(case.down_rate));
+    create("/apis/apps/v1/namespaces/default/deployments", &deployment(case));
     let client = Client::new(server, "default");
     let (platform, work) = ClusterPlatform::new(client, Settings::default(), Right::Always);
     tasks.spawn("cluster", work);
@@ -315,7 +317,14 @@ fn cases() -> impl Strategy<Value = Case> {
     });
     let down_rate = prop::sample::select(vec![1.2, 1.5, 2.0]);
     let rest = (any::<u64>(), down_rate, [0_u64..20, 0_u64..20], (0_u64..10).prop_map(phase), load);
-    rest.prop_map(|(seed, down_rate, stops_in, phase, load)| Case { seed, down_rate, stops_in, phase, load })
+    rest.prop_map(|(seed, down_rate, stops_in, phase, load)| Case {
+        seed,
+        max_scale: 12,
+        down_rate,
+        stops_in,
+        phase,
+        load,
+    })
 }
 
 fn counts(decided: &Decided) -> Vec<u64> {
@@ -332,19 +341,37 @@ fn first_difference(one: &[Value], other: &[Value]) -> Option<(usize, Option<Val
     Some((number, one, other))
 }
 
-#[test]
-fn up_and_down_to_zero_is_decided_as_in_memory() {
-    let busy = [(0, 3), (3, 10), (38, 8), (60, 6), (9, 30)];
-    let load: Vec<u32> = busy.into_iter().flat_map(|(level, seconds)| std::iter::repeat_n(level, seconds)).collect();
-    let load: Vec<u32> = load.into_iter().chain(std::iter::repeat_n(0, SILENCE_SECONDS)).collect();
-    let [on_cluster, in_memory] = both(&Case { seed: 1, down_rate: 2.0, stops_in: [1, 1], phase: phase(0), load });
+/// Levels with their seconds, and then silence.
+fn then_silence(levels: &[(u32, usize)]) -> Vec<u32> {
+    let busy = levels.iter().flat_map(|(level, seconds)| std::iter::repeat_n(*level, *seconds));
+    busy.chain(std::iter::repeat_n(0, SILENCE_SECONDS)).collect()
+}
+
+fn is_decided_as_in_memory(case: &Case) {
+    let [on_cluster, in_memory] = both(case);
     for (place, decided) in [("on a cluster", &on_cluster), ("in memory", &in_memory)] {
         let seen = counts(decided);
-        println!("{place}: {} turns, counts {seen:?}", decided.turns.len());
-        assert_eq!((seen.iter().max(), seen.last()), (Some(&12), Some(&0)), "{place}: from zero to the most and back");
+        let ends = (seen.iter().max(), seen.last());
+        assert_eq!(ends, (Some(&case.max_scale.into()), Some(&0)), "{place}: to the most and back to zero: {seen:?}");
     }
     assert_eq!(first_difference(&on_cluster.seconds, &in_memory.seconds), None);
     assert_eq!(first_difference(&on_cluster.turns, &in_memory.turns), None);
+}
+
+#[test]
+fn up_and_down_to_zero_is_decided_as_in_memory() {
+    let load = then_silence(&[(0, 3), (3, 10), (38, 8), (60, 6), (9, 30)]);
+    let case = Case { seed: 1, max_scale: 12, down_rate: 2.0, stops_in: [1, 1], phase: phase(0), load };
+    is_decided_as_in_memory(&case);
+}
+
+/// More leave at once than are marked in the time of a call: the cluster lowers in parts.
+#[test]
+fn many_that_leave_at_once_are_decided_as_in_memory() {
+    for stops_in in [[1, 1], [10, 1]] {
+        let load = then_silence(&[(0, 3), (3, 10), (38, 8), (100, 20), (9, 40), (30, 20)]);
+        is_decided_as_in_memory(&Case { seed: 2, max_scale: 25, down_rate: 20.0, stops_in, phase: phase(0), load });
+    }
 }
 
 proptest! {

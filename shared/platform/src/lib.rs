@@ -30,8 +30,9 @@ pub trait Platform: Send + Sync + 'static {
     fn watch(&self) -> BoxStream<'static, Change>;
 
     /// Asks for `to` replicas. Returns when the request is accepted, not when replicas are up. Raising always writes;
-    /// lowering is a compare-and-set on `from`. Exactly `remove_first` leaves, where the platform can. With `to` equal to
-    /// `from` the count stays, and those of `remove_first` that the platform itself shows as draining are idle and may end.
+    /// lowering is a compare-and-set on `from`. Exactly `remove_first` leaves, where the platform can; one that needs time
+    /// to see to it may lower in parts, and is asked for the rest again. With `to` equal to `from` the count stays, and
+    /// those of `remove_first` that the platform itself shows as draining are idle and may end.
     fn scale<'a>(
         &'a self,
         target: &'a ScaleTargetRef,

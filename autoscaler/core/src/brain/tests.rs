@@ -46,6 +46,8 @@ struct World {
     writes_in: u64,
     /// A lowering that is being written, and when it is done.
     writing: Option<(u64, u32, Vec<EndpointId>)>,
+    /// Replicas that leave in one call, at most.
+    lowers_by: u32,
     /// Every call fails.
     refuses: bool,
     scales: Vec<(u64, u32, u32)>,
@@ -94,6 +96,7 @@ impl World {
             unreachable: Vec::new(),
             writes_in: 0,
             writing: None,
+            lowers_by: u32::MAX,
             refuses: false,
             scales: Vec::new(),
             stories: Vec::new(),
@@ -136,7 +139,11 @@ impl World {
             return;
         }
         self.writer = None;
-        self.carry_out(to, remove_first);
+        if self.requested.saturating_sub(to) <= self.lowers_by {
+            return self.carry_out(to, remove_first);
+        }
+        let leave = remove_first.len().min(self.lowers_by as usize);
+        self.carry_out(self.requested - self.lowers_by, &remove_first[..leave]);
     }
 
     /// Somebody else writes a count.

@@ -204,8 +204,10 @@ impl Scaled {
         if repeated.is_some_and(|asked| now.since(asked.at) < ASK_AGAIN) {
             return false;
         }
+        // A platform that lowers in parts is asked for the rest: nothing new to tell.
+        let rest = self.asked.is_some_and(|asked| asked.to == to && (to..asked.from).contains(&from));
         let why = Arc::new(why);
-        if repeated.is_none() && from != to {
+        if repeated.is_none() && !rest && from != to {
             if from.is_zero() {
                 let asked_for =
                     why.trigger == Trigger::Wake || why.backlog.is_some() || why.desired > Some(Replicas::ZERO);

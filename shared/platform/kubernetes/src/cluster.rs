@@ -242,6 +242,10 @@ impl ClusterPlatform {
         let mut every = tokio::time::interval(UNMARK_EVERY);
         loop {
             every.tick().await;
+            {
+                let picture = self.picture.lock();
+                self.victims.forget_gone(|pod| picture.has_pod(pod));
+            }
             let Some(_held) = self.right.call() else { continue };
             let marked: Vec<Key> = {
                 let picture = self.picture.lock();
@@ -270,7 +274,13 @@ impl ClusterPlatform {
             return Err(ScaleError::Unreachable("this autoscaler may not act now".into()));
         };
         if to < from {
-            self.victims.mark(&key, remove_first).await;
+            // Where none stays, none has to be told from another.
+            let unmarked = if to.is_zero() { 0 } else { self.victims.mark(&key, remove_first).await };
+            let to = Replicas::new(to.get().saturating_add(u32::try_from(unmarked).unwrap_or(u32::MAX)));
+            if to >= from {
+                // Other workloads had the turns. It is asked for again.
+                return Ok(());
+            }
             scale::write(&self.client, target, Some(from), to, FIELD_MANAGER).await
         } else if to > from {
             // A decision to raise must not lower what somebody else has raised further meanwhile.

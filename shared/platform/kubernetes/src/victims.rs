@@ -1,7 +1,8 @@
 //! Which pods cost least to delete: those that were drained.
 //!
-//! Invariant: only our own cost is written and only our own is removed; a cost that somebody else wrote stands. Best
-//! effort: nothing is lost if another pod is taken (engineering 30).
+//! Invariant: only our own cost is written and only our own is removed; a cost that somebody else wrote stands. A count is
+//! not lowered by pods whose turn to be marked has not come. Best effort beyond that: the ReplicaSet controller may not
+//! have seen the cost yet, or the cluster may refuse it; nothing is lost if another pod is taken (engineering 30).
 
 use crate::picture::Picture;
 use crate::trim::{DELETION_COST, Key, Pod};
@@ -22,8 +23,10 @@ pub const COST: &str = "-2147483648";
 /// Between two patches (kpa-behaviour 6: at most 5 a second).
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a scale call waits until the costs are written and seen: by our own watch, so most likely by the
-/// ReplicaSet controller's too.
+/// ReplicaSet controller's too. Below the time of a call, and as long as a raise may have to wait for a lowering.
 const SEEN_WITHIN: Duration = Duration::from_millis(1200);
+/// How long it waits for turns: a patch that is sent still has time to be answered.
+const TURNS_WITHIN: Duration = Duration::from_secs(1);
 /// How long a pod keeps our cost although it stays.
 pub const KEPT_FOR: Duration = Duration::from_secs(30);
 
@@ -33,7 +36,8 @@ pub struct Victims {
     picture: Arc<Mutex<Picture>>,
     /// Told whenever the picture has changed.
     changed: watch::Receiver<()>,
-    next: tokio::sync::Mutex<Instant>,
+    /// When the next patch may be sent. Held until then: whoever gives up waiting has used up no turn.
+    turn: tokio::sync::Mutex<Instant>,
     /// Pods with our cost, since when this process knows of it.
     marked: Mutex<BTreeMap<Key, Instant>>,
 }
@@ -47,25 +51,33 @@ impl std::fmt::Debug for Victims {
 impl Victims {
     /// Marks nobody yet.
     pub fn new(client: Client, picture: Arc<Mutex<Picture>>, changed: watch::Receiver<()>) -> Self {
-        let next = tokio::sync::Mutex::new(Instant::now());
-        Self { client, picture, changed, next, marked: Mutex::default() }
+        let turn = tokio::sync::Mutex::new(Instant::now());
+        Self { client, picture, changed, turn, marked: Mutex::default() }
     }
 
-    /// Marks the pods of `workload` that shall leave, and waits until the cluster shows it; gives up in time for the scale
-    /// call, which then may take another pod.
-    pub async fn mark(&self, workload: &Key, ids: &[EndpointId]) {
-        let deadline = Instant::now() + SEEN_WITHIN;
-        for pod in self.unmarked(workload, ids) {
+    /// Marks the pods of `workload` that shall leave, and waits until the cluster shows it, as long as a scale call can.
+    /// Returns how many of them it had no time for: these are not told from the others and must stay for now. One that
+    /// could not be marked is not tried again soon, and does not stay for that.
+    pub async fn mark(&self, workload: &Key, ids: &[EndpointId]) -> usize {
+        let now = Instant::now();
+        let (last_turn, deadline) = (now + TURNS_WITHIN, now + SEEN_WITHIN);
+        let mut waiting = self.untried(workload, ids).into_iter();
+        let rest = loop {
+            let Some(pod) = waiting.next() else { break 0 };
+            if timeout_at(last_turn, self.turn()).await.is_err() {
+                break waiting.len() + 1;
+            }
             self.marked.lock().insert(pod.clone(), Instant::now());
             if timeout_at(deadline, self.patch(&pod, Some(COST))).await.is_err() {
-                return;
+                break waiting.len();
             }
-        }
+        };
         let mut changed = self.changed.clone();
-        let shown = async { while !self.unmarked(workload, ids).is_empty() && changed.changed().await.is_ok() {} };
+        let shown = async { while self.unmarked(workload, ids).len() > rest && changed.changed().await.is_ok() {} };
         if timeout_at(deadline, shown).await.is_err() {
             tracing::debug!(?workload, "the cost of leaving pods is not shown yet; another pod may be taken");
         }
+        rest
     }
 
     /// Named pods that carry no cost yet.
@@ -75,6 +87,13 @@ impl Victims {
         pods.filter(|pod| pod.cost.is_none() && !pod.leaving).map(|pod| pod.key.clone()).collect()
     }
 
+    /// Those of them that were not tried lately.
+    fn untried(&self, workload: &Key, ids: &[EndpointId]) -> Vec<Key> {
+        let (unmarked, marked) = (self.unmarked(workload, ids), self.marked.lock());
+        let lately = |pod: &Key| marked.get(pod).is_some_and(|at| at.elapsed() < KEPT_FOR);
+        unmarked.into_iter().filter(|pod| !lately(pod)).collect()
+    }
+
     /// Takes back the marks of pods that stay.
     pub async fn unmark(&self, workload: &Key) {
         let stale = {
@@ -82,6 +101,7 @@ impl Victims {
             stale(picture.pods(workload), &mut marked, Instant::now())
         };
         for pod in stale {
+            self.turn().await;
             self.patch(&pod, None).await;
             self.marked.lock().remove(&pod);
         }
@@ -92,14 +112,14 @@ impl Victims {
         self.marked.lock().retain(|key, _| exists(key));
     }
 
+    /// Waits for a turn to patch, first come, first served.
+    async fn turn(&self) {
+        let mut next = self.turn.lock().await;
+        sleep_until(*next).await;
+        *next = Instant::now() + PAUSE;
+    }
+
     async fn patch(&self, (namespace, name): &Key, cost: Option<&str>) {
-        let due = {
-            let mut next = self.next.lock().await;
-            let due = (*next).max(Instant::now());
-            *next = due + PAUSE;
-            due
-        };
-        sleep_until(due).await;
         let api: Api<core::Pod> = Api::namespaced(self.client.clone(), namespace);
         let patch = json!({"metadata": {"annotations": {DELETION_COST: cost}}});
         if let Err(error) = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {

@@ -133,3 +133,26 @@ fn a_lowering_that_lands_late_holds_up_no_raise() {
     assert_eq!(world.scales.last().unwrap(), &(world.now, lowered, 8), "and at once when it has landed");
     assert_eq!(world.requested, 8);
 }
+
+/// A platform that needs time for each replica lowers in parts: the rest is asked for at once, and told once.
+#[test]
+fn a_lowering_in_parts_is_one_decision_and_one_story() {
+    let run = |lowers_by: u32| {
+        let mut world = World::new(six_and_five(), 0);
+        world.lowers_by = lowers_by;
+        for (load, millis) in [(100, 20_000), (5, 20_000)] {
+            world.load(load);
+            world.pass(millis);
+        }
+        world
+    };
+    let (whole, parts) = (run(u32::MAX), run(1));
+    assert!(whole.counts().iter().any(|(from, to)| *from > *to + 3), "{:?}", whole.counts());
+    assert!(parts.scales.len() > whole.scales.len() + 3, "{:?}", parts.counts());
+    assert_eq!((parts.requested, decisions(&parts)), (whole.requested, decisions(&whole)));
+    let told = |world: &World| {
+        let scaled = world.stories.iter().filter_map(|story| story.split(" because ").next());
+        scaled.filter(|story| story.contains("scaled")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&parts), told(&whole));
+}

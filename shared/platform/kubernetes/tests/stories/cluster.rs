@@ -118,6 +118,57 @@ async fn victims_cost_least_and_survivors_lose_the_mark() {
     world.until("the mark is taken back", || cost("a-1").is_none().then_some(())).await;
 }
 
+/// At most five pods are marked in a second. A ReplicaSet that is lowered by more than are marked deletes others.
+#[tokio::test(start_paused = true)]
+async fn a_count_is_lowered_only_by_pods_that_are_marked() {
+    const PODS: u8 = 14;
+    let world = World::new();
+    let workloads = ["a", "b"];
+    for name in workloads {
+        world.deploy(name, u32::from(PODS), &ours());
+    }
+    let pods = workloads.map(|name| (1..=PODS).map(|n| EndpointId::new(&world.pod(name, n, true))).collect::<Vec<_>>());
+    let (platform, mut view) = world.cluster();
+    for name in workloads {
+        view.endpoints(name, usize::from(PODS)).await;
+    }
+    let marked = |name: &str| {
+        let cost = |n: u8| {
+            let pod = world.get(&format!("/api/v1/namespaces/prod/pods/{name}-{n}")).unwrap();
+            pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"].is_string()
+        };
+        u64::try_from((1..=PODS).filter(|n| cost(*n)).count()).unwrap()
+    };
+    let begun = tokio::time::Instant::now();
+    let lower = async |which: usize, to: u32| {
+        let (name, victims) = (workloads[which], &pods[which][to as usize..]);
+        let mut counts = vec![u64::from(PODS)];
+        while counts.last() != Some(&u64::from(to)) {
+            let from = u32::try_from(world.replicas(name)).unwrap();
+            let asked = tokio::time::Instant::now();
+            platform.scale(&target(name), n(from), n(to), victims).await.unwrap();
+            assert!(
+                asked.elapsed() <= Duration::from_millis(1_300),
+                "a raise would wait for it: {:?}",
+                asked.elapsed()
+            );
+            let count = world.replicas(name);
+            assert!(u64::from(PODS) - count <= marked(name), "{count}: {} are marked", marked(name));
+            assert!(counts.len() < 20, "{counts:?}");
+            counts.push(count);
+        }
+        counts
+    };
+    // Both at once: nobody uses up the turns of the other.
+    let counts = futures_util::future::join(lower(0, 1), lower(1, 4)).await;
+    assert!(counts.0.len() > 3 && counts.1.len() > 3, "in parts: {counts:?}");
+    let took = begun.elapsed().as_millis();
+    assert!((22 * 200..22 * 200 + 2_000).contains(&took), "23 pods at five a second: {took} ms");
+    // Where none stays, none is marked.
+    platform.scale(&target("b"), n(4), n(0), &pods[1][..4]).await.unwrap();
+    assert_eq!((world.replicas("b"), marked("b")), (0, 10));
+}
+
 #[tokio::test(start_paused = true)]
 async fn letting_go_gives_replicas_back_before_it_takes_our_objects_away() {
     let world = World::new();
