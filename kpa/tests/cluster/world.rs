@@ -30,6 +30,9 @@ pub(crate) use programs::Program;
 /// Our own namespace.
 const OURS: &str = "kpa-system";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const SCALED_WORKLOADS: &str = "/apis/kpa.dev/v1alpha1/namespaces/default/scaledworkloads";
+/// Objects of a kind that a failed test shows.
+const SHOWN_MAX: usize = 10;
 
 /// How many, or how much: with `KPA_LONG=1` what is promised, else what is enough to see that it works.
 pub(crate) fn count(long: usize, short: usize) -> usize {
@@ -60,6 +63,10 @@ pub(crate) struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // It may fail once more where the cluster is gone.
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.show()));
+        }
         if let Place::Given(given) = &self.place {
             // A test that failed is to say why, not that it could not be cleaned up after.
             if std::panic::catch_unwind(AssertUnwindSafe(|| given.leave(&self.hands))).is_err() {
@@ -99,8 +106,7 @@ impl World {
         let world = Self { place: Place::Given(given), hands, runtime, folder: tempfile::tempdir().unwrap() };
         world.install();
         wait_for("that our kind is served", || {
-            let path = "/apis/kpa.dev/v1alpha1/namespaces/default/scaledworkloads";
-            world.request(&Method::GET, path, None).0.is_success().then_some(())
+            world.request(&Method::GET, SCALED_WORKLOADS, None).0.is_success().then_some(())
         });
         world
     }
@@ -223,6 +229,16 @@ impl World {
         });
     }
 
+    /// What the cluster says of each workload in the end, for a test that failed.
+    fn show(&self) {
+        for path in [DEPLOYMENTS, SCALED_WORKLOADS] {
+            for object in self.get(path)["items"].as_array().into_iter().flatten().take(SHOWN_MAX) {
+                let name = &object["metadata"]["name"];
+                eprintln!("{path} {name}: {} of {} asked for", object["status"], object["spec"]["replicas"]);
+            }
+        }
+    }
+
     /// How many objects there are.
     pub(crate) fn amount(&self, path: &str) -> usize {
         let first = self.get(&format!("{path}?limit=1"));
@@ -283,7 +299,7 @@ impl World {
     }
 
     pub(crate) fn workload(&self, name: &str) -> Value {
-        self.get(&format!("/apis/kpa.dev/v1alpha1/namespaces/default/scaledworkloads/{name}"))
+        self.get(&format!("{SCALED_WORKLOADS}/{name}"))
     }
 
     /// The way to the API server with the rights of whoever has `token`.
@@ -336,7 +352,7 @@ impl World {
 /// What a cluster runs in; the programs that come later are built by now.
 fn runtime() -> Runtime {
     programs::built();
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// Serves on an address of its own for as long as the runtime lives.

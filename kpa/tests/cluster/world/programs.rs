@@ -18,6 +18,8 @@ use super::{OURS, World};
 
 /// How often a program that has just been started is asked whether it is ready.
 const PROBE: Duration = Duration::from_millis(20);
+/// Lines of a log that a failed test shows.
+const SHOWN: usize = 60;
 
 /// One of our programs.
 pub(crate) struct Program {
@@ -28,6 +30,18 @@ pub(crate) struct Program {
     pub(crate) admin: SocketAddr,
     log: PathBuf,
     _probe: Probe,
+}
+
+impl Drop for Program {
+    /// A test that failed shows what its programs said last.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = lines.split_at(lines.len().saturating_sub(SHOWN)).1.join("\n");
+            eprintln!("the end of the log of {}:\n{shown}", self.name);
+        }
+    }
 }
 
 impl Program {
