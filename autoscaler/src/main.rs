@@ -131,7 +131,7 @@ async fn run(arguments: Arguments, lease: lease::Settings, client: Client, tasks
     let (elector, standing) = Elector::new(client.clone(), place, &candidate, lease, wall_clock);
     let right = Right::Elected(standing.clone());
     let (platform, work) = ClusterPlatform::new(client.clone(), settings, right.clone());
-    let publisher = Arc::new(Publisher::new(client.clone(), platform.picture(), right, &cluster.pod_name));
+    let publisher = Arc::new(Publisher::new(client.clone(), &platform, right, &cluster.pod_name));
     let spawner = tasks.clone();
     let reviews = Arc::new(move |name, task| spawner.spawn(name, task));
     let identifies = Arc::new(Reviewer::new(client, AUDIENCE, reviews, wall_clock));

@@ -48,6 +48,7 @@ pub struct ClusterPlatform {
     synced: watch::Receiver<bool>,
     right: Right,
     victims: Victims,
+    behind: watch::Receiver<bool>,
 }
 
 impl Debug for ClusterPlatform {
@@ -75,6 +76,7 @@ impl ClusterPlatform {
             board: board.clone(),
             synced,
             right,
+            behind: keeper.behind(),
         });
         let state = Arc::new(State { picture, board, told, changed, keeper, lists: Mutex::new(lists(&settings)) });
         (platform.clone(), work(client, settings, state, platform).boxed())
@@ -84,6 +86,12 @@ impl ClusterPlatform {
     #[must_use]
     pub fn picture(&self) -> Arc<Mutex<Picture>> {
         self.picture.clone()
+    }
+
+    /// Whether more is owed to activators than is written at once: what can wait is not to be written now.
+    #[must_use]
+    pub fn behind(&self) -> watch::Receiver<bool> {
+        self.behind.clone()
     }
 }
 

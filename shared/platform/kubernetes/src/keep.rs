@@ -26,7 +26,7 @@ use platform::ScaleError;
 use platform::leadership::CALL_TIMEOUT;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Workloads that are written at once.
@@ -40,6 +40,8 @@ pub(crate) struct Keeper {
     taken: Mutex<Taken>,
     applied: Mutex<Applied>,
     touched: Notify,
+    /// Whether more workloads are due than are written at once.
+    behind: watch::Sender<bool>,
     recorder: Recorder,
 }
 
@@ -62,7 +64,13 @@ impl Keeper {
             taken: Mutex::default(),
             applied: Mutex::default(),
             touched: Notify::new(),
+            behind: watch::Sender::default(),
         }
+    }
+
+    /// Whether more workloads are due than are written at once.
+    pub(crate) fn behind(&self) -> watch::Receiver<bool> {
+        self.behind.subscribe()
     }
 
     /// Has workloads looked at.
@@ -85,14 +93,16 @@ impl Keeper {
                 self.touch_all();
             }
             led = leads;
-            let mut next = None;
+            let (mut next, mut is_behind) = (None, false);
             if leads {
-                let mut due = self.due.lock();
-                for key in due.take(Instant::now(), WRITES_MAX - writes.len()) {
+                let (mut due, now) = (self.due.lock(), Instant::now());
+                for key in due.take(now, WRITES_MAX - writes.len()) {
                     writes.push(self.write(key));
                 }
+                is_behind = due.next().is_some_and(|at| at <= now);
                 next = due.next().filter(|_| writes.len() < WRITES_MAX);
             }
+            self.behind.send_if_modified(|before| std::mem::replace(before, is_behind) != is_behind);
             tokio::select! {
                 biased;
                 Some((key, went)) = writes.next() => self.due.lock().done(&key, went, Instant::now()),
@@ -118,8 +128,12 @@ impl Keeper {
     async fn write(&self, key: Key) -> (Key, Went) {
         let writes = {
             let picture = self.picture.lock();
-            if picture.synced() { owed(&picture, &key) } else { Vec::new() }
+            if !picture.synced() {
+                return (key, Went::Well);
+            }
+            owed(&picture, &key)
         };
+        self.applied.lock().owed(&key, &writes);
         let mut went = Went::Well;
         for write in writes {
             let is_applied = matches!(write, Write::Service(_) | Write::Workload(_) | Write::Slice(_));
@@ -138,7 +152,7 @@ impl Keeper {
             }
             let what = write.called();
             match timeout(CALL_TIMEOUT, self.carry_out(&key, write.clone())).await {
-                Ok(Ok(())) if is_applied => self.applied.lock().note(&key, write, Instant::now()),
+                Ok(Ok(())) if is_applied => self.applied.lock().note(&key, &write, Instant::now()),
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!("{}/{}: {what} is not written: {error}; it is tried again", key.0, key.1);

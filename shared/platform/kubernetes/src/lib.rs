@@ -18,6 +18,7 @@ pub mod review;
 pub mod right;
 pub mod routes;
 pub mod scale;
+mod schedule;
 pub mod settings;
 pub mod status;
 pub mod survey;

@@ -3,10 +3,12 @@
 //! Invariant: whoever decides never waits for this; both are bounded, and what cannot be written is said again while it is
 //! true (a status) or counted and dropped (an event).
 
+use crate::cluster::ClusterPlatform;
 use crate::complaints::{Complaint, Told, complaints};
 use crate::objects::{FIELD_MANAGER, ScaledWorkload, ScaledWorkloadStatus};
 use crate::picture::Picture;
 use crate::right::Right;
+use crate::schedule::Schedule;
 use crate::status::{AT_MOST_EVERY, due_in, status};
 use crate::trim::Key;
 use domain::RevisionId;
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// Statuses that are written at once.
@@ -35,6 +37,8 @@ pub const WRITES_MAX: usize = 16;
 pub const EVENTS_MAX: usize = 1000;
 /// Between two events.
 const EVENT_PAUSE: Duration = Duration::from_millis(100);
+/// How long statuses wait for what activators need: a start with thousands of workloads takes some seconds.
+pub const YIELDS_FOR: Duration = Duration::from_secs(10);
 /// How long a status that could not be written rests.
 const RETRY: Duration = Duration::from_secs(5);
 /// Longest note of an event that the API server takes.
@@ -51,28 +55,44 @@ struct Entry {
     shown: Shown,
     /// When and what; `None`: not by this process.
     written: Option<(Instant, ScaledWorkloadStatus)>,
-    /// When it is to be looked at; `None`: it says what was written.
-    look_at: Option<Instant>,
+    /// It is being written, and looked at again after that.
     busy: bool,
 }
 
+/// What a look at a workload has found.
+enum Look {
+    /// This is to be written now.
+    Write(Box<ScaledWorkloadStatus>),
+    /// Something may be to be written then.
+    Later(Instant),
+    /// It says what was written.
+    Same,
+}
+
 impl Entry {
-    /// What is to be written now; otherwise sets when to look again.
-    fn look(&mut self, picture: &Picture, key: &Key, now: Instant) -> Option<ScaledWorkloadStatus> {
+    fn look(&self, picture: &Picture, key: &Key, now: Instant) -> Look {
         let Some(published) = picture.published(key) else {
             // The keeper has not made it yet.
-            self.look_at = Some(now + AT_MOST_EVERY);
-            return None;
+            return Look::Later(now + AT_MOST_EVERY);
         };
         let written = self.written.as_ref().map_or(&published.status, |(_, status)| status);
         // What the keeper says of it is not ours to take back.
         let before = ScaledWorkloadStatus { restored: published.status.restored, ..written.clone() };
         let wanted = status(&self.shown, &before, &bypassing(picture, key), Timestamp::now());
         let ago = self.written.as_ref().map(|(at, _)| now.saturating_duration_since(*at));
-        self.look_at = due_in(&wanted, written, ago).map(|wait| now + wait);
-        self.busy = self.look_at == Some(now);
-        self.busy.then_some(wanted)
+        match due_in(&wanted, written, ago) {
+            None => Look::Same,
+            Some(Duration::ZERO) => Look::Write(Box::new(wanted)),
+            Some(wait) => Look::Later(now + wait),
+        }
     }
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_key: BTreeMap<Key, Entry>,
+    /// When each is to be looked at; none that is being written.
+    due: Schedule<Key>,
 }
 
 /// Whether people would see no difference. The arithmetic is written with the rest, and is no reason to write.
@@ -109,8 +129,10 @@ pub struct Publisher {
     client: Client,
     picture: Arc<Mutex<Picture>>,
     right: Right,
-    entries: Mutex<BTreeMap<Key, Entry>>,
+    entries: Mutex<Entries>,
     changed: Notify,
+    /// More is owed to activators than is written at once.
+    behind: watch::Receiver<bool>,
     events: Events,
     heard: tokio::sync::Mutex<mpsc::Receiver<Heard>>,
     recorder: Recorder,
@@ -125,13 +147,14 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// Publishes nothing yet. `instance` is the name of this pod.
     #[must_use]
-    pub fn new(client: Client, picture: Arc<Mutex<Picture>>, right: Right, instance: &str) -> Self {
+    pub fn new(client: Client, platform: &ClusterPlatform, right: Right, instance: &str) -> Self {
         let (sender, heard) = mpsc::channel(EVENTS_MAX);
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance.to_owned()) };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
-            picture,
+            picture: platform.picture(),
+            behind: platform.behind(),
             right,
             entries: Mutex::default(),
             changed: Notify::new(),
@@ -174,10 +197,14 @@ impl Publisher {
     }
 
     async fn write_statuses(&self) {
-        let mut writes = FuturesUnordered::new();
+        let (mut writes, mut behind, mut since) = (FuturesUnordered::new(), self.behind.clone(), None);
         loop {
-            let mut next = None;
-            if self.right.leadership().borrow().may_call(Instant::now()) {
+            let now = Instant::now();
+            // Requests come before words: what activators need is written first, on a server that others need too.
+            since = behind.borrow_and_update().then(|| since.unwrap_or(now));
+            let yields_until = since.map(|since| since + YIELDS_FOR).filter(|until| *until > now);
+            let mut next = yields_until;
+            if yields_until.is_none() && self.right.leadership().borrow().may_call(now) {
                 let (due, later) = self.due(WRITES_MAX - writes.len());
                 next = later;
                 for (key, status) in due {
@@ -187,6 +214,8 @@ impl Publisher {
             tokio::select! {
                 biased;
                 Some(()) = writes.next() => {}
+                // Without a sender there is no keeper any more, and the program is about to end.
+                Ok(()) = behind.changed() => {}
                 () = self.changed.notified() => {}
                 () = until(next) => {}
             }
@@ -197,28 +226,30 @@ impl Publisher {
     fn due(&self, room: usize) -> (Vec<(Key, ScaledWorkloadStatus)>, Option<Instant>) {
         let now = Instant::now();
         let (picture, mut entries) = (self.picture.lock(), self.entries.lock());
-        let mut due = Vec::new();
-        let ready = |entry: &Entry| !entry.busy && entry.look_at.is_some_and(|at| at <= now);
-        let keys: Vec<Key> =
-            entries.iter().filter(|(_, entry)| ready(entry)).map(|(key, _)| key.clone()).take(room).collect();
-        for key in keys {
-            let Some(entry) = entries.get_mut(&key) else { continue };
+        let Entries { by_key, due } = &mut *entries;
+        let mut writes = Vec::new();
+        for key in due.take(now, room) {
+            let Some(entry) = by_key.get_mut(&key) else { continue };
             if picture.adopted(&key).is_none() {
-                entries.remove(&key);
+                by_key.remove(&key);
                 continue;
             }
-            if let Some(status) = entry.look(&picture, &key, now) {
-                due.push((key, status));
+            match entry.look(&picture, &key, now) {
+                Look::Write(status) => {
+                    entry.busy = true;
+                    writes.push((key, *status));
+                }
+                Look::Later(at) => due.set(key, at),
+                Look::Same => {}
             }
         }
-        let waiting = entries.values().filter(|entry| !entry.busy).filter_map(|entry| entry.look_at);
-        (due, waiting.min().filter(|_| room > 0))
+        (writes, due.next().filter(|_| room > 0))
     }
 
     async fn write(&self, key: Key, status: ScaledWorkloadStatus) {
         let Some(held) = self.right.call() else {
             // Whoever leads next looks at everything anew.
-            self.entries.lock().remove(&key);
+            self.entries.lock().by_key.remove(&key);
             return;
         };
         let kind = ApiResource::erase::<ScaledWorkload>(&());
@@ -228,19 +259,20 @@ impl Publisher {
         let answer = timeout(CALL_TIMEOUT, api.patch_status(&key.1, &parameters, &patch)).await;
         drop(held);
         let mut entries = self.entries.lock();
-        let Some(entry) = entries.get_mut(&key) else { return };
+        let Some(entry) = entries.by_key.get_mut(&key) else { return };
         entry.busy = false;
         let now = Instant::now();
-        // Something may have changed meanwhile.
-        entry.look_at = Some(now);
+        let mut rest = RETRY;
         match answer {
-            Ok(Ok(_)) => entry.written = Some((now, status)),
-            Ok(Err(error)) => {
-                tracing::debug!(?key, %error, "a status is not written");
-                entry.look_at = Some(now + RETRY);
+            Ok(Ok(_)) => {
+                entry.written = Some((now, status));
+                // Something may have changed meanwhile.
+                rest = Duration::ZERO;
             }
-            Err(_) => entry.look_at = Some(now + RETRY),
+            Ok(Err(error)) => tracing::debug!(?key, %error, "a status is not written"),
+            Err(_) => tracing::debug!(?key, "no answer to a status in time"),
         }
+        entries.due.set(key, now + rest);
     }
 
     async fn write_events(&self) {
@@ -278,20 +310,17 @@ impl Audience for Publisher {
     fn show(&self, shown: Shown) {
         let key = key_of(&shown.revision);
         let mut entries = self.entries.lock();
-        match entries.get_mut(&key) {
-            Some(entry) if looks_the_same(&entry.shown, &shown) => {
-                entry.shown = shown;
-                return;
-            }
+        match entries.by_key.get_mut(&key) {
             Some(entry) => {
+                let is_same = looks_the_same(&entry.shown, &shown);
                 entry.shown = shown;
-                entry.look_at = Some(Instant::now());
+                if is_same || entry.busy {
+                    return;
+                }
             }
-            None => {
-                let look_at = Some(Instant::now());
-                entries.insert(key, Entry { shown, written: None, look_at, busy: false });
-            }
+            None => drop(entries.by_key.insert(key.clone(), Entry { shown, written: None, busy: false })),
         }
+        entries.due.set(key, Instant::now());
         drop(entries);
         self.changed.notify_one();
     }

@@ -2,9 +2,11 @@
 //!
 //! Invariant: pure, time is an argument; what is remembered of the past is bounded or forgotten.
 
+use crate::schedule::Schedule;
 use crate::trim::Key;
 use crate::wanted::Write;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,7 +17,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 #[derive(Debug, Default)]
 pub(super) struct Due {
     /// When each may be looked at.
-    at: BTreeMap<Key, Instant>,
+    at: Schedule<Key>,
     /// Failures in a row.
     failures: BTreeMap<Key, u32>,
 }
@@ -24,17 +26,13 @@ impl Due {
     /// Looks at `key` as soon as its pause is over.
     pub(super) fn touch(&mut self, key: Key, now: Instant) {
         if !self.failures.contains_key(&key) {
-            self.at.insert(key, now);
+            self.at.by(key, now);
         }
     }
 
+    /// Those that are to be looked at now, at most `room`.
     pub(super) fn take(&mut self, now: Instant, room: usize) -> Vec<Key> {
-        let ready: Vec<Key> =
-            self.at.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).take(room).collect();
-        for key in &ready {
-            self.at.remove(key);
-        }
-        ready
+        self.at.take(now, room)
     }
 
     pub(super) fn done(&mut self, key: &Key, went: Went, now: Instant) {
@@ -42,7 +40,7 @@ impl Due {
             self.failures.remove(key);
             if let Went::Wait(wait) = went {
                 // What has changed meanwhile is looked at before.
-                self.at.entry(key.clone()).or_insert(now + wait);
+                self.at.by(key.clone(), now + wait);
             }
             return;
         }
@@ -50,11 +48,12 @@ impl Due {
         let (first, longest) = PAUSE;
         let pause = first.saturating_mul(2_u32.saturating_pow(*failures)).min(longest);
         *failures = failures.saturating_add(1);
-        self.at.insert(key.clone(), now + pause);
+        self.at.set(key.clone(), now + pause);
     }
 
+    /// When there is something to look at next.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.at.values().min().copied()
+        self.at.next()
     }
 }
 
@@ -82,27 +81,55 @@ impl Taken {
     }
 }
 
-/// How long a watch is given to tell what was applied, before the same is applied again.
-const ECHO: Duration = Duration::from_secs(1);
+/// How long a watch is given to tell what was applied, before the same is applied again. One that has much to tell is
+/// some seconds behind.
+const ECHO: Duration = Duration::from_secs(5);
 
-/// What was applied a moment ago. Each kind is told by a watch of its own: the first to tell is no reason to apply the
-/// others again. Holds no more than what is written within [`ECHO`].
+/// What a write says, by its hash: two that are taken for the same cost [`ECHO`], and thousands of objects some memory.
+type Mark = u64;
+
+fn mark(write: &Write) -> Mark {
+    let mut hasher = DefaultHasher::new();
+    write.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What was applied and no watch has told of yet. Each kind is told by a watch of its own: the first to tell is no reason
+/// to apply the others again. Holds no more than what is written within twice [`ECHO`].
 #[derive(Debug, Default)]
-pub(super) struct Applied(BTreeMap<Key, Vec<(Instant, Write)>>);
+pub(super) struct Applied {
+    by_key: BTreeMap<Key, Vec<(Instant, Mark)>>,
+    /// When it was last looked for what is older than [`ECHO`].
+    looked: Option<Instant>,
+}
 
 impl Applied {
     /// Takes note that `write` was carried out.
-    pub(super) fn note(&mut self, key: &Key, write: Write, now: Instant) {
-        self.0.retain(|_, writes| {
-            writes.retain(|(at, _)| now.saturating_duration_since(*at) < ECHO);
-            !writes.is_empty()
-        });
-        self.0.entry(key.clone()).or_default().push((now, write));
+    pub(super) fn note(&mut self, key: &Key, write: &Write, now: Instant) {
+        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= ECHO) {
+            self.looked = Some(now);
+            self.by_key.retain(|_, writes| {
+                writes.retain(|(at, _)| now.saturating_duration_since(*at) < ECHO);
+                !writes.is_empty()
+            });
+        }
+        self.by_key.entry(key.clone()).or_default().push((now, mark(write)));
+    }
+
+    /// What is owed now: anything else was told of, and is written at once when it is owed again.
+    pub(super) fn owed(&mut self, key: &Key, owed: &[Write]) {
+        let Some(writes) = self.by_key.get_mut(key) else { return };
+        let owed: Vec<Mark> = owed.iter().map(mark).collect();
+        writes.retain(|(_, applied)| owed.contains(applied));
+        if writes.is_empty() {
+            self.by_key.remove(key);
+        }
     }
 
     /// How long the very same is not to be written again; `None`: it is to be written now.
     pub(super) fn wait(&self, key: &Key, write: &Write, now: Instant) -> Option<Duration> {
-        let (at, _) = self.0.get(key)?.iter().rfind(|(_, applied)| applied == write)?;
+        let (writes, write) = (self.by_key.get(key)?, mark(write));
+        let (at, _) = writes.iter().rfind(|(_, applied)| *applied == write)?;
         ECHO.checked_sub(now.saturating_duration_since(*at)).filter(|wait| !wait.is_zero())
     }
 }
@@ -153,14 +180,19 @@ mod tests {
         let (mut applied, start) = (Applied::default(), Instant::now());
         let workload = |text: &str| Write::Workload(json!({"spec": text}));
         assert_eq!(applied.wait(&key("a"), &workload("x"), start), None);
-        applied.note(&key("a"), workload("x"), start);
+        applied.note(&key("a"), &workload("x"), start);
         let half = start + ECHO / 2;
         assert_eq!(applied.wait(&key("a"), &workload("x"), half), Some(ECHO / 2));
         assert_eq!(applied.wait(&key("a"), &workload("y"), half), None, "what is wanted now is something else");
         assert_eq!(applied.wait(&key("b"), &workload("x"), half), None);
         assert_eq!(applied.wait(&key("a"), &workload("x"), start + ECHO), None, "nobody told of it: once more");
-        applied.note(&key("b"), workload("x"), start + ECHO);
-        assert_eq!(applied.0.len(), 1, "what is older is forgotten");
+        applied.note(&key("b"), &workload("x"), start + ECHO);
+        assert_eq!(applied.by_key.len(), 1, "what is older is forgotten");
+        applied.owed(&key("b"), &[workload("y"), workload("x")]);
+        assert_eq!(applied.wait(&key("b"), &workload("x"), start + ECHO), Some(ECHO));
+        applied.owed(&key("b"), &[workload("y")]);
+        assert_eq!(applied.wait(&key("b"), &workload("x"), start + ECHO), None, "it was told of, and is gone again");
+        assert!(applied.by_key.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,5 +6,6 @@
 mod cluster;
 mod election;
 mod proxy;
+mod publisher;
 mod takeover;
 mod world;
