@@ -261,11 +261,13 @@ async fn decisions(platform: Arc<dyn Platform>, case: &Case, tasks: &Tasks) -> D
     Decided { seconds, turns: turns(&history) }
 }
 
-/// Moments at which the decision changed, with what it came to.
+/// Moments at which the decision changed, with what it came to. Not whether a panic was extended or merely continued: news
+/// of a replica can have the same load looked at once more.
 fn turns(history: &Value) -> Vec<Value> {
     let outcome = |kept: &Value| {
         let why = &kept["why"];
-        json!(["desired", "replicas", "panic", "panicMax"].map(|step| why[step].clone()))
+        let panics = !matches!(why["panic"].as_str(), Some("calm" | "left"));
+        json!([why["desired"], why["replicas"], panics, why["panicMax"]])
     };
     let mut all: Vec<&Value> = history.as_array().unwrap().iter().collect();
     all.dedup_by_key(|kept| outcome(kept));
