@@ -1,14 +1,18 @@
 //! How long each cold start took, stage by stage, on one clock.
 //!
 //! Invariant: bounded by [`WAKES_MAX`]; a stage is stamped once, in the wake that is open for its revision, and never
-//! outside one.
+//! outside one. A scale call that was heard of before the request that it is for belongs to that request's wake.
 
 use domain::{RevisionId, Timestamp};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 /// Wakes kept; the oldest is forgotten first.
 pub const WAKES_MAX: usize = 1000;
+/// How much later than the scale call for it a request may be said to wait. A report of it can be on its way between the
+/// moment at which it is counted and the moment at which it is known to wait.
+pub const EARLY_MAX: Duration = Duration::from_secs(1);
 
 /// One cold start of one revision. A stage that has not come is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,8 @@ struct Inner {
     oldest: u64,
     /// The wake each revision is in, by number.
     open: HashMap<RevisionId, u64>,
+    /// Scale calls for which no wake was open, no more than were made within [`EARLY_MAX`].
+    early: HashMap<RevisionId, Timestamp>,
 }
 
 impl WakeLog {
@@ -56,20 +62,26 @@ impl WakeLog {
             inner.forget_oldest();
         }
         let number = inner.oldest + inner.wakes.len() as u64;
+        let early = inner.early.remove(revision).filter(|called| at.since(*called) <= EARLY_MAX);
         inner.wakes.push_back(Wake {
             revision: revision.clone(),
             first_waiting: at,
-            scale_called: None,
+            scale_called: early.map(|called| called.max(at)),
             probe_succeeded: None,
             first_byte: None,
         });
         inner.open.insert(revision.clone(), number);
     }
 
-    /// The autoscaler called `scale` for it.
+    /// The autoscaler called `scale` for it, from zero.
     pub fn scale_called(&self, revision: &RevisionId, at: Timestamp) {
-        if let Some(wake) = self.0.lock().open_wake(revision) {
-            wake.scale_called.get_or_insert(at);
+        let mut inner = self.0.lock();
+        match inner.open_wake(revision).filter(|wake| wake.probe_succeeded.is_none()) {
+            Some(wake) => drop(wake.scale_called.get_or_insert(at)),
+            None => {
+                inner.early.retain(|_, called| at.since(*called) <= EARLY_MAX);
+                inner.early.insert(revision.clone(), at);
+            }
         }
     }
 
@@ -128,7 +140,6 @@ mod tests {
     #[test]
     fn every_stage_is_stamped_once_and_in_its_own_wake() {
         let log = WakeLog::new();
-        log.scale_called(&id("a"), at(1)); // No wake: a min-scale start, say.
         log.first_waiting(&id("a"), at(10));
         log.first_waiting(&id("a"), at(20));
         log.scale_called(&id("a"), at(12));
@@ -152,6 +163,39 @@ mod tests {
             ..first.clone()
         };
         assert_eq!(log.all(), [first, second]);
+    }
+
+    #[test]
+    fn a_call_that_is_heard_of_before_its_request_belongs_to_the_wake() {
+        let log = WakeLog::new();
+        let called = |number: usize| log.all()[number].scale_called;
+        log.scale_called(&id("a"), at(7));
+        log.first_waiting(&id("a"), at(5));
+        assert_eq!(called(0), Some(at(7)), "the request came before, and was told of later");
+        log.scale_called(&id("b"), at(8));
+        log.first_waiting(&id("b"), at(9));
+        assert_eq!(called(1), Some(at(9)), "no stage comes before the first");
+        log.ready_seen(&id("a"), at(100));
+        log.first_byte(&id("a"), at(101));
+        log.first_waiting(&id("a"), at(200));
+        assert_eq!(called(2), None, "it counts for one wake");
+        log.ready_seen(&id("a"), at(300));
+        log.scale_called(&id("a"), at(400));
+        log.first_waiting(&id("a"), at(401));
+        assert_eq!((called(2), called(3)), (None, Some(at(401))), "not for one whose replica has come");
+    }
+
+    #[test]
+    fn calls_without_a_wake_are_forgotten() {
+        let log = WakeLog::new();
+        let later = at(1_001);
+        for n in 0..100 {
+            log.scale_called(&id(&n.to_string()), at(0)); // A min-scale start, say.
+        }
+        log.first_waiting(&id("0"), later);
+        assert_eq!(log.all()[0].scale_called, None, "it was for something else");
+        log.scale_called(&id("a"), later);
+        assert_eq!(log.0.lock().early.len(), 1);
     }
 
     #[test]
