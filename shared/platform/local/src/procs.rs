@@ -131,6 +131,7 @@ pub(crate) fn port_owner(port: u16, leader: i32, mark: &Mark) -> Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
 
     #[test]
@@ -154,8 +155,16 @@ mod tests {
     #[test]
     fn a_mark_is_found_in_the_environment_of_a_child() {
         let value = unique_id().unwrap();
-        let mut child =
-            Command::new("sleep").arg("60").env(INSTANCE_MARK, &value).env(REPLICA_MARK, "r-1").spawn().unwrap();
+        // Whoever has just been started may still be on its way from our image to its own, without an environment.
+        let mut child = Command::new("sh")
+            .args(["-c", "echo up; read end"])
+            .env(INSTANCE_MARK, &value)
+            .env(REPLICA_MARK, "r-1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let mark = |replica: Option<&str>| Mark { instance: value.clone(), replica: replica.map(str::to_owned) };
         let found = all_marked(&mark(None));
