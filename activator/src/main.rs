@@ -7,7 +7,7 @@ use activator::{Activator, Settings, Setup};
 use clap::Parser;
 use domain::{ReporterId, RevisionId};
 use platform::Platform;
-use platform::fixed::FixedPlatform;
+use platform::fixed::{Fixed, FixedPlatform};
 use platform::trust::Shown;
 use platform_kubernetes::arguments::ClusterArguments;
 use platform_kubernetes::proxy::ProxyPlatform;
@@ -16,6 +16,7 @@ use platform_kubernetes::token::TokenFile;
 use runtime::net::Tcp;
 use runtime::rlimit::OpenFiles;
 use runtime::{Admin, Clock, Metrics, PhaseSender, Stop, Tasks, WakeLog, telemetry};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +43,12 @@ struct Arguments {
     /// asked, and nothing is scaled.
     #[arg(long, value_parser = upstream)]
     upstream: Vec<(RevisionId, Vec<SocketAddr>)>,
+    /// An annotation that every --upstream is taken to have, such as kpa.dev/container-concurrency=10. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair, requires = "upstream")]
+    annotation: Vec<(String, String)>,
+    /// A key of config-activator, such as forwarded=off. May be repeated. On a cluster the ConfigMap is read instead.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair, requires = "upstream")]
+    set: Vec<(String, String)>,
     #[command(flatten)]
     cluster: ClusterArguments,
     /// On a cluster: how long new connections are accepted after SIGTERM, unless config-activator says otherwise.
@@ -60,6 +67,11 @@ struct Arguments {
 
 fn span(text: &str) -> Result<Duration, String> {
     domain::duration::parse(text).map_err(|error| error.to_string())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn upstream(text: &str) -> Result<(RevisionId, Vec<SocketAddr>), String> {
@@ -92,7 +104,12 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
         (platform as Arc<dyn Platform>, reporter, Some(neighbours))
     } else {
         let reporter = ReporterSettings { id: ReporterId::new("activator"), boot, shown: Shown::Nothing };
-        (Arc::new(FixedPlatform::new(arguments.upstream)) as Arc<dyn Platform>, reporter, None)
+        let fixed = Fixed {
+            upstreams: arguments.upstream,
+            annotations: BTreeMap::from_iter(arguments.annotation),
+            config: BTreeMap::from_iter(arguments.set),
+        };
+        (fixed_platform(fixed)? as Arc<dyn Platform>, reporter, None)
     };
     let (activator, runs) = Activator::start(
         Setup {
@@ -132,6 +149,15 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     }
     tasks.stop();
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// In front of addresses that never change.
+fn fixed_platform(fixed: Fixed) -> anyhow::Result<Arc<FixedPlatform>> {
+    let platform = FixedPlatform::with(fixed).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", problems.join("\n"))
+    })?;
+    Ok(Arc::new(platform))
 }
 
 /// What an activator has of a cluster: what it routes, and how it is known to autoscalers.

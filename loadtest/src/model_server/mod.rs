@@ -5,7 +5,7 @@
 mod api;
 mod chat;
 mod inference;
-mod lean;
+pub(crate) mod lean;
 
 pub use inference::{Service, Settings, Stats, WhenFull};
 
@@ -69,7 +69,8 @@ pub struct Args {
     /// Threads. One costs the least on a small machine.
     #[arg(long, env = "WORKERS", default_value_t = 1)]
     pub workers: usize,
-    /// Answers any GET with the body of GET / and nothing else, at the least cost: the backend of a proxy benchmark.
+    /// Answers everything with the body of GET /, but /events with an event each token interval, at the least cost: the
+    /// backend of a proxy benchmark.
     #[arg(long)]
     pub lean: bool,
 }
@@ -137,7 +138,7 @@ fn worker(args: &Args, service: Arc<Service>, stop: CancellationToken, first: bo
             output::notice(&format!("serving on http://{}, loaded after {:?}", listener.local_addr()?, args.load_time));
         }
         if args.lean {
-            lean::serve(listener, args.body_bytes, stop).await;
+            lean::serve(listener, args.body_bytes, args.token_interval, stop).await;
         } else {
             serve(listener, service, stop).await;
         }

@@ -1,9 +1,10 @@
-//! What is printed: a line for each proxy, and the ratio to the better peer.
+//! What is printed: for each scenario a line for each proxy and the ratio to the better peer; of several, a table of them.
 
-use super::Args;
+use super::generator::Seen;
 use super::proxy::Peer;
+use super::scenario::Scenario;
 use super::spread::Spread;
-use crate::stats::{Latencies, Percentiles};
+use crate::stats::Percentiles;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,38 +17,54 @@ pub(super) struct Round {
     pub(super) number: usize,
     /// Whose turn.
     pub(super) peer: Peer,
-    /// How long it took.
-    pub(super) elapsed: Duration,
     /// CPU time of the proxy.
     pub(super) cpu: Duration,
     /// CPU time of backend and generator.
     pub(super) load_cpu: Duration,
     /// Resident memory afterwards.
     pub(super) rss_bytes: u64,
-    /// Answers.
-    pub(super) requests: u64,
-    /// Connections that failed.
-    pub(super) errors: u64,
-    /// Of the answers.
-    pub(super) latencies: Latencies,
+    /// What the load saw.
+    pub(super) seen: Seen,
 }
 
 impl Round {
     fn cpu_micros(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.requests as f64
+        self.cpu.as_secs_f64() * 1e6 / self.seen.count as f64
+    }
+
+    fn per_second(&self, of: f64) -> f64 {
+        of / self.seen.elapsed.as_secs_f64()
     }
 }
 
-/// The result.
+/// All scenarios that were measured.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Outcome {
+pub(super) struct Suite {
     machine: String,
     rounds: usize,
     seconds: f64,
-    connections: usize,
-    body_bytes: usize,
-    proxies: Vec<Line>,
+    pub(super) scenarios: Vec<Outcome>,
+}
+
+impl Suite {
+    pub(super) fn new(rounds: usize, seconds: f64, scenarios: Vec<Outcome>) -> Self {
+        Self { machine: machine(), rounds, seconds, scenarios }
+    }
+
+    /// Whether every scenario has a ratio of at most `limit`, where there is one.
+    pub(super) fn keeps(&self, limit: Option<f64>) -> bool {
+        let within = |limit: f64| move |it: &Outcome| it.ratio.as_ref().is_some_and(|it| it.spread.median <= limit);
+        limit.is_none_or(|limit| self.scenarios.iter().all(within(limit)))
+    }
+}
+
+/// The result of one scenario.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Outcome {
+    pub(super) scenario: Scenario,
+    pub(super) proxies: Vec<Line>,
     /// Of the activator to the better peer; missing when one of them was not measured.
     pub(super) ratio: Option<Ratio>,
     /// Missing when it was left out.
@@ -65,10 +82,11 @@ pub(super) struct AtEqualLoad {
 /// One proxy, the medians over all rounds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Line {
-    proxy: Peer,
+pub(super) struct Line {
+    pub(super) proxy: Peer,
+    /// Events of streams count like requests.
     requests_per_second: f64,
-    cpu_micros_per_request: Spread,
+    pub(super) cpu_micros_per_request: Spread,
     p50_ms: f64,
     p99_ms: f64,
     rss_mib: f64,
@@ -83,7 +101,7 @@ struct Line {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ratio {
-    to: Peer,
+    pub(super) to: Peer,
     /// The median and quartiles over the rounds.
     pub(super) spread: Spread,
     /// 1.0 lies between the quartiles: these rounds cannot tell the two apart.
@@ -92,18 +110,9 @@ pub(super) struct Ratio {
 
 impl Outcome {
     /// Of all turns of all rounds.
-    pub(super) fn new(args: &Args, rounds: &[Round]) -> Self {
+    pub(super) fn new(scenario: Scenario, rounds: &[Round]) -> Self {
         let proxies: Vec<Line> = Peer::ALL.iter().filter_map(|peer| Line::of(*peer, rounds)).collect();
-        Self {
-            machine: machine(),
-            rounds: args.rounds,
-            seconds: args.seconds,
-            connections: args.connections,
-            body_bytes: args.body_bytes,
-            ratio: Ratio::of(&proxies, rounds),
-            latency: None,
-            proxies,
-        }
+        Self { scenario, ratio: Ratio::of(&proxies, rounds), latency: None, proxies }
     }
 
     /// The median rate of the slowest proxy, in requests a second.
@@ -118,14 +127,14 @@ impl Line {
         let median = |value: &dyn Fn(&Round) -> f64| Some(Spread::of(own().map(value))?.median);
         Some(Self {
             proxy,
-            requests_per_second: median(&|round| round.requests as f64 / round.elapsed.as_secs_f64())?,
+            requests_per_second: median(&|round| round.per_second(round.seen.count as f64))?,
             cpu_micros_per_request: Spread::of(own().map(Round::cpu_micros))?,
-            p50_ms: median(&|round| round.latencies.percentiles().p50)?,
-            p99_ms: median(&|round| round.latencies.percentiles().p99)?,
+            p50_ms: median(&|round| round.seen.latencies.percentiles().p50)?,
+            p99_ms: median(&|round| round.seen.latencies.percentiles().p99)?,
             rss_mib: own().map(|round| round.rss_bytes).max()? as f64 / f64::from(1024 * 1024),
-            core_utilisation: median(&|round| round.cpu.as_secs_f64() / round.elapsed.as_secs_f64())?,
-            load_utilisation: median(&|round| round.load_cpu.as_secs_f64() / round.elapsed.as_secs_f64())?,
-            errors: own().map(|round| round.errors).sum(),
+            core_utilisation: median(&|round| round.per_second(round.cpu.as_secs_f64()))?,
+            load_utilisation: median(&|round| round.per_second(round.load_cpu.as_secs_f64()))?,
+            errors: own().map(|round| round.seen.errors).sum(),
         })
     }
 }
@@ -155,15 +164,58 @@ fn machine() -> String {
     format!("{}, {cores} cores, Linux {}", name.unwrap_or("unknown processor"), kernel.trim())
 }
 
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, rounds, seconds, scenarios } = self;
+        writeln!(f, "machine: {machine}")?;
+        writeln!(f, "{rounds} rounds of {seconds} s, one core for the proxy and one for the load")?;
+        for outcome in scenarios {
+            write!(f, "\n{outcome}")?;
+        }
+        if scenarios.len() > 1 {
+            write!(
+                f,
+                "\nCPU µs per request: medians, and the ratio to the better peer within each round\n\n{:<12}",
+                "scenario"
+            )?;
+            for peer in Peer::ALL {
+                write!(f, "{peer:>11}")?;
+            }
+            writeln!(f, "   ratio (quartiles)")?;
+            for outcome in scenarios {
+                outcome.row(f)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Outcome {
+    /// Its line in the table of scenarios.
+    fn row(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<12}", self.scenario.name())?;
+        for peer in Peer::ALL {
+            match self.proxies.iter().find(|line| line.proxy == *peer) {
+                Some(line) => write!(f, "{:>11.2}", line.cpu_micros_per_request.median)?,
+                None => write!(f, "{:>11}", "-")?,
+            }
+        }
+        match &self.ratio {
+            Some(ratio) => writeln!(f, "   {} to {}", ratio.spread, ratio.to),
+            None => writeln!(f, "   -"),
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { machine, rounds, seconds, connections, body_bytes, .. } = self;
-        writeln!(f, "machine: {machine}")?;
+        let (shape, name) = (self.scenario.shape(), self.scenario.name());
+        writeln!(f, "{name}: {}\n", self.scenario.about())?;
+        let unit = shape.unit();
         writeln!(
             f,
-            "{rounds} rounds of {seconds} s, {connections} connections, {body_bytes}-byte body, one core each\n"
+            "proxy       {unit:>7}s/s   CPU µs/{unit:<7} (quartiles)   p50 ms   p99 ms  RSS MiB  core  load core"
         )?;
-        writeln!(f, "proxy       requests/s   CPU µs/request (quartiles)   p50 ms   p99 ms  RSS MiB  core  load core")?;
         for line in &self.proxies {
             writeln!(
                 f,
@@ -178,9 +230,9 @@ impl fmt::Display for Outcome {
                 line.load_utilisation * 100.0,
             )?;
             if line.errors > 0 {
-                writeln!(f, "{:<10} {} connections failed: its figures do not count", line.proxy, line.errors)?;
+                writeln!(f, "{:<10} {} clients failed: its figures do not count", line.proxy, line.errors)?;
             }
-            if line.core_utilisation < 0.9 {
+            if line.core_utilisation < 0.9 && shape.saturates() {
                 writeln!(f, "{:<10} its core was not busy: the rate is not its limit", line.proxy)?;
             }
         }
@@ -193,9 +245,9 @@ impl fmt::Display for Outcome {
         match &self.ratio {
             Some(Ratio { to, spread, equal }) => {
                 let verdict = if *equal { "equal within the spread" } else { "median (quartiles)" };
-                write!(f, "\nCPU ratio to the better peer, {to}: {spread}, {verdict}")
+                writeln!(f, "\nCPU ratio to the better peer, {to}: {spread}, {verdict}")
             }
-            None => write!(f, "\nno CPU ratio: it needs the activator and one of nginx and haproxy"),
+            None => writeln!(f, "\nno CPU ratio: it needs the activator and another proxy"),
         }
     }
 }
@@ -208,13 +260,10 @@ mod tests {
         Round {
             number,
             peer,
-            elapsed: Duration::from_secs(1),
             cpu: Duration::from_micros(cpu_micros * 1000),
             load_cpu: Duration::ZERO,
             rss_bytes: 0,
-            requests: 1000,
-            errors: 0,
-            latencies: Latencies::new(),
+            seen: Seen { count: 1000, elapsed: Duration::from_secs(1), ..Seen::default() },
         }
     }
 
@@ -229,8 +278,9 @@ mod tests {
             round(1, Peer::Nginx, 20),
             round(1, Peer::Haproxy, 40),
         ];
-        let lines: Vec<Line> = Peer::ALL.iter().filter_map(|peer| Line::of(*peer, &rounds)).collect();
-        let ratio = Ratio::of(&lines, &rounds).unwrap();
+        let suite = Suite::new(2, 1.0, vec![Outcome::new(Scenario::Small, &rounds)]);
+        assert!(suite.keeps(None) && suite.keeps(Some(1.21)) && !suite.keeps(Some(1.19)));
+        let ratio = suite.scenarios[0].ratio.as_ref().unwrap();
         assert_eq!(ratio.to, Peer::Nginx);
         assert!((ratio.spread.median - 1.2).abs() < 1e-9 && !ratio.equal);
         assert!((ratio.spread.upper_quartile - 1.2).abs() < 1e-9);
@@ -239,7 +289,9 @@ mod tests {
     #[test]
     fn without_a_peer_there_is_no_ratio() {
         let rounds = [round(0, Peer::Activator, 12)];
-        let lines: Vec<Line> = Line::of(Peer::Activator, &rounds).into_iter().collect();
-        assert!(Ratio::of(&lines, &rounds).is_none());
+        let alone = Outcome::new(Scenario::Small, &rounds);
+        assert!(alone.ratio.is_none());
+        let both = Suite::new(1, 1.0, vec![alone, Outcome::new(Scenario::Fresh, &rounds)]).to_string();
+        assert!(both.contains("no CPU ratio") && both.lines().last().unwrap().starts_with("fresh "), "{both}");
     }
 }
