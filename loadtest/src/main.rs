@@ -1,7 +1,7 @@
 //! The `loadtest` command.
 
 use clap::{Parser, Subcommand};
-use loadtest::{cold_start, fleet, model_server, output, peers, run};
+use loadtest::{cold_start, fleet, memory, model_server, output, peers, run};
 use std::process::ExitCode;
 
 /// Load tests and benchmarks for kpa, and the sample model server they are run against.
@@ -20,7 +20,9 @@ enum Command {
     Run(run::Args),
     /// Load on many revisions at once that comes and goes, single answers and streams mixed.
     Fleet(fleet::Args),
-    /// Compares the activator with nginx and HAProxy on the same machine, one core each.
+    /// Measures what an activator has resident: idle, with many services and connections, and holding requests.
+    Memory(memory::Args),
+    /// Compares the activator with nginx, HAProxy and Envoy on the same machine, one core each.
     Peers(peers::Args),
     /// Measures the machinery of cold starts against a running kpa.
     ColdStart(cold_start::Args),
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::ModelServer(args) => model_server::main(args),
         Command::Run(args) => run::main(args),
         Command::Fleet(args) => fleet::main(args),
+        Command::Memory(args) => memory::main(args),
         Command::Peers(args) => peers::main(args),
         Command::ColdStart(args) => cold_start::main(args),
     };

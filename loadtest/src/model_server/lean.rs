@@ -57,6 +57,45 @@ pub(crate) async fn serve(listener: TcpListener, body_bytes: usize, every: Durat
     }
 }
 
+/// Answers every request with two bytes as soon as its head is there, and closes behind those whose body it did not read.
+pub(crate) async fn serve_without_reading(listener: TcpListener, stop: CancellationToken) {
+    loop {
+        let accepted =
+            tokio::select! { biased; () = stop.cancelled() => return, accepted = listener.accept() => accepted };
+        if let Ok((stream, _)) = accepted {
+            net::spawn(async move {
+                let _ = answer_early(stream).await;
+            });
+        }
+    }
+}
+
+async fn answer_early(mut stream: TcpStream) -> io::Result<()> {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n";
+    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    loop {
+        while head_end(&buffer).is_none() {
+            if buffer.len() >= BUFFER_BYTES || stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+        }
+        let (end, body) = (head_end(&buffer).unwrap_or_default(), body_length(&buffer));
+        if body == Some(0) {
+            stream.write_all(format!("{ANSWER}\r\nok").as_bytes()).await?;
+            buffer.drain(..end);
+            continue;
+        }
+        stream.write_all(format!("{ANSWER}connection: close\r\n\r\nok").as_bytes()).await?;
+        // Read on until the other side has seen the answer and leaves: a reset would take it from it.
+        loop {
+            buffer.clear();
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
 async fn connection(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; BUFFER_BYTES];

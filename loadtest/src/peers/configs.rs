@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// Clients' connections that each of them takes.
 const CONNECTIONS_MAX: usize = 4096;
+/// nginx counts those to upstreams as well, and keeps idle ones for each service.
+const NGINX_CONNECTIONS_MAX: usize = 16_384;
 
 /// nginx: one worker. It has no queue for a limit of requests at a time, and runs without.
 pub(super) fn nginx(folder: &Path, listen: SocketAddr, backend: SocketAddr, shape: &Shape) -> String {
@@ -51,10 +53,9 @@ pub(super) fn nginx(folder: &Path, listen: SocketAddr, backend: SocketAddr, shap
         "{user}
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile {files};
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-error.log error;
-events {{ worker_connections {CONNECTIONS_MAX}; }}
+events {{ worker_connections {NGINX_CONNECTIONS_MAX}; }}
 http {{
   access_log off;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
@@ -63,8 +64,7 @@ http {{
   client_max_body_size 0; proxy_request_buffering off; proxy_max_temp_file_size 0;
   server_names_hash_max_size 8192; server_names_hash_bucket_size 128;{servers}
 }}
-",
-        files = 4 * CONNECTIONS_MAX
+"
     )
 }
 
@@ -78,6 +78,8 @@ pub(super) fn haproxy(hosts: &Path, listen: SocketAddr, backend: SocketAddr, sha
     } else {
         ""
     };
+    // Else it waits for more before it sends on what it has of a stream.
+    let stream = if matches!(shape.traffic, Traffic::Events { .. }) { "option http-no-delay" } else { "" };
     let limit = if shape.limit > 0 { format!(" maxconn {}", shape.limit) } else { String::new() };
     let (hosts, mut backends) = (hosts.display(), String::new());
     for number in 0..shape.services {
@@ -101,6 +103,7 @@ defaults
   timeout http-keep-alive 1h
   option http-keep-alive
   http-reuse always
+  {stream}
 frontend front
   bind {listen}{h2} backlog 4096
   {forwarding}

@@ -2,26 +2,26 @@
 //!
 //! Invariant: rounds are interleaved and ratios are taken within a round, so a machine that changes its speed changes all alike.
 
-mod children;
 mod configs;
 mod generator;
 mod pacer;
 mod picture;
 mod pin;
-mod proc_stat;
 mod proxy;
 mod report;
 mod scenario;
 mod spread;
 
-use crate::net;
+use crate::children::Child;
 use crate::output;
 use crate::stats::Latencies;
+use crate::{net, proc_stat};
 use anyhow::{Context as _, bail};
-use children::Child;
+
 use clap::ValueEnum as _;
 use generator::Clients;
 use pin::Cores;
+pub(crate) use proxy::activator_binary;
 use proxy::{Peer, Programs, Running};
 use report::{AtEqualLoad, Outcome, Round, Suite};
 use scenario::{Scenario, Shape, Traffic};

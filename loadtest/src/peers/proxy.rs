@@ -2,10 +2,10 @@
 //!
 //! Invariant: a proxy that is not installed is left out with a notice, and no other is affected.
 
-use super::children::Child;
 use super::configs;
 use super::generator;
 use super::scenario::{Shape, service};
+use crate::children::Child;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use std::fmt;
@@ -86,26 +86,35 @@ pub(super) struct Programs {
 impl Programs {
     fn find(&self, peer: Peer) -> anyhow::Result<Option<PathBuf>> {
         let (given, name) = match peer {
-            Peer::Activator => (&self.activator, "activator"),
+            Peer::Activator => return activator_binary(self.activator.as_deref()),
             Peer::Envoy => (&self.envoy, "envoy"),
             Peer::Nginx => (&None, "nginx"),
             Peer::Haproxy => (&None, "haproxy"),
         };
         if let Some(given) = given {
-            if !given.is_file() {
-                bail!("{} is no file", given.display());
-            }
-            return Ok(Some(given.clone()));
-        }
-        if peer == Peer::Activator {
-            let beside = std::env::current_exe()?.with_file_name(name);
-            return Ok([beside, PathBuf::from("target/dist/activator")].into_iter().find(|path| path.is_file()));
+            return existing(given).map(Some);
         }
         // The usual folders, those for administrators included.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let usual = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
         Ok(std::env::split_paths(&path).chain(usual).map(|folder| folder.join(name)).find(|file| file.is_file()))
     }
+}
+
+/// The activator's binary: that which is given, else beside this one, else in target/dist.
+pub(crate) fn activator_binary(given: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(given) = given {
+        return existing(given).map(Some);
+    }
+    let beside = std::env::current_exe()?.with_file_name("activator");
+    Ok([beside, PathBuf::from("target/dist/activator")].into_iter().find(|path| path.is_file()))
+}
+
+fn existing(file: &Path) -> anyhow::Result<PathBuf> {
+    if !file.is_file() {
+        bail!("{} is no file", file.display());
+    }
+    Ok(file.to_owned())
 }
 
 /// Starts `peer` in front of `backend`; `None` when it is not installed.

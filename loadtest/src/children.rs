@@ -16,22 +16,22 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// A running process in a group of its own.
 #[derive(Debug)]
-pub(super) struct Child(std::process::Child);
+pub(crate) struct Child(std::process::Child);
 
 impl Child {
     /// Starts `command`; its output goes nowhere but its errors to ours.
-    pub(super) fn start(mut command: Command, name: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(mut command: Command, name: &str) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         Ok(Self(command.spawn().with_context(|| format!("cannot start {name}"))?))
     }
 
     /// Its process id, also that of its group.
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
     /// Whether it has ended.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
 }

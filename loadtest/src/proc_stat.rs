@@ -56,17 +56,17 @@ fn cpu(ticks: u64) -> Duration {
 }
 
 /// CPU time that the process has used so far.
-pub(super) fn cpu_of(pid: u32) -> io::Result<Duration> {
+pub(crate) fn cpu_of(pid: u32) -> io::Result<Duration> {
     Ok(cpu(stat(pid)?.ticks))
 }
 
 /// CPU time that the process and its descendants have used so far.
-pub(super) fn cpu_of_tree(pid: u32) -> io::Result<Duration> {
+pub(crate) fn cpu_of_tree(pid: u32) -> io::Result<Duration> {
     Ok(cpu(tree(pid)?.iter().map(|stat| stat.ticks).sum()))
 }
 
 /// Resident memory of the process and its descendants. Pages they share count once for each.
-pub(super) fn rss_of_tree(pid: u32) -> io::Result<u64> {
+pub(crate) fn rss_of_tree(pid: u32) -> io::Result<u64> {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|n| u64::try_from(n).ok()).unwrap_or(4096);
     Ok(tree(pid)?.iter().map(|stat| stat.pages).sum::<u64>() * page)
 }
