@@ -5,11 +5,11 @@
     loadtest/instructions.py --bless     writes the figures down instead
     loadtest/instructions.py NAME...     only these
 
-Each operation of `measure list` is run twice under cachegrind, so many times and twice as many. The difference is divided by
+Each operation of `instructions` is run twice under cachegrind, so many times and twice as many. The difference is divided by
 so many: what starts and prepares cancels out. Instructions do not depend on how busy the machine is; they do on the
 compiler and the architecture, so figures of another compiler are printed and not judged.
 
-Needs valgrind, and target/release/measure; MEASURE names another one. Only the standard library of Python 3.8.
+Needs valgrind, and target/release/instructions; INSTRUCTIONS names another one. Only the standard library of Python 3.8.
 """
 
 import os
@@ -40,12 +40,12 @@ def output(*command):
         fail(f"{' '.join(command)}: {error.stderr.strip() or error}")
 
 
-def measure():
-    """The program: MEASURE, or the one of the release profile."""
+def the_program():
+    """INSTRUCTIONS, or the one of the release profile."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    program = os.environ.get("MEASURE", str(target / "release" / "measure"))
+    program = os.environ.get("INSTRUCTIONS", str(target / "release" / "instructions"))
     if not Path(program).exists():
-        fail(f"{program} is not there: cargo build --release --bin measure")
+        fail(f"{program} is not there: cargo build --release --bin instructions")
     return program
 
 
@@ -58,7 +58,7 @@ def compiler():
 def count(program, name, times):
     """Instructions of the whole process."""
     tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
-    said = output(*tool, program, "do", name, str(times)).stderr
+    said = output(*tool, program, name, str(times)).stderr
     found = re.search(r"I\s+refs:\s+([\d,]+)", said)
     if not found:
         fail(f"valgrind did not say how many instructions {name} took:\n{said}")
@@ -67,7 +67,7 @@ def count(program, name, times):
 
 def counted(program, wanted):
     """Instructions of one operation, by name."""
-    listed = [line.split() for line in output(program, "list").stdout.splitlines()]
+    listed = [line.split() for line in output(program).stdout.splitlines()]
     unknown = set(wanted) - {name for name, _ in listed}
     if unknown:
         fail(f"no such operation: {', '.join(sorted(unknown))}")
@@ -134,7 +134,7 @@ def main():
     wanted = [argument for argument in sys.argv[1:] if argument != "--bless"]
     if any(argument.startswith("-") for argument in wanted):
         fail(f"usage:\n{__doc__}")
-    now = counted(measure(), wanted)
+    now = counted(the_program(), wanted)
     if "--bless" in sys.argv[1:]:
         bless(now, wanted)
     else:

@@ -2,17 +2,23 @@
 //!
 //! Invariant: frames come over loopback HTTP from another process, and only the autoscaler's own CPU time is counted.
 
-use crate::reporters::{NAMES, TOKEN};
-use crate::steady::{Nobody, Steady};
+mod reporters;
+mod steady;
+#[path = "../../autoscaler/core/benches/world/told.rs"]
+mod told;
+
 use anyhow::{Context, bail};
 use autoscaler::{Autoscaler, BrainSettings, Settings, Token, Trust};
+use clap::{Parser, Subcommand};
 use domain::ReporterId;
 use nix::sys::resource::{UsageWho, getrusage};
+use reporters::{NAMES, TOKEN};
 use runtime::{Admin, Clock, Metrics, PhaseSender, Tasks};
 use std::collections::BTreeMap;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
+use steady::{Nobody, Steady};
 use tokio::time::{Instant, sleep};
 
 /// Before anything is counted: the first frames, with their names, and one round in which every gauge is made.
@@ -23,8 +29,14 @@ const LONG_TURN: f64 = 0.0025;
 /// The most that the platform's first listing may take.
 const SYNC_LIMIT: Duration = Duration::from_secs(120);
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+/// As the programs have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// CPU seconds per second of an autoscaler to which two activators report each second.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
     /// Revisions, all in all.
     #[arg(long, default_value_t = 10_000)]
     revisions: u32,
@@ -37,20 +49,50 @@ pub(crate) struct Arguments {
     /// Fail if the autoscaler took more than so many hundredths of a core.
     #[arg(long)]
     percent_max: Option<f64>,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What it runs as processes of their own.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// One row.
+    #[command(hide = true)]
+    Row(RowArguments),
+    /// The activators of a row.
+    #[command(hide = true)]
+    Reporters(reporters::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct RowArguments {
+struct RowArguments {
     revisions: u32,
     active: u32,
     seconds: u64,
     percent_max: f64,
 }
 
+#[expect(clippy::print_stderr, reason = "why it failed")]
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.part {
+        None => table(&arguments),
+        Some(Part::Row(arguments)) => row(arguments),
+        Some(Part::Reporters(arguments)) => reporters::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("control-loop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// One process for each row.
 #[expect(clippy::print_stdout, reason = "the table")]
-pub(crate) fn table(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { revisions, active, seconds, percent_max } = arguments;
+fn table(arguments: &Arguments) -> anyhow::Result<()> {
+    let Arguments { revisions, active, seconds, percent_max, part: _ } = arguments;
     let active = match &active[..] {
         [] => &[0, revisions / 100, *revisions],
         given => given,
@@ -59,7 +101,7 @@ pub(crate) fn table(arguments: &Arguments) -> anyhow::Result<()> {
     for active in active {
         let row = [revisions.to_string(), active.to_string(), seconds.to_string()];
         let most = percent_max.unwrap_or(f64::INFINITY).to_string();
-        let status = myself()?.arg("control-loop-row").args(row).arg(most).status()?;
+        let status = myself()?.arg("row").args(row).arg(most).status()?;
         if !status.success() {
             bail!("the row of {active} active revisions ended with {status}");
         }
@@ -83,7 +125,7 @@ impl Drop for Reporters {
 }
 
 /// Runs an autoscaler and prints what it took.
-pub(crate) fn row(arguments: &RowArguments) -> anyhow::Result<()> {
+fn row(arguments: &RowArguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let tasks = Tasks::new();

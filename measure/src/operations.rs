@@ -4,7 +4,7 @@
 //! runs is that of so many operations and nothing else. One thread, and no hash or order that is drawn at random.
 
 use crate::proxy;
-use crate::world::{self, World};
+use crate::world::{World, told};
 use activator_core::{Admission, Ask, Meter, Verdict};
 use anyhow::anyhow;
 use autoscaler_core::decide::{Memory, Observation, decide};
@@ -75,7 +75,7 @@ fn admission(times: u32) {
 
 /// A regular frame of 512 rows.
 fn frame() -> Frame {
-    world::frame(&ReporterId::new("activator-a"), 3_600, 512)
+    told::frame(&ReporterId::new("activator-a"), 3_600, 512)
 }
 
 fn encode(times: u32) {
@@ -95,7 +95,7 @@ fn decode(times: u32) {
 
 /// A revision in its usual state: neither in panic nor idle.
 fn decide_one(times: u32) {
-    let spec = world::default_revision(world::id(0)).scaling;
+    let spec = told::default_revision(told::id(0)).scaling;
     let seen = Observation {
         trigger: Trigger::Tick,
         ready: Replicas::new(3),

@@ -1,6 +1,6 @@
 //! Two activators that report each second, as a process of their own: what they cost is not the autoscaler's.
 
-use crate::world;
+use crate::told;
 use activator::line::Line;
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn report(arguments: &Arguments, id: ReporterId, began: Instant) -> anyhow::Result<()> {
     let (tasks, mut line) = (Tasks::new(), Line::default());
     for tick in 1.. {
-        let frame = world::frame(&id, tick, arguments.active);
+        let frame = told::frame(&id, tick, arguments.active);
         let body = serde_json::to_vec(&frame)?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, Uri::from_static("/v1/frames"));

@@ -1,6 +1,6 @@
 //! A platform whose replicas are what they are, and that counts what it is asked for.
 
-use crate::world;
+use crate::told;
 use domain::{Change, EndpointId, Replicas, ReporterId, ScaleTargetRef};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -22,9 +22,9 @@ impl Steady {
     /// `revisions` with the defaults; the first `warm` have a ready replica, the others none.
     pub(crate) fn new(revisions: u32, warm: u32, activators: Vec<ReporterId>) -> Self {
         let board = Board::new();
-        let settings = world::default_revision(world::id(0));
+        let settings = told::default_revision(told::id(0));
         for n in 0..revisions {
-            world::listed(&settings, n, n < warm).into_iter().for_each(|change| board.tell(change));
+            told::listed(&settings, n, n < warm).into_iter().for_each(|change| board.tell(change));
         }
         board.tell(Change::Activators(activators));
         let leadership = watch::Sender::new(Leadership::Leader { until: None });

@@ -8,7 +8,7 @@ use divan::{Bencher, black_box};
 use domain::why::{Idleness, Trigger};
 use domain::{Replicas, Timestamp};
 use std::cell::RefCell;
-use world::World;
+use world::{World, told};
 
 fn main() {
     divan::main();
@@ -43,7 +43,7 @@ fn second(bencher: Bencher<'_, '_>, revisions: u32, active: u32) {
 /// One evaluation of one revision.
 #[divan::bench]
 fn one_decision(bencher: Bencher<'_, '_>) {
-    let spec = world::default_revision(world::id(0)).scaling;
+    let spec = told::default_revision(told::id(0)).scaling;
     let seen = Observation {
         trigger: Trigger::Tick,
         ready: Replicas::new(3),
