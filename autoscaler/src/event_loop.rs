@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A revision's 2 s tick falls into one of 20 slots of this length (engineering, section 27).
 pub const SLOT: Duration = Duration::from_millis(100);
-/// Gauges are set this often: every 20 slots.
+/// What the metrics say of the whole is set this often: every 20 slots.
 pub const PUBLISH_EVERY: Duration = Duration::from_secs(2);
 /// Chunks that may wait, urgent and regular each.
 pub const CHUNKS_MAX: usize = 128;
@@ -255,10 +255,11 @@ impl EventLoop {
             stage.show(&self.brain, self.around.clock.now());
         }
         self.doubts.tell(Instant::now(), self.brain.doubts());
+        self.around.meters.publish_in_turn(&self.brain, self.around.clock.now());
         if self.published.elapsed() >= PUBLISH_EVERY {
             self.published = Instant::now();
             let dropped = self.around.stage.as_ref().map_or(0, Stage::dropped);
-            self.around.meters.publish(&self.brain, self.around.clock.now(), dropped);
+            self.around.meters.publish(&self.brain, dropped);
         }
     }
 

@@ -1,16 +1,23 @@
 //! The autoscaler's numbers: one table of names, one set of handles.
 //!
-//! Invariant: labels are `namespace`, `revision` and words of closed lists; every handle that is kept is touched every
-//! [`PUBLISH_EVERY`](crate::event_loop::PUBLISH_EVERY), or the exporter would forget it and the handle go dark.
+//! Invariant: labels are `namespace`, `revision` and words of closed lists; every handle that is kept is touched again and
+//! again, or the exporter would forget it and the handle go dark: those of the whole every
+//! [`PUBLISH_EVERY`](crate::event_loop::PUBLISH_EVERY), those of revisions in turn, at most [`IN_TURN_MAX`] a slot.
 
 use crate::ingest::IngestError;
-use autoscaler_core::{Activity, Brain, Happening, RevisionStatus, Story};
+use autoscaler_core::{Activity, Brain, Happening, Numbers, Story};
 use domain::why::Step;
 use domain::{RevisionId, Timestamp};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
+
+/// Revisions whose gauges are set in one slot of 100 ms, at most: of up to 10 000 all within 2 s, of more as many a second.
+pub const IN_TURN_MAX: usize = 500;
+/// Slots within which all have their turn, if they are not too many: 2 s.
+const ROUND_SLOTS: usize = 20;
 
 /// What a series is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,13 +139,21 @@ pub(crate) struct Meters {
     contradictions: Counter,
     doubted: Counter,
     events_dropped: Counter,
-    by_revision: Mutex<BTreeMap<RevisionId, OfRevision>>,
+    by_revision: Mutex<InTurn>,
 }
 
 impl std::fmt::Debug for Meters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meters").field("revisions", &self.by_revision.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Meters").field("revisions", &self.by_revision.lock().known.len()).finish_non_exhaustive()
     }
+}
+
+/// The gauges of revisions.
+#[derive(Default)]
+struct InTurn {
+    known: BTreeMap<RevisionId, OfRevision>,
+    /// The last one whose turn it was.
+    last: Option<RevisionId>,
 }
 
 /// The handles of one revision.
@@ -214,9 +229,8 @@ impl Meters {
         self.leader.set(f64::from(u8::from(leads)));
     }
 
-    /// Sets every gauge of every revision, and touches what is kept.
-    pub(crate) fn publish(&self, brain: &Brain, now: Timestamp, events_dropped: u64) {
-        let statuses = brain.statuses(now);
+    /// Sets what is said of the whole, and touches what is kept of it.
+    pub(crate) fn publish(&self, brain: &Brain, events_dropped: u64) {
         self.awake.set(count(brain.awake()));
         self.contradictions.absolute(brain.refused_frames());
         self.doubted.absolute(brain.doubts().0);
@@ -225,14 +239,30 @@ impl Meters {
             counter.increment(0);
         }
         self.leader.increment(0.0);
-        self.revisions.set(count(statuses.len()));
-        let mut known = self.by_revision.lock();
-        let mut before = std::mem::take(&mut *known);
-        for status in &statuses {
-            let handles = before.remove(&status.id).unwrap_or_else(|| OfRevision::new(&status.id));
-            handles.set(status);
-            known.insert(status.id.clone(), handles);
+        self.revisions.set(count(brain.known()));
+    }
+
+    /// Sets the gauges of the revisions whose turn it is, so that no turn of the loop is long however many there are.
+    pub(crate) fn publish_in_turn(&self, brain: &Brain, now: Timestamp) {
+        let limit = brain.known().div_ceil(ROUND_SLOTS).clamp(1, IN_TURN_MAX);
+        let mut in_turn = self.by_revision.lock();
+        let InTurn { known, last } = &mut *in_turn;
+        let page = brain.numbers_after(now, last.as_ref(), limit);
+        let next = if page.len() < limit { None } else { page.last().map(|numbers| numbers.id.clone()) };
+        let from = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let to = next.as_ref().map_or(Bound::Unbounded, Bound::Included);
+        let passed = known.range::<RevisionId, _>((from, to)).map(|(id, _)| id);
+        let gone = passed.filter(|id| page.binary_search_by(|numbers| numbers.id.cmp(id)).is_err());
+        for id in gone.cloned().collect::<Vec<_>>() {
+            known.remove(&id);
         }
+        for numbers in &page {
+            match known.get(&numbers.id) {
+                Some(handles) => handles.set(numbers),
+                None => known.entry(numbers.id.clone()).or_insert_with_key(OfRevision::new).set(numbers),
+            }
+        }
+        *last = next;
     }
 }
 
@@ -252,16 +282,16 @@ impl OfRevision {
         }
     }
 
-    fn set(&self, status: &RevisionStatus) {
-        self.wanted.set(status.wanted.as_f64());
-        self.requested.set(status.replicas.as_f64());
-        self.ready.set(status.ready.as_f64());
-        self.draining.set(count(status.draining.len()));
-        self.in_flight.set(status.in_flight);
-        self.queued.set(status.queued);
-        self.panic.set(f64::from(u8::from(status.mode == Activity::Panic)));
-        self.exclusive_waiting.set(f64::from(u8::from(status.mode == Activity::Waiting)));
-        self.problems.set(count(status.problems.len()));
+    fn set(&self, numbers: &Numbers) {
+        self.wanted.set(numbers.wanted.as_f64());
+        self.requested.set(numbers.requested.as_f64());
+        self.ready.set(numbers.ready.as_f64());
+        self.draining.set(count(numbers.draining));
+        self.in_flight.set(numbers.in_flight);
+        self.queued.set(numbers.queued);
+        self.panic.set(f64::from(u8::from(numbers.mode == Activity::Panic)));
+        self.exclusive_waiting.set(f64::from(u8::from(numbers.mode == Activity::Waiting)));
+        self.problems.set(count(numbers.problems));
     }
 }
 
@@ -273,10 +303,10 @@ fn count(length: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use autoscaler_core::BrainSettings;
     use autoscaler_core::decide::{Observation, conclude, unknown};
+    use autoscaler_core::{BrainSettings, Event};
     use domain::why::{Idleness, Trigger};
-    use domain::{Replicas, Why};
+    use domain::{Change, Replicas, Why};
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
@@ -327,7 +357,7 @@ mod tests {
                 meters.story(&Story { revision: Some(RevisionId::new("default", "a")), what });
             }
             meters.leads(true);
-            meters.publish(&Brain::new(Timestamp::ZERO, BrainSettings::default()), Timestamp::ZERO, 7);
+            meters.publish(&Brain::new(Timestamp::ZERO, BrainSettings::default()), 7);
         });
         let page = page.render();
         for line in [
@@ -345,5 +375,32 @@ mod tests {
             assert!(page.contains(line), "{line} is not in {page}");
         }
         assert_eq!(IngestError::CODES.len(), page.matches("autoscaler_frames_refused_total{").count());
+    }
+
+    #[test]
+    fn every_revision_has_its_turn_within_two_seconds_and_one_that_is_gone_is_dropped() {
+        let id = |n: usize| RevisionId::new("default", &format!("m{n:03}"));
+        let mut brain = Brain::new(Timestamp::ZERO, BrainSettings::default());
+        let tell = |brain: &mut Brain, change| brain.handle(Timestamp::ZERO, Event::Change(change), &mut Vec::new());
+        for n in 0..90 {
+            tell(&mut brain, Change::Applied(Arc::new(platform::fixed::default_revision(id(n)))));
+        }
+        let (recorder, page) = runtime::Metrics::detached();
+        metrics::with_local_recorder(&recorder, || {
+            let meters = Meters::new();
+            let round = |brain: &Brain| (0..ROUND_SLOTS).for_each(|_| meters.publish_in_turn(brain, Timestamp::ZERO));
+            let known = || meters.by_revision.lock().known.keys().cloned().collect::<Vec<_>>();
+            round(&brain);
+            assert_eq!(known(), (0..90).map(id).collect::<Vec<_>>());
+            assert_eq!(page.render().matches("autoscaler_ready_replicas{").count(), 90);
+            // The first, the last, and some in between.
+            let gone = [0, 4, 5, 44, 89];
+            for n in gone {
+                tell(&mut brain, Change::Deleted(id(n)));
+            }
+            round(&brain);
+            round(&brain);
+            assert_eq!(known(), (0..90).filter(|n| !gone.contains(n)).map(id).collect::<Vec<_>>());
+        });
     }
 }

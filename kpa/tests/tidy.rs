@@ -137,6 +137,13 @@ const RULES: &[Rule] = &[
         third_party: Not(CLUSTER),
         reason: "measures from outside: a benchmark that shares code with what it measures shares its mistakes",
     },
+    Rule {
+        name: "measure",
+        folder: "measure",
+        ours: &["domain", "activator", "activator-core", "autoscaler", "autoscaler-core", "platform", "runtime"],
+        third_party: Not(CLUSTER),
+        reason: "measures from inside, what both programs do; nothing depends on it",
+    },
 ];
 
 struct Dependency {

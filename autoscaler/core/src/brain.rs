@@ -9,7 +9,7 @@ use crate::history::History;
 use crate::reporters::{Doubt, Effect, Reporters};
 use crate::scaled::{Context, Counts, Scaled};
 use crate::slots::Slots;
-use crate::status::{Kept, RevisionStatus};
+use crate::status::{Kept, Numbers, RevisionStatus};
 use domain::{Ack, Change, Millis, ReporterId, Revision, RevisionId, StartFailed, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -335,9 +335,25 @@ impl Brain {
     #[must_use]
     pub fn statuses_after(&self, now: Timestamp, last: Option<&RevisionId>, limit: usize) -> Vec<RevisionStatus> {
         let context = Context { now, reporters: &self.reporters, settings: &self.settings, acting: self.acting() };
+        self.after(last, limit).map(|scaled| scaled.status(context)).collect()
+    }
+
+    /// The numbers of the next `limit` revisions after `last`, by id; from the first one without.
+    #[must_use]
+    pub fn numbers_after(&self, now: Timestamp, last: Option<&RevisionId>, limit: usize) -> Vec<Numbers> {
+        let context = Context { now, reporters: &self.reporters, settings: &self.settings, acting: self.acting() };
+        self.after(last, limit).map(|scaled| scaled.numbers(context)).collect()
+    }
+
+    fn after(&self, last: Option<&RevisionId>, limit: usize) -> impl Iterator<Item = &Scaled> {
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let page = self.revisions.range::<RevisionId, _>((from, Bound::Unbounded)).take(limit);
-        page.map(|(_, scaled)| scaled.status(context)).collect()
+        self.revisions.range::<RevisionId, _>((from, Bound::Unbounded)).take(limit).map(|(_, scaled)| scaled)
+    }
+
+    /// Revisions that are known.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.revisions.len()
     }
 
     /// One revision.

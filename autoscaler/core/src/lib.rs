@@ -33,4 +33,4 @@ mod testing;
 
 pub use brain::Brain;
 pub use event::{BrainSettings, Command, Event, FrameChunk, FrameHeader, Happening, ScaleOutcome, Story};
-pub use status::{Activity, Condition, Kept, RevisionStatus, Setting};
+pub use status::{Activity, Condition, Kept, Numbers, RevisionStatus, Setting};

@@ -61,6 +61,29 @@ pub struct RevisionStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// What of a [`RevisionStatus`] is a number: a tenth of its cost, for those who ask for all of them again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers {
+    /// Which one.
+    pub id: RevisionId,
+    /// How many replicas are wanted.
+    pub wanted: Replicas,
+    /// How many were last asked for.
+    pub requested: Replicas,
+    /// How many are ready.
+    pub ready: Replicas,
+    /// Replicas that are leaving.
+    pub draining: usize,
+    /// Requests running on a replica.
+    pub in_flight: u32,
+    /// Requests waiting.
+    pub queued: u32,
+    /// What it is doing.
+    pub mode: Activity,
+    /// Things wrong with its settings.
+    pub problems: usize,
+}
+
 /// What a revision is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]

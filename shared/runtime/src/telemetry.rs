@@ -129,8 +129,8 @@ impl fmt::Display for TimeOfDay {
     }
 }
 
-/// Appends complete Prometheus text (`# HELP`, `# TYPE`, samples) of numbers kept elsewhere. Runs on the control thread
-/// whenever somebody asks for `/metrics`; must not block.
+/// Appends complete Prometheus text (`# HELP`, `# TYPE`, samples) of numbers kept elsewhere. Runs on a thread for
+/// it whenever somebody asks for `/metrics`.
 pub type TextSource = Arc<dyn Fn(&mut String) + Send + Sync>;
 
 /// What `/metrics` shows. Clones show the same.

@@ -3,9 +3,9 @@
 //! Invariant: only reads.
 
 use super::{Context, Scaled};
-use crate::status::{Activity, RevisionStatus, settings};
+use crate::status::{Activity, Numbers, RevisionStatus, settings};
 use domain::why::{Hold, Idleness, Trigger};
-use domain::{Mode, Refusal, Signal, SignalSpec, Timestamp, Why};
+use domain::{Mode, Refusal, Replicas, Signal, SignalSpec, Timestamp, Why};
 
 impl Scaled {
     pub(crate) fn status(&self, context: Context<'_>) -> RevisionStatus {
@@ -27,7 +27,7 @@ impl Scaled {
             in_flight: load.in_flight,
             queued: load.queued,
             reason: self.reason(),
-            wanted: self.why.map_or(self.requested, |why| why.replicas),
+            wanted: self.wanted(),
             management: revision.mode.clone(),
             last_decision: self.why,
             panicking_seconds: self.memory.panic_since.map(|since| now.since(since).as_secs_f64()),
@@ -38,6 +38,25 @@ impl Scaled {
             trouble: self.trouble.clone(),
             conditions: self.conditions(context),
         }
+    }
+
+    pub(crate) fn numbers(&self, context: Context<'_>) -> Numbers {
+        let load = self.load(context);
+        Numbers {
+            id: self.revision.id.clone(),
+            wanted: self.wanted(),
+            requested: self.requested,
+            ready: self.ready,
+            draining: self.drain.iter().flat_map(|drain| drain.victims()).count(),
+            in_flight: load.in_flight,
+            queued: load.queued,
+            mode: self.activity(),
+            problems: self.revision.problems.len(),
+        }
+    }
+
+    fn wanted(&self) -> Replicas {
+        self.why.map_or(self.requested, |why| why.replicas)
     }
 
     /// Its start failed: the reason, and when the next may be tried.
@@ -93,7 +112,7 @@ impl Scaled {
             _ if why.hold == Some(Hold::WokenByHand) && why.desired < Some(self.requested) => Activity::Held,
             _ if why.hold.is_some() && why.desired.is_none_or(|desired| desired < self.requested) => Activity::Holding,
             Idleness::Young { .. } | Idleness::Retained { .. } | Idleness::Spent
-                if why.desired == Some(domain::Replicas::ZERO) =>
+                if why.desired == Some(Replicas::ZERO) =>
             {
                 Activity::Idle
             }

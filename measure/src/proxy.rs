@@ -1,0 +1,167 @@
+//! An activator's worker between a client and a replica in memory, all on one thread.
+//!
+//! Invariant: no socket, no kernel and no tick beside the requests: what varies from run to run is left out.
+
+use activator::request::Door;
+use activator::revisions::Revisions;
+use activator::settings::Live;
+use activator::worker::{Shared, Worker};
+use activator::{Settings, connection, stack};
+use domain::host::{AllowedHosts, Domains, RouteTable};
+use domain::{Endpoint, EndpointId, EndpointState, RevisionId};
+use http::Uri;
+use runtime::net::{Connect, Socket};
+use runtime::{Clock, Tasks, WakeLog};
+use std::hint::black_box;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::mpsc;
+
+const HOST: &str = "bench.default.example.com";
+const REQUEST: &[u8] =
+    b"GET /v1/models/custom-model HTTP/1.1\r\nhost: bench.default.example.com\r\nuser-agent: curl/8.5.0\r\naccept: */*\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
+/// Room of a connection, each way.
+const PIPE_BYTES: usize = 64 * 1024;
+/// Requests before the first that counts.
+const WARM_UP: u32 = 200;
+
+/// One end of a connection in memory. It never says that the other has left, since none leaves.
+#[derive(Debug)]
+struct Pipe(DuplexStream);
+
+impl Socket for Pipe {
+    fn is_read_closed(&self) -> bool {
+        false
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Connects to a replica that answers everything alike.
+#[derive(Debug)]
+struct Replicas(Tasks);
+
+impl Connect for Replicas {
+    type Stream = Pipe;
+
+    async fn connect(&self, _: SocketAddr) -> io::Result<Pipe> {
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        self.0.spawn("replica", answer(far));
+        Ok(Pipe(near))
+    }
+}
+
+async fn answer(mut stream: DuplexStream) {
+    let mut buffer = [0_u8; 4096];
+    let mut filled = 0;
+    while let Ok(count @ 1..) = stream.read(&mut buffer[filled..]).await {
+        filled += count;
+        if buffer[..filled].ends_with(b"\r\n\r\n") {
+            filled = 0;
+            if stream.write_all(ANSWER).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A worker that knows one revision with three replicas and this limit each.
+fn worker(limit: Option<NonZeroU32>, tasks: &Tasks) -> Arc<Worker<Replicas>> {
+    let clock = Clock::start();
+    let revisions = Revisions::new(1, Arc::default());
+    let mut revision = platform::fixed::default_revision(RevisionId::new("default", "bench"));
+    revision.limits.container_concurrency = domain::Resolved::default_value(limit);
+    let revision = Arc::new(revision);
+    let handle = revisions.apply(Arc::clone(&revision));
+    let endpoints = [0, 1, 2].map(|n: u16| Endpoint {
+        id: EndpointId::new(&format!("replica-{n}")),
+        address: ([127, 0, 0, 1], 20_000 + n).into(),
+        state: EndpointState::Ready,
+        early_probe: None,
+    });
+    handle.gate.set_endpoints(clock.now(), 1, &endpoints);
+    revisions.set_routes(RouteTable::build(&[revision], &Domains::default(), &AllowedHosts::default()).0);
+    revisions.set_synced();
+    let (suspects, _) = mpsc::channel(1);
+    let settings = Arc::new(Live::from_pointee(Settings::default()));
+    let shared = Shared { revisions, settings, wakes: Arc::new(WakeLog::new()), suspects, clock };
+    Worker::new(Replicas(tasks.clone()), &shared, 1)
+}
+
+fn on_one_thread(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let Ok(runtime) = runtime else { unreachable!("a runtime without a driver asks the system for nothing") };
+    runtime.block_on(work);
+}
+
+/// Requests one after the other on one kept-alive connection.
+pub(crate) fn get(limit: Option<NonZeroU32>, times: u32) {
+    on_one_thread(async {
+        let tasks = Tasks::new();
+        let worker = worker(limit, &tasks);
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let peer = (SocketAddr::from(([127, 0, 0, 1], 40_000)), Door::Public);
+        tasks.spawn("connection", connection::serve(Pipe(far), peer, worker, Arc::new(stack::stack())));
+        let mut client = near;
+        for _ in 0..WARM_UP + times {
+            exchange(&mut client).await;
+        }
+    });
+}
+
+async fn exchange(client: &mut DuplexStream) {
+    let sent = client.write_all(REQUEST).await;
+    let mut buffer = [0_u8; 4096];
+    let mut filled = 0;
+    while sent.is_ok() && !buffer[..filled].ends_with(b"\r\n\r\nok") {
+        match client.read(&mut buffer[filled..]).await {
+            Ok(count @ 1..) => filled += count,
+            Ok(0) | Err(_) => break,
+        }
+    }
+    assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..filled]));
+}
+
+/// A host that the worker has met.
+pub(crate) fn route_hit(times: u32) {
+    route(HOST, true, times);
+}
+
+/// A host that nobody has.
+pub(crate) fn route_miss(times: u32) {
+    route("bemch.defualt.example.com", false, times);
+}
+
+fn route(host: &str, known: bool, times: u32) {
+    on_one_thread(async {
+        let worker = worker(None, &Tasks::new());
+        let target = Uri::from_static("/v1/models/custom-model");
+        for _ in 0..=times {
+            assert_eq!(black_box(worker.route(black_box(host.as_bytes()), &target)).is_ok(), known, "{host}");
+        }
+    });
+}
