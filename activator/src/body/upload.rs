@@ -124,6 +124,17 @@ impl RequestBody {
         Self::Stream(Box::new(Upload { body, kept: None, silence, deadline: Deadline::never() }))
     }
 
+    /// Nobody reads it for a while: [`FromClient::hold`].
+    ///
+    /// # Errors
+    /// What it may take up does not fit into `max`.
+    pub fn hold(&mut self, bounds: &Arc<Bounds>, max: u64) -> Result<(), RequestError> {
+        match self {
+            Self::Stream(upload) => upload.body.hold(bounds, max),
+            Self::None | Self::Again(_) => Ok(()),
+        }
+    }
+
     /// Whether there is nothing to send.
     pub const fn is_none(&self) -> bool {
         matches!(self, Self::None)

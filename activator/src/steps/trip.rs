@@ -146,18 +146,20 @@ impl<'a, C: Connect> Trip<'a, C> {
                 Box::pin(read_whole(outgoing)).await?;
                 return Err(RequestError::ClaimUnknown);
             }
-            permit = Box::pin(self.another(&mut tries, failed)).await?;
+            let body = outgoing.as_mut().map(Request::body_mut);
+            permit = Box::pin(self.another(&mut tries, failed, body)).await?;
         }
     }
 
-    /// A permit for another try, after the replica of `failed` did not take the request.
+    /// A permit for another try, after the replica of `failed` did not take the request, whose `body` nobody reads meanwhile.
     ///
     /// # Errors
-    /// Tried often enough, or refused while waiting again.
+    /// Tried often enough, refused while waiting again, or more is held than may be.
     pub async fn another(
         &mut self,
         tries: &mut Tries,
         failed: Permit<C::Stream>,
+        body: Option<&mut RequestBody>,
     ) -> Result<Permit<C::Stream>, RequestError> {
         let clock = self.worker.base.clock;
         tries.count += 1;
@@ -177,6 +179,9 @@ impl<'a, C: Connect> Trip<'a, C> {
             return Err(if started { RequestError::Unreachable } else { not_started() });
         }
         drop(failed);
+        if let Some(body) = body {
+            body.hold(&self.worker.base.bounds, self.worker.settings.load().held_bytes_max)?;
+        }
         let held = Held::returning(self.worker, self.watch);
         tokio::time::sleep(tries.pause).await;
         drop(held);

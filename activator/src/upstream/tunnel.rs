@@ -40,7 +40,7 @@ pub async fn open<C: Connect>(
     headers::forward_request(&mut head, fields, open.peer(), Next::Http1, wait.queued);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, asked.clone());
-    let body = RequestBody::from_client(body, *limits.idle_timeout);
+    let mut body = RequestBody::from_client(body, *limits.idle_timeout);
 
     let mut trip =
         Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, arrived, wait).of_neighbour(claimed);
@@ -53,7 +53,7 @@ pub async fn open<C: Connect>(
         if permit.lent().is_none() {
             worker.suspect(&local.handle, &endpoint);
         }
-        permit = trip.another(&mut tries, permit).await?;
+        permit = trip.another(&mut tries, permit, Some(&mut body)).await?;
     };
     let wait = trip.wait();
     announce(&mut head.headers, permit.lent());

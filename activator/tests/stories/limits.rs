@@ -203,6 +203,24 @@ async fn held_bytes_are_bounded_over_http2() {
 }
 
 #[tokio::test]
+async fn held_bytes_are_bounded_where_every_replica_refuses_connections() {
+    let settings = Settings { held_bytes_max: u64::from(H2_STREAM_WINDOW), ..Settings::default() };
+    let (_place, address) = nobody();
+    let rig = Rig::with(settings, limits(|l| l.protocol = set(Protocol::Http1)), &[address]).await;
+    let big: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
+    let (mut sender, _tasks) = client(rig.addresses[0]).await;
+    sender.ready().await.unwrap();
+    let mut call = Box::pin(sender.send_request(request("POST", "/", full(big))));
+    assert!(futures_util::poll!(call.as_mut()).is_pending());
+    eventually("it pauses", || rig.bounds().stock(Stock::HeldBytes) == u64::from(H2_STREAM_WINDOW)).await;
+    let refused = ask(&mut sender, request("POST", "/", full("little"))).await;
+    assert_eq!(refusal(&refused), (503, "held_bytes_full"));
+    assert_eq!(rig.refused(Limit::HeldBytes), 1);
+    drop(call);
+    eventually("what it held is given back", || rig.bounds().stock(Stock::HeldBytes) == 0).await;
+}
+
+#[tokio::test]
 async fn heads_and_targets_are_bounded_over_http1() {
     let backend = Backend::new(|_| ok("warm")).await;
     let rig = Rig::new(Limits::default(), &[backend.address]).await;

@@ -25,6 +25,8 @@ const DESCRIPTORS_SPARE: u64 = 3000;
 const COME_BACK: Duration = Duration::from_secs(60);
 /// How long anything else may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Connections that are answered once before anything is measured.
+const WARM_UP: usize = 100;
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -115,6 +117,11 @@ enum Protocol {
 async fn held(args: &Args, count: usize, protocol: Protocol, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let replica = nobody()?;
     let subject = Subject::start(args.activator.as_deref(), 1, replica).await?;
+    // What a process has that has worked: its code is in memory.
+    {
+        let _replica = Replica::start(replica)?;
+        Idle::open(subject.address, WARM_UP).await?;
+    }
     let (before, sockets) = (subject.rss()?, subject::socket_memory()?);
     let uploads = match protocol {
         Protocol::Http1 => Uploads::over_http1(subject.address, count).await?,

@@ -35,6 +35,7 @@ impl Subject {
         command.args(["--log", "warn", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
         // A queue that has room for all, and a start that may take longer than this takes.
         command.args(["--annotation=kpa.dev/queue-depth=1000000", "--annotation=kpa.dev/start-deadline=1h"]);
+        command.args(["--annotation=kpa.dev/queue-timeout=1h", "--annotation=kpa.dev/protocol=http1"]);
         command.args((0..services).map(|number| format!("--upstream=default/{}={replica}", name(number))));
         let subject = Self { child: Child::start(command, "activator")?, address, admin };
         let ready = async {
