@@ -53,7 +53,7 @@ impl Clients {
         let mut clients = Vec::new();
         for number in 0..shape.connections {
             for way in Way::open(address, shape).await? {
-                let mut client = Client { way, next: number + clients.len() };
+                let mut client = Client { way, next: (number * 1009 + clients.len()) as u64 };
                 client.exchange().await?;
                 clients.push(client);
             }
@@ -116,10 +116,11 @@ impl Clients {
     }
 }
 
-/// One client: a way to send, and which of its requests is next. Clients begin at different services.
+/// One client: a way to send, and which of its requests is next. Each goes through the services in an order of its own: in the
+/// same order all of them would end up at the same service at the same time.
 pub(super) struct Client {
     way: Way,
-    next: usize,
+    next: u64,
 }
 
 /// How a client sends.
@@ -150,8 +151,9 @@ impl Way {
 
 impl Client {
     async fn exchange(&mut self) -> anyhow::Result<()> {
-        let number = self.next;
-        self.next = number.wrapping_add(1);
+        // Knuth's linear congruential generator; its upper bits are good enough to spread load.
+        self.next = self.next.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let number = (self.next >> 33) as usize;
         match &mut self.way {
             Way::KeptAlive(connection, requests) => connection.exchange(&requests[number % requests.len()]).await,
             Way::Fresh(address, requests) => {
