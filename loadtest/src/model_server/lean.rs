@@ -63,8 +63,9 @@ pub(crate) async fn serve_without_reading(listener: TcpListener, stop: Cancellat
         let accepted =
             tokio::select! { biased; () = stop.cancelled() => return, accepted = listener.accept() => accepted };
         if let Ok((stream, _)) = accepted {
+            let stop = stop.clone();
             net::spawn(async move {
-                let _ = answer_early(stream).await;
+                tokio::select! { biased; () = stop.cancelled() => {}, _ = answer_early(stream) => {} }
             });
         }
     }
