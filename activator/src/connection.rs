@@ -74,6 +74,7 @@ pub async fn serve<C: Connect, S: Socket>(
                 .keep_alive(true)
                 .writev(false)
                 .max_headers(crate::HEADERS_MAX)
+                .max_header_size(crate::HEAD_BYTES_MAX)
                 .max_buf_size(crate::HEAD_BYTES_MAX)
                 .serve_connection(io.lingering(), service)
                 .with_upgrades();

@@ -153,6 +153,11 @@ impl<S: Socket> Read for Watched<S> {
             let count = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first[..count]);
             self.first.advance(count);
+            // Together with what follows: of a read this small hyper concludes nothing good, and makes its buffer twice as
+            // large for the next. An error here is an end at the next read.
+            if buf.remaining() > 0 {
+                let _ = Pin::new(&mut self.io).poll_read(cx, buf);
+            }
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.io).poll_read(cx, buf);

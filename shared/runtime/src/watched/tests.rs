@@ -57,6 +57,35 @@ async fn end_of<T>(
     tokio::join!(server, client(far))
 }
 
+/// A buffer of hyper's is sized by the reads that fill it.
+#[tokio::test]
+async fn the_first_bytes_come_with_those_that_follow_them() {
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut watched = Watched::new(Pipe(near), Bytes::from_static(b"GET "), Arc::default());
+    far.write_all(b"/ HTTP/1.1").await.unwrap();
+    let mut read = async || {
+        let mut bytes = [0; 8];
+        let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
+        poll_fn(|cx| Pin::new(&mut watched).poll_read(cx, buf.unfilled())).await.unwrap();
+        String::from_utf8(buf.filled().to_vec()).unwrap()
+    };
+    assert_eq!(read().await, "GET / HT");
+    assert_eq!(read().await, "TP/1.1");
+    drop(far);
+    assert_eq!(read().await, "");
+}
+
+#[tokio::test]
+async fn the_first_bytes_do_not_wait_for_more() {
+    let (near, far) = tokio::io::duplex(64);
+    let mut watched = Watched::new(Pipe(near), Bytes::from_static(b"GET "), Arc::default());
+    let mut bytes = [0; 8];
+    let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
+    poll_fn(|cx| Pin::new(&mut watched).poll_read(cx, buf.unfilled())).await.unwrap();
+    assert_eq!(buf.filled(), b"GET ");
+    drop(far);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_read_whole_is_closed_at_once() {
     let (took, _client) = end(|_| {}, async |client| client).await;
