@@ -3,16 +3,13 @@
 //! Invariant: a pause of the client ends it only where the revision bounds pauses; what is kept for a second sending is
 //! the whole body or nothing.
 
-use super::{BodyError, Open};
+use super::{BodyError, Incoming, Open};
 use crate::bounds::{Bounds, Stock, Taken};
-use crate::connection::H2_STREAM_WINDOW;
 use crate::deadline::Deadline;
 use crate::error::RequestError;
 use crate::request::Peer;
 use bytes::Bytes;
-use http::Version;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -47,10 +44,11 @@ pub struct FromClient {
 }
 
 impl FromClient {
-    /// What follows the head of a request of this `version`.
+    /// What follows the head of a request.
     #[must_use]
-    pub fn new(incoming: Incoming, version: Version, open: &Open) -> Self {
-        let peer = (version != Version::HTTP_2 && !incoming.is_end_stream()).then(|| open.shared_peer());
+    pub fn new(incoming: Incoming, open: &Open) -> Self {
+        let is_of_connection = matches!(incoming, Incoming::Http1(_)) && !incoming.is_end_stream();
+        let peer = is_of_connection.then(|| open.shared_peer());
         Self { incoming, peer, held: None }
     }
 
@@ -60,8 +58,11 @@ impl FromClient {
     /// # Errors
     /// It does not.
     pub fn hold(&mut self, bounds: &Arc<Bounds>, max: u64) -> Result<(), RequestError> {
-        if self.peer.is_none() && self.held.is_none() && !self.incoming.is_end_stream() {
-            let window = u64::from(H2_STREAM_WINDOW);
+        if let Incoming::Http2(stream) = &self.incoming
+            && self.held.is_none()
+            && !self.incoming.is_end_stream()
+        {
+            let window = u64::from(stream.window());
             let bytes = self.incoming.size_hint().upper().map_or(window, |length| length.min(window));
             let held = bounds.take(Stock::HeldBytes, bytes, max);
             self.held = Some(held.ok_or(RequestError::HeldBytesFull(max))?);
@@ -173,7 +174,7 @@ impl Upload {
                     }
                     kept.complete |= self.body.incoming.is_end_stream();
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Connection)))
+                Poll::Ready(frame)
             }
             Poll::Pending => {
                 let Some(silence) = self.silence else { return Poll::Pending };

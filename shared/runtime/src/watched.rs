@@ -53,6 +53,11 @@ impl Watch {
         self.holding.fetch_sub(1, Relaxed);
     }
 
+    /// Whether a request is held.
+    pub fn is_holding(&self) -> bool {
+        self.holding.load(Relaxed) > 0
+    }
+
     /// A request has arrived.
     pub fn begin(&self) {
         self.open.fetch_add(1, Relaxed);
@@ -174,7 +179,7 @@ impl<S: Socket> Write for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.watch.holding.load(Relaxed) > 0 && self.io.inner().is_read_closed() {
+        if self.watch.is_holding() && self.io.inner().is_read_closed() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client hung up")));
         }
         Pin::new(&mut self.io).poll_flush(cx)
