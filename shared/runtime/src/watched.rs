@@ -8,17 +8,21 @@
 //! reset, and the reset can overtake the answer or destroy it at the client. So our side is shut down first, and a little
 //! of the rest is read and dropped ([`LINGER_BYTES_MAX`]) before the socket is closed ([`LINGER`]).
 //!
+//! And it reads nothing while [`Watch::pause`] says that nobody wants what comes: hyper would take a piece of a body into
+//! memory unasked.
+//!
 //! Invariants: a hang-up is looked for only while [`Watch::hold`] says that somebody would miss it otherwise; a connection
 //! that lingers reads no more than its bound and is gone when its time is over.
 
 use crate::net::Socket;
 use bytes::{Buf, Bytes};
+use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::ReadBuf;
@@ -40,6 +44,8 @@ pub struct Watch {
     heard: AtomicBool,
     used: AtomicBool,
     unread: AtomicBool,
+    paused: AtomicBool,
+    reader: AtomicWaker,
 }
 
 impl Watch {
@@ -56,6 +62,26 @@ impl Watch {
     /// Whether a request is held.
     pub fn is_holding(&self) -> bool {
         self.holding.load(Relaxed) > 0
+    }
+
+    /// Nothing is read from the client until [`Watch::go_on`]. For HTTP/1.1, whose connection has one body at a time.
+    pub fn pause(&self) {
+        self.paused.store(true, Release);
+    }
+
+    /// Somebody wants to read.
+    pub fn go_on(&self) {
+        self.paused.store(false, Release);
+        self.reader.wake();
+    }
+
+    /// Whether the reader whose waker is in `cx` has to wait.
+    fn is_paused(&self, cx: &Context<'_>) -> bool {
+        self.paused.load(Acquire) && {
+            self.reader.register(cx.waker());
+            // It may have ended before anybody could be woken.
+            self.paused.load(Acquire)
+        }
     }
 
     /// A request has arrived.
@@ -164,6 +190,9 @@ impl<S: Socket> Read for Watched<S> {
                 let _ = Pin::new(&mut self.io).poll_read(cx, buf);
             }
             return Poll::Ready(Ok(()));
+        }
+        if self.watch.is_paused(cx) {
+            return Poll::Pending;
         }
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {
