@@ -1,7 +1,8 @@
 //! Upgraded connections: WebSocket and whatever else asks for 101 (RFC 9110 section 7.8).
 //!
 //! Invariant: permit and count move into the tunnel's task and fall when it closes; the task is among the worker's, so
-//! draining waits for it.
+//! draining waits for it. It closes when the replica has said all it will say, whatever the client does then: no client
+//! keeps a slot at a replica that is done with it.
 
 use super::exchange::{Exchange, InFlight};
 use crate::body::{RequestBody, ResponseBody};
@@ -19,7 +20,10 @@ use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use runtime::net::{Connect, Socket};
+use runtime::watched::{LINGER, LINGER_BYTES_MAX};
+use std::pin::pin;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Sends an upgrade request on a connection of its own; on 101 the two connections become one tunnel.
 ///
@@ -101,8 +105,39 @@ async fn join<S: Socket>(
     open: crate::body::Open,
 ) {
     if let (Ok(client), Ok(replica)) = (client.await, replica.await) {
-        // Either side breaking off is how tunnels end.
-        drop(tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(replica)).await);
+        let (mut from_client, to_client) = tokio::io::split(TokioIo::new(client));
+        pass_on(&mut from_client, to_client, TokioIo::new(replica)).await;
+        drop((permit, in_flight));
+        // With something unread, a close would take back what the client was sent last.
+        let mut rest = from_client.take(LINGER_BYTES_MAX as u64);
+        drop(tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await);
     }
-    drop((permit, in_flight, open));
+    drop(open);
+}
+
+/// A client that has said all may still listen; when the replica has, it is over.
+async fn pass_on(
+    mut from_client: impl AsyncRead + Unpin,
+    mut to_client: impl AsyncWrite + Unpin,
+    replica: impl AsyncRead + AsyncWrite,
+) {
+    let (mut from_replica, mut to_replica) = tokio::io::split(replica);
+    let asks = async {
+        tokio::io::copy(&mut from_client, &mut to_replica).await?;
+        to_replica.shutdown().await
+    };
+    let answers = async {
+        tokio::io::copy(&mut from_replica, &mut to_client).await?;
+        to_client.shutdown().await
+    };
+    let (mut asks, mut answers) = (pin!(asks), pin!(answers));
+    // Either side breaking off is how tunnels end.
+    tokio::select! {
+        _ = &mut answers => {}
+        asked = &mut asks => {
+            if asked.is_ok() {
+                drop(answers.await);
+            }
+        }
+    }
 }
