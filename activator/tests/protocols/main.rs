@@ -4,7 +4,13 @@
 
 #![cfg(test)]
 
+mod events;
 mod grpc;
+#[path = "../stories/h2.rs"]
+#[allow(dead_code, reason = "shared with the stories, which use all of it")]
+mod h2;
+mod http1;
+mod pairs;
 #[path = "../stories/rig.rs"]
 #[allow(dead_code, reason = "shared with the stories, which use all of it")]
 mod rig;

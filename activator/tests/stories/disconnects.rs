@@ -2,7 +2,7 @@
 //! over both protocols on either side (kpa-behaviour 2, `on-disconnect`).
 
 use crate::concurrency::{Running, limited};
-use crate::http2::{client, full, request};
+use crate::h2::{client, full, request};
 use crate::rig::{Backend, Rig, limits, set};
 use crate::wire::{GET, Message, Wire, eventually, soon};
 use bytes::Bytes;

@@ -1,5 +1,6 @@
 //! HTTP/2 on either side, and the translation between the two.
 
+use crate::h2::{ask, client, empty, full, h2_backend, request, with_trailers};
 use crate::rig::{Backend, Rig, limits, set};
 use crate::wire::{GET, eventually, ok, soon};
 use bytes::Bytes;
@@ -18,81 +19,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-
-pub(crate) type Sent = BoxBody<Bytes, Infallible>;
-
-fn empty() -> Sent {
-    Empty::new().boxed()
-}
-
-pub(crate) fn full(text: &'static str) -> Sent {
-    Full::from(text).boxed()
-}
-
-/// Data and then trailers, of unknown length.
-pub(crate) fn with_trailers(text: &'static str, name: &'static str, value: &'static str) -> Sent {
-    let mut trailers = HeaderMap::new();
-    trailers.insert(name, HeaderValue::from_static(value));
-    let frames = [Ok(Frame::data(Bytes::from(text))), Ok(Frame::trailers(trailers))];
-    BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
-}
-
-pub(crate) async fn client(to: SocketAddr) -> (SendRequest<Sent>, runtime::Tasks) {
-    let stream = TcpStream::connect(to).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let tasks = runtime::Tasks::new();
-    tasks.spawn("client", async move { drop(connection.await) });
-    (sender, tasks)
-}
-
-pub(crate) fn request(method: &str, path: &str, body: Sent) -> Request<Sent> {
-    Request::builder().method(method).uri(format!("http://svc.default{path}")).body(body).unwrap()
-}
-
-pub(crate) async fn ask(client: &mut SendRequest<Sent>, request: Request<Sent>) -> Response<Incoming> {
-    soon(client.ready()).await.unwrap();
-    soon(client.send_request(request)).await.unwrap()
-}
-
-pub(crate) struct Seen {
-    pub(crate) head: http::request::Parts,
-    pub(crate) body: Bytes,
-    trailers: Option<HeaderMap>,
-}
-
-pub(crate) struct H2Backend {
-    pub(crate) address: SocketAddr,
-    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-/// A replica that speaks HTTP/2 by prior knowledge.
-pub(crate) async fn h2_backend(reply: impl Fn(&Seen) -> Response<Sent> + Send + Sync + 'static) -> H2Backend {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Seen>>>::default());
-    let (tasks, reply, noted) = (runtime::Tasks::new(), Arc::new(reply), Arc::clone(&seen));
-    tasks.clone().spawn("backend", async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (reply, noted) = (Arc::clone(&reply), Arc::clone(&noted));
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (reply, noted) = (Arc::clone(&reply), Arc::clone(&noted));
-                async move {
-                    let (head, body) = request.into_parts();
-                    let collected = body.collect().await.unwrap();
-                    let trailers = collected.trailers().cloned();
-                    let seen = Seen { head, body: collected.to_bytes(), trailers };
-                    let response = reply(&seen);
-                    noted.lock().push(seen);
-                    Ok::<_, Infallible>(response)
-                }
-            });
-            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service);
-            tasks.spawn("backend connection", async move { drop(connection.await) });
-        }
-    });
-    H2Backend { address, seen }
-}
 
 #[tokio::test]
 async fn http2_becomes_http1() {

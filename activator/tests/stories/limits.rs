@@ -1,6 +1,6 @@
 //! Every limit refuses, says which it was, and leaves whoever keeps to it alone (kpa-behaviour 4.9).
 
-use crate::http2::{ask, client, full, request};
+use crate::h2::{ask, client, full, request};
 use crate::retries::nobody;
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, PATIENCE, Wire, eventually, ok, soon};

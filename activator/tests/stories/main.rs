@@ -10,6 +10,7 @@ mod clocks;
 mod concurrency;
 mod disconnects;
 mod early;
+mod h2;
 mod hangups;
 mod headers;
 mod holding;

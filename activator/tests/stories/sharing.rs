@@ -1,6 +1,6 @@
 //! Two activators in front of the same replicas, each of them used by one (kpa-behaviour 4.10).
 
-use crate::http2::{ask, client as h2_client, full, h2_backend, request, with_trailers};
+use crate::h2::{ask, client as h2_client, full, h2_backend, request, with_trailers};
 use crate::retries::nobody;
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok, post, soon};

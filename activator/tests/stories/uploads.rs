@@ -1,6 +1,6 @@
 //! Uploads that do not end well: answered before they have ended, and stalled (engineering notes 18).
 
-use crate::http2::{ask, client, full, request};
+use crate::h2::{ask, client, full, request};
 use crate::rig::{Backend, Rig, limits, set};
 use crate::wire::{GET, Message, Wire, eventually, ok, soon};
 use domain::{Limits, Protocol};
