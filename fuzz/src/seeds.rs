@@ -1,0 +1,2 @@
+//! Writes the test corpus as seeds.
+fn main() {}
