@@ -8,6 +8,7 @@ use crate::bounds::{Bounds, Stock, Taken};
 use crate::connection::H2_STREAM_WINDOW;
 use crate::deadline::Deadline;
 use crate::error::RequestError;
+use crate::headers;
 use crate::request::Peer;
 use bytes::Bytes;
 use http::Version;
@@ -52,6 +53,12 @@ impl FromClient {
     pub fn new(incoming: Incoming, version: Version, open: &Open) -> Self {
         let peer = (version != Version::HTTP_2 && !incoming.is_end_stream()).then(|| open.shared_peer());
         Self { incoming, peer, held: None }
+    }
+
+    /// Whether nothing follows the head.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.incoming.is_end_stream()
     }
 
     /// Nobody reads it for a while. Over HTTP/1.1 that costs the one chunk that hyper has read; over HTTP/2 the client
@@ -152,7 +159,17 @@ impl RequestBody {
 impl Upload {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.body.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
+            Poll::Ready(mut frame) => {
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    headers::strip_trailers(trailers);
+                    // hyper takes no lone LF for a line's end while it looks for the end of them, and then does where it
+                    // reads them: nobody can say what follows.
+                    if let Some(peer) = &self.body.peer {
+                        peer.watch.close_behind();
+                    }
+                }
                 if self.silence.is_some() {
                     self.deadline.set(None);
                 }

@@ -27,7 +27,7 @@ impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Box<Request>> for Resolv
 }
 
 fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed<C::Stream>, RequestError> {
-    let Request { head, asked, open, .. } = &*request;
+    let Request { head, asked, open, body, .. } = &*request;
     let peer = open.peer();
     let uri_bytes = head.uri.path_and_query().map_or(0, |target| target.as_str().len())
         + head.uri.authority().map_or(0, |authority| authority.as_str().len());
@@ -38,9 +38,7 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     if head.headers.len() > HEADERS_MAX {
         return Err(RequestError::TooManyFields(head.headers.len()));
     }
-    if asked.is_ambiguous() {
-        return Err(RequestError::BadRequest("both Transfer-Encoding and Content-Length"));
-    }
+    asked.check(head, body.is_over()).map_err(RequestError::BadRequest)?;
     let host = asked.host(&head.uri, head.version).map_err(RequestError::BadRequest)?;
     if let Some(scheme) = head.uri.scheme()
         && *scheme != Scheme::HTTP

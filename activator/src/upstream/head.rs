@@ -44,19 +44,24 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request<RequestBody>) -
     out.extend_from_slice(if target.is_empty() { b"/" } else { target.as_bytes() });
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let (headers, body) = (request.headers(), request.body());
-    // Without a body there is nothing to frame; with one, chunks win over a length (RFC 9112 section 6.3).
+    // Without a body there is nothing to frame; with one, chunks win over a length (RFC 9112 section 6.3). Whatever the
+    // fields say, at most one framing is written, and it is the body's.
     let (mut chunked, mut length) = (false, None);
     for (name, value) in headers {
         if *name == TRANSFER_ENCODING {
-            if body.is_none() {
+            if chunked || body.is_none() {
                 continue;
             }
             chunked = true;
-        } else if *name == CONTENT_LENGTH {
-            length = value.to_str().ok().and_then(|text| text.parse().ok());
-            if headers.contains_key(TRANSFER_ENCODING) && !body.is_none() {
+            write_field(out, name, &HeaderValue::from_static("chunked"));
+            continue;
+        }
+        if *name == CONTENT_LENGTH {
+            let announced = digits(value.as_bytes()).filter(|length| *length == 0 || !body.is_none());
+            if length.is_some() || announced.is_none() || headers.contains_key(TRANSFER_ENCODING) && !body.is_none() {
                 continue;
             }
+            length = announced;
         }
         write_field(out, name, value);
     }
@@ -76,6 +81,12 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request<RequestBody>) -
     };
     out.extend_from_slice(b"\r\n");
     encoder
+}
+
+/// `1*DIGIT`, in which a sign or a space would be read differently by somebody (RFC 9110 section 8.6).
+fn digits(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// The bytes of the head that begins `read`, its empty line included, once it is all there.
@@ -199,10 +210,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<(u64, bool)>, Unreadable
     let mut agreed = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         for item in value.to_str().unwrap_or("?").split(',') {
-            let digits = item.trim();
-            let length: Option<u64> =
-                digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
-            agreed = match (length, agreed) {
+            agreed = match (digits(item.trim().as_bytes()), agreed) {
                 (Some(length), None) => Some((length, false)),
                 (Some(length), Some((before, _))) if length == before => Some((length, true)),
                 _ => return Err(Unreadable("an answer has no one Content-Length")),

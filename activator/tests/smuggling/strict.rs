@@ -14,7 +14,7 @@ pub(crate) enum Eyes {
 }
 
 /// One whole request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: Vec<u8>,
@@ -29,8 +29,22 @@ pub(crate) struct Request {
     pub(crate) is_last: bool,
 }
 
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = String::from_utf8_lossy;
+        write!(f, "{} {} {:?}", self.method, text(&self.target), text(&self.body))?;
+        self.trailers.iter().try_for_each(|(name, value)| write!(f, " +{name}: {:?}", text(value)))
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.status, String::from_utf8_lossy(&self.body))
+    }
+}
+
 /// One whole answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) fields: Vec<(String, Vec<u8>)>,
@@ -266,6 +280,15 @@ fn chunks(read: &mut Cursor<'_>) -> Read<Body> {
         }
     }
     let mut trailers = Vec::new();
+    if read.eyes == Eyes::Client && !read.bytes[read.at..].starts_with(b"\r\n") {
+        // Tolerated (section 2.2): lone LFs in trailers. Nothing is read behind trailers, so it does not matter what is
+        // meant by them.
+        let end = read.bytes[read.at..].windows(4).position(|four| four == b"\r\n\r\n").ok_or(Stop::Part)?;
+        let text = &read.bytes[read.at..read.at + end];
+        read.at += end + 4;
+        trailers.push((String::new(), text.to_vec()));
+        return Ok((body, trailers));
+    }
     loop {
         let line = read.framing_line()?;
         if line.is_empty() {
@@ -345,6 +368,7 @@ fn read_request(read: &mut Cursor<'_>) -> Read<(Request, usize)> {
     }
     let (framing, is_last) = framing(&fields, is_11, read.eyes)?;
     let (body, trailers) = sized(read, &framing)?;
+    let is_last = is_last || read.eyes == Eyes::Client && !trailers.is_empty();
     if read.eyes == Eyes::Replica && trailers.iter().any(|(name, _)| NO_TRAILERS.contains(&name.as_str())) {
         return refuse("a trailer frames or routes");
     }

@@ -260,10 +260,17 @@ impl World {
 }
 
 /// What a client has been sent.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Heard {
     pub(crate) bytes: Vec<u8>,
     pub(crate) closed: bool,
+}
+
+impl std::fmt::Debug for Heard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let end = if self.closed { "closed" } else { "open" };
+        write!(f, "{:?} ({end})", String::from_utf8_lossy(&self.bytes))
+    }
 }
 
 impl Heard {
@@ -284,14 +291,6 @@ impl Heard {
             }
         }
         Ok(answers)
-    }
-
-    /// The statuses of all answers.
-    pub(crate) fn statuses(&self) -> Vec<u16> {
-        match self.answers() {
-            Ok(answers) => answers.iter().map(|answer| answer.status).collect(),
-            Err(why) => panic!("{why}: {:?}", String::from_utf8_lossy(&self.bytes)),
-        }
     }
 }
 
