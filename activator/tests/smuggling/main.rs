@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod downgrade;
 mod input;
 mod judge;
 mod requests;

@@ -8,7 +8,7 @@ use activator::reporter::ReporterSettings;
 use activator::{Activator, Settings, Setup};
 use domain::{ReporterId, RevisionId};
 use parking_lot::Mutex;
-use platform::fixed::FixedPlatform;
+use platform::fixed::{Fixed, FixedPlatform};
 use platform::trust::{Shown, Token};
 use runtime::net::{Connect, Listener, Socket};
 use runtime::{Clock, PhaseSender, Tasks, WakeLog};
@@ -184,9 +184,16 @@ impl World {
         let replica = Arc::new(Replica { script, seen: Mutex::default(), faults: Mutex::default() });
         let (tasks, (door, doors)) = (Tasks::new(), mpsc::channel(16));
         let address = SocketAddr::from(([10, 0, 0, 1], 80));
+        // Whatever a client speaks, the replica is sent HTTP/1.1.
+        let platform = FixedPlatform::with(Fixed {
+            upstreams: vec![(RevisionId::new("default", "svc"), vec![address])],
+            annotations: [("kpa.dev/protocol".to_owned(), "http1".to_owned())].into(),
+            ..Fixed::default()
+        });
+        let platform = platform.unwrap_or_else(|problems| panic!("{problems:?}"));
         let setup = Setup {
             connector: Wiring { replica: Arc::clone(&replica), tasks: tasks.clone() },
-            platform: Arc::new(FixedPlatform::new(vec![(RevisionId::new("default", "svc"), vec![address])])),
+            platform: Arc::new(platform),
             settings: Settings::default(),
             reporter: ReporterSettings {
                 id: ReporterId::new("a"),
