@@ -6,7 +6,7 @@
 //! (knative-behaviour 12) keeps two semaphores for this and lets them disagree; here there is one state.
 
 use crate::balance::Chooser;
-use crate::pace::Pace;
+use crate::pace::{Pace, UNANSWERED_MAX};
 use crate::queue::{Place, Queue};
 use domain::{LoadBalancing, Timestamp};
 use std::num::NonZeroU32;
@@ -71,6 +71,7 @@ pub enum Verdict {
 pub struct Slot {
     seat: SeatId,
     weight: u32,
+    answered: bool,
 }
 
 impl Slot {
@@ -94,6 +95,8 @@ struct Seat {
     generation: u32,
     state: SeatState,
     in_use: u32,
+    /// What of that it has begun to answer; counted where no limit is.
+    answering: u32,
     /// While it is let through what waited, and no limit says how much.
     pace: Option<Pace>,
 }
@@ -167,6 +170,7 @@ impl<W> Admission<W> {
     /// A request that a replica did not take comes back: it keeps its place at the head, whatever the depth of the
     /// queue. The caller still holds and then releases the slot it had.
     pub fn readmit(&mut self, ask: Ask, waiter: impl FnOnce() -> W) -> Verdict {
+        self.slow_down();
         match self.claim(ask.weight) {
             Some(slot) => Verdict::Go(slot),
             None => {
@@ -183,13 +187,24 @@ impl<W> Admission<W> {
         {
             debug_assert!(seat.in_use >= slot.weight, "a slot was released twice");
             seat.in_use = seat.in_use.saturating_sub(slot.weight);
+            if slot.answered {
+                seat.answering = seat.answering.saturating_sub(slot.weight);
+            }
         }
     }
 
     /// The replica has begun to answer what holds `slot`. Follow with [`Admission::grant`].
-    pub fn answered(&mut self, slot: Slot) {
-        if let Some(pace) = self.seat_mut(slot.seat).and_then(|seat| seat.pace.as_mut()) {
-            pace.answered();
+    pub fn answered(&mut self, slot: &mut Slot) {
+        let weight = slot.weight;
+        if self.limit.is_none()
+            && !slot.answered
+            && let Some(seat) = self.seat_mut(slot.seat)
+        {
+            slot.answered = true;
+            seat.answering += weight;
+            if let Some(pace) = seat.pace.as_mut() {
+                pace.answered();
+            }
         }
     }
 
@@ -205,7 +220,7 @@ impl<W> Admission<W> {
         }
     }
 
-    /// Whether [`Admission::answered`] and [`Admission::look`] change anything now.
+    /// Whether [`Admission::look`] changes anything now.
     #[must_use]
     pub const fn is_paced(&self) -> bool {
         self.paced
@@ -250,12 +265,12 @@ impl<W> Admission<W> {
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
     pub fn add_seat(&mut self) -> SeatId {
         let index = self.seats.iter().position(|seat| seat.state == SeatState::Vacant).unwrap_or_else(|| {
-            self.seats.push(Seat { generation: 0, state: SeatState::Vacant, in_use: 0, pace: None });
+            self.seats.push(Seat { generation: 0, state: SeatState::Vacant, in_use: 0, answering: 0, pace: None });
             self.seats.len() - 1
         });
         let seat = &mut self.seats[index];
         seat.state = SeatState::Closed;
-        seat.in_use = 0;
+        (seat.in_use, seat.answering) = (0, 0);
         SeatId { index: index as u32, generation: seat.generation }
     }
 
@@ -282,7 +297,7 @@ impl<W> Admission<W> {
         if let Some(seat) = self.seat_mut(id) {
             seat.state = SeatState::Vacant;
             seat.generation = seat.generation.wrapping_add(1);
-            seat.in_use = 0;
+            (seat.in_use, seat.answering) = (0, 0);
         }
     }
 
@@ -336,6 +351,19 @@ impl<W> Admission<W> {
         self.paced = self.seats.iter().any(|seat| seat.pace.is_some());
     }
 
+    /// Requests that come back were not in the queue meanwhile, and may come all at once.
+    fn slow_down(&mut self) {
+        if self.limit.is_some() {
+            return;
+        }
+        for seat in self.seats.iter_mut().filter(|seat| seat.state == SeatState::Open && seat.pace.is_none()) {
+            if seat.in_use - seat.answering >= UNANSWERED_MAX {
+                seat.pace = Some(Pace::full(seat.in_use));
+                self.paced = true;
+            }
+        }
+    }
+
     /// Nobody waits: what comes now comes at its own pace.
     fn settle(&mut self) {
         if self.paced && !self.anyone_waiting() {
@@ -356,13 +384,14 @@ impl<W> Admission<W> {
         let seats = &self.seats;
         let index = self.chooser.choose(seats.len(), |i| {
             let seat = &seats[i];
-            let room = seat.pace.map_or(limit, |pace| pace.window());
+            let room = seat.pace.map_or(limit, |pace| pace.window(seat.answering));
             let fits = seat.in_use.saturating_add(weight.min(room)) <= room;
             (seat.state == SeatState::Open && fits).then_some(seat.in_use)
         })?;
         let seat = &mut self.seats[index];
         seat.in_use += weight;
-        Some(Slot { seat: SeatId { index: index as u32, generation: seat.generation }, weight })
+        let seat = SeatId { index: index as u32, generation: seat.generation };
+        Some(Slot { seat, weight, answered: false })
     }
 }
 
