@@ -35,40 +35,46 @@ fn path(target: &[u8]) -> Vec<u8> {
 /// What must not be.
 pub(crate) fn client_bytes(bytes: &[u8], cuts: &[usize]) -> Result<(), String> {
     let pieces = cut(bytes, cuts);
-    world::within(|request| Reply::ok(&String::from_utf8_lossy(&request.target)), async |world: World| {
-        let heard = world.attack(pieces).await;
-        let forwarded = world.seen();
-        let faults = world.faults();
-        if is_internal(&heard) {
-            return Err(format!("a defect: {heard:?}"));
-        }
-        if !faults.is_empty() {
-            return Err(format!("forwarded what no strict reader takes: {faults:?}"));
-        }
-        if bytes.starts_with(PREFACE) {
-            return afterwards(&world).await;
-        }
-        // Each request that went on is one that the client has sent whole and that has one meaning only, in its order.
-        let (sent, _) = strict::requests(bytes, Eyes::Client);
-        let mut left = sent.iter();
-        for request in &forwarded {
-            if !left.any(|sent| essence(sent) == essence(request)) {
-                return Err(format!("forwarded what was not sent: {request:?}; sent: {sent:?}"));
+    world::within(
+        |request| Reply::ok(&String::from_utf8_lossy(&request.target)),
+        async |world: World| {
+            let heard = world.attack(pieces).await;
+            let forwarded = world.seen();
+            let faults = world.faults();
+            if is_internal(&heard) {
+                return Err(format!("a defect: {heard:?}"));
             }
-        }
-        // Those with nothing about them that the activator answers for itself all went on.
-        let plain = sent.iter().take_while(|request| is_plain(request)).count();
-        if forwarded.len() < plain {
-            return Err(format!("forwarded {} of {plain} plain requests: {sent:?}; answered {heard:?}", forwarded.len()));
-        }
-        if let Err(why) = heard.answers()
-            && heard.closed
-            && !sent.iter().any(|request| request.method == "HEAD")
-        {
-            return Err(format!("answered with what no strict reader takes, {why}: {heard:?}"));
-        }
-        afterwards(&world).await
-    })
+            if !faults.is_empty() {
+                return Err(format!("forwarded what no strict reader takes: {faults:?}"));
+            }
+            if bytes.starts_with(PREFACE) {
+                return afterwards(&world).await;
+            }
+            // Each request that went on is one that the client has sent whole and that has one meaning only, in its order.
+            let (sent, _) = strict::requests(bytes, Eyes::Client);
+            let mut left = sent.iter();
+            for request in &forwarded {
+                if !left.any(|sent| essence(sent) == essence(request)) {
+                    return Err(format!("forwarded what was not sent: {request:?}; sent: {sent:?}"));
+                }
+            }
+            // Those with nothing about them that the activator answers for itself all went on.
+            let plain = sent.iter().take_while(|request| is_plain(request)).count();
+            if forwarded.len() < plain {
+                return Err(format!(
+                    "forwarded {} of {plain} plain requests: {sent:?}; answered {heard:?}",
+                    forwarded.len()
+                ));
+            }
+            if let Err(why) = heard.answers()
+                && heard.closed
+                && !sent.iter().any(|request| request.method == "HEAD")
+            {
+                return Err(format!("answered with what no strict reader takes, {why}: {heard:?}"));
+            }
+            afterwards(&world).await
+        },
+    )
 }
 
 /// Somebody else is served as if nothing had happened.

@@ -76,7 +76,12 @@ fn codings() -> Vec<Attack> {
     ] {
         all.push(post(fields, &body, one(read, Closed)));
     }
-    for coding in ["Transfer-Encoding: chunked", "TRANSFER-ENCODING: ChUnKeD", "transfer-encoding:\tchunked\t ", "x: y\ntransfer-encoding: chunked"] {
+    for coding in [
+        "Transfer-Encoding: chunked",
+        "TRANSFER-ENCODING: ChUnKeD",
+        "transfer-encoding:\tchunked\t ",
+        "x: y\ntransfer-encoding: chunked",
+    ] {
         all.push(post(coding, "2\r\nhi\r\n0\r\n\r\n", one("hi", Open)));
     }
     for coding in [
@@ -131,13 +136,41 @@ fn codings() -> Vec<Attack> {
 /// Lengths (RFC 9110 section 8.6, RFC 9112 section 6.3).
 fn lengths() -> Vec<Attack> {
     let mut all = Vec::new();
-    for length in ["2\r\ncontent-length: 2", "002", "\t2 ", "2\r\nConnection: content-length", "0000000000000000000000002"] {
+    for length in
+        ["2\r\ncontent-length: 2", "002", "\t2 ", "2\r\nConnection: content-length", "0000000000000000000000002"]
+    {
         all.push(post(&format!("content-length: {length}"), "hi", one("hi", Open)));
     }
     for length in [
-        "2\r\ncontent-length: 3", "3\r\ncontent-length: 2", "2\r\nCONTENT-LENGTH: 0", "2, 2", "2,3", "2,", ",2", "+2", "-2",
-        "-0", "0x2", "2h", "2;x", "2 2", "2.0", "2e0", "", "\"2\"", "18446744073709551616", "99999999999999999999999999",
-        "18446744073709551615", "2\u{b}", "2\0", "2\u{b2}", "\u{b2}", "2\r\n 3", "2\r", "2\rx: y", "2\n3",
+        "2\r\ncontent-length: 3",
+        "3\r\ncontent-length: 2",
+        "2\r\nCONTENT-LENGTH: 0",
+        "2, 2",
+        "2,3",
+        "2,",
+        ",2",
+        "+2",
+        "-2",
+        "-0",
+        "0x2",
+        "2h",
+        "2;x",
+        "2 2",
+        "2.0",
+        "2e0",
+        "",
+        "\"2\"",
+        "18446744073709551616",
+        "99999999999999999999999999",
+        "18446744073709551615",
+        "2\u{b}",
+        "2\0",
+        "2\u{b2}",
+        "\u{b2}",
+        "2\r\n 3",
+        "2\r",
+        "2\rx: y",
+        "2\n3",
     ] {
         all.push(post(&format!("content-length: {length}"), "hi", Refused));
     }
@@ -216,19 +249,64 @@ fn lines() -> Vec<Attack> {
     const HOST: &str = "host: svc.default";
     let mut all = Vec::new();
     for line in [
-        "GET\t/a HTTP/1.1", "GET  /a HTTP/1.1", "GET /a  HTTP/1.1", "GET /a\tHTTP/1.1", " GET /a HTTP/1.1", "\tGET /a HTTP/1.1",
-        "GET /a HTTP/1.1 ", "GET /a HTTP/1.1\t", "GET /a HTTP/1.1\r", "GET /a HTTP/1.1\0", "GET /a", "GET", "GET /a ",
-        "GET /a HTTP/1.9", "GET /a HTTP/2.0", "GET /a HTTP/1.10", "GET /a HTTP/1.", "GET /a HTTP/01.1", "GET /a http/1.1",
-        "GET /a HTTP/0.9", "GET /a HTTP/3", "GET /a XTTP/1.1", "GET /a b HTTP/1.1", "GET /a HTTP/1.1 x HTTP/1.1",
-        "GET /a\0b HTTP/1.1", "GET /\u{1} HTTP/1.1", "GET /a\u{7f} HTTP/1.1", "GET /a\u{b}HTTP/1.1", "GET /a\rb HTTP/1.1",
-        "GET /a\nb HTTP/1.1", "GET /\u{ff} HTTP/1.1", "G\0T /a HTTP/1.1", "GE(T /a HTTP/1.1", "GET: /a HTTP/1.1",
-        "G\u{e9}T /a HTTP/1.1", "GET a HTTP/1.1", "GET ?a HTTP/1.1", "GET * HTTP/1.1", "GET svc.default HTTP/1.1",
-        "GET svc.default:80 HTTP/1.1", "GET @svc.default HTTP/1.1", "GET http:///a HTTP/1.1", "GET http:/a HTTP/1.1",
-        "GET http://other.default/a HTTP/1.1", "GET http://svc.default:81/a HTTP/1.1", "GET http://svc.default@other/a HTTP/1.1",
-        "GET http://x@svc.default/a HTTP/1.1", "GET http://svc.default\\@other/a HTTP/1.1", "CONNECT svc.default:80 HTTP/1.1",
-        "GET /a HTTP/1.1\r\n x: y", "GET /a HTTP/1.1\r\nx", "GET /a HTTP/1.1\r\n: y",
-        "GET /a HTTP/1.1\r\nx y: z", "GET /a HTTP/1.1\r\nx: \u{1}", "GET /a HTTP/1.1\r\nx\u{e9}: y", "GET /a HTTP/1.1\r\n\0: y",
-        "\0GET /a HTTP/1.1", "\rGET /a HTTP/1.1",
+        "GET\t/a HTTP/1.1",
+        "GET  /a HTTP/1.1",
+        "GET /a  HTTP/1.1",
+        "GET /a\tHTTP/1.1",
+        " GET /a HTTP/1.1",
+        "\tGET /a HTTP/1.1",
+        "GET /a HTTP/1.1 ",
+        "GET /a HTTP/1.1\t",
+        "GET /a HTTP/1.1\r",
+        "GET /a HTTP/1.1\0",
+        "GET /a",
+        "GET",
+        "GET /a ",
+        "GET /a HTTP/1.9",
+        "GET /a HTTP/2.0",
+        "GET /a HTTP/1.10",
+        "GET /a HTTP/1.",
+        "GET /a HTTP/01.1",
+        "GET /a http/1.1",
+        "GET /a HTTP/0.9",
+        "GET /a HTTP/3",
+        "GET /a XTTP/1.1",
+        "GET /a b HTTP/1.1",
+        "GET /a HTTP/1.1 x HTTP/1.1",
+        "GET /a\0b HTTP/1.1",
+        "GET /\u{1} HTTP/1.1",
+        "GET /a\u{7f} HTTP/1.1",
+        "GET /a\u{b}HTTP/1.1",
+        "GET /a\rb HTTP/1.1",
+        "GET /a\nb HTTP/1.1",
+        "GET /\u{ff} HTTP/1.1",
+        "G\0T /a HTTP/1.1",
+        "GE(T /a HTTP/1.1",
+        "GET: /a HTTP/1.1",
+        "G\u{e9}T /a HTTP/1.1",
+        "GET a HTTP/1.1",
+        "GET ?a HTTP/1.1",
+        "GET * HTTP/1.1",
+        "GET svc.default HTTP/1.1",
+        "GET svc.default:80 HTTP/1.1",
+        "GET @svc.default HTTP/1.1",
+        "GET http:///a HTTP/1.1",
+        "GET http:/a HTTP/1.1",
+        "GET http://other.default/a HTTP/1.1",
+        "GET http://svc.default:81/a HTTP/1.1",
+        "GET http://svc.default@other/a HTTP/1.1",
+        "GET http://x@svc.default/a HTTP/1.1",
+        "GET http://svc.default\\@other/a HTTP/1.1",
+        "CONNECT svc.default:80 HTTP/1.1",
+        "GET /a HTTP/1.1\r\n x: y",
+        "GET /a HTTP/1.1\r\nx",
+        "GET /a HTTP/1.1\r\n: y",
+        "GET /a HTTP/1.1\r\nx y: z",
+        "GET /a HTTP/1.1\r\nx: \u{1}",
+        "GET /a HTTP/1.1\r\nx\u{e9}: y",
+        "GET /a HTTP/1.1\r\n\0: y",
+        "\0GET /a HTTP/1.1",
+        "\rGET /a HTTP/1.1",
     ] {
         all.push(get(line, HOST, Refused));
     }
@@ -255,11 +333,27 @@ fn lines() -> Vec<Attack> {
     all.push(get("POST /a HTTP/1.0\r\ntransfer-encoding: chunked", HOST, Refused));
     all.push(get("POST /a HTTP/1.0\r\ncontent-length: 2\r\ntransfer-encoding: chunked", HOST, Refused));
     for hosts in [
-        "x: y", "host: svc.default\r\nhost: svc.default", "host: svc.default\r\nHost: other", "host:\r\nhost: svc.default",
-        "host: svc.default, other", "host: svc.default other", "host: x@svc.default", "host: svc.default/", "host: svc.default?",
-        "host: svc.default#", "host: http://svc.default", "host: svc.default:80:80", "host: svc.default:x", "host: [::1",
-        "host: svc\0.default", "host: svc\u{e9}.default", "host : svc.default", " host: svc.default",
-        "host: svc.default\r\n .evil", "host: svc.default\\x", "host: svc.default:80@evil",
+        "x: y",
+        "host: svc.default\r\nhost: svc.default",
+        "host: svc.default\r\nHost: other",
+        "host:\r\nhost: svc.default",
+        "host: svc.default, other",
+        "host: svc.default other",
+        "host: x@svc.default",
+        "host: svc.default/",
+        "host: svc.default?",
+        "host: svc.default#",
+        "host: http://svc.default",
+        "host: svc.default:80:80",
+        "host: svc.default:x",
+        "host: [::1",
+        "host: svc\0.default",
+        "host: svc\u{e9}.default",
+        "host : svc.default",
+        " host: svc.default",
+        "host: svc.default\r\n .evil",
+        "host: svc.default\\x",
+        "host: svc.default:80@evil",
     ] {
         all.push(get("GET /a HTTP/1.1", hosts, Refused));
     }
@@ -286,10 +380,18 @@ fn bodies() -> Vec<Attack> {
         ));
     }
     for fields in [
-        "connection: content-length", "connection: Content-Length, host, transfer-encoding", "connection: x\r\nconnection: content-length",
-        "keep-alive: timeout=5", "proxy-connection: keep-alive", "expect: 100-continue", "expect: 200-ok", "te: chunked, trailers",
-        "trailer: content-length", "upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nconnection: upgrade, http2-settings",
-        "upgrade: x", "content-encoding: chunked",
+        "connection: content-length",
+        "connection: Content-Length, host, transfer-encoding",
+        "connection: x\r\nconnection: content-length",
+        "keep-alive: timeout=5",
+        "proxy-connection: keep-alive",
+        "expect: 100-continue",
+        "expect: 200-ok",
+        "te: chunked, trailers",
+        "trailer: content-length",
+        "upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nconnection: upgrade, http2-settings",
+        "upgrade: x",
+        "content-encoding: chunked",
     ] {
         let head = line("POST /a");
         all.push(attack(&format!("{head}{fields}\r\ncontent-length: {length}\r\n\r\n{SMUGGLED}"), one(SMUGGLED, Open)));

@@ -422,10 +422,22 @@ mod tests {
             ("GET / HTTP/1.1\r\na: b\rc\r\n\r\n", "a field's value has a control character"),
             ("GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", "there is not one Host"),
             ("GET /#x HTTP/1.1\r\nhost: a\r\n\r\n", "a target has a fragment"),
-            ("GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\nx", "more than one Content-Length"),
-            ("GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n", "a Transfer-Encoding is not `chunked` alone"),
-            ("GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1;a\r\n", "something stands behind a chunk's size"),
-            ("GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nabc", "a chunk is longer than its size"),
+            (
+                "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\nx",
+                "more than one Content-Length",
+            ),
+            (
+                "GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+                "a Transfer-Encoding is not `chunked` alone",
+            ),
+            (
+                "GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1;a\r\n",
+                "something stands behind a chunk's size",
+            ),
+            (
+                "GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nabc",
+                "a chunk is longer than its size",
+            ),
         ];
         for (bytes, why) in refusals {
             assert_eq!(request(bytes.as_bytes(), Eyes::Replica), Front::Refused(why), "{bytes:?}");

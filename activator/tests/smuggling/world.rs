@@ -195,11 +195,7 @@ impl World {
             connector: Wiring { replica: Arc::clone(&replica), tasks: tasks.clone() },
             platform: Arc::new(platform),
             settings: Settings::default(),
-            reporter: ReporterSettings {
-                id: ReporterId::new("a"),
-                boot: 7,
-                shown: Shown::Fixed(Token::new("secret")),
-            },
+            reporter: ReporterSettings { id: ReporterId::new("a"), boot: 7, shown: Shown::Fixed(Token::new("secret")) },
             clock: Clock::start(),
             wakes: Arc::new(WakeLog::new()),
             phase: PhaseSender::new(),
