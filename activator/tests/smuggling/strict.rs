@@ -4,6 +4,9 @@
 //! Invariant: nothing here is shared with the product. [`Eyes::Replica`] tolerates nothing. [`Eyes::Client`] tolerates what
 //! the RFC lets a server tolerate and the activator does; each place says so with "Tolerated" and the section.
 
+/// Most bytes of extensions (RFC 9112 section 7.1.1 has a recipient limit them).
+const CHUNK_EXTENSIONS_MAX: usize = 16 * 1024;
+
 /// Whose bytes are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Eyes {
@@ -263,6 +266,9 @@ fn chunks(read: &mut Cursor<'_>) -> Read<Body> {
         // Tolerated (section 7.1.1): whitespace and extensions, whatever is in them but line ends; none goes on.
         if read.eyes == Eyes::Replica && !rest.is_empty() || !matches!(rest, [] | [b' ' | b'\t' | b';', ..]) {
             return refuse("something stands behind a chunk's size");
+        }
+        if rest.len() > CHUNK_EXTENSIONS_MAX {
+            return refuse("a chunk's extensions are too long");
         }
         if rest.iter().find(|byte| !matches!(byte, b' ' | b'\t')).is_some_and(|byte| *byte != b';') {
             return refuse("a chunk's size goes on behind whitespace");
