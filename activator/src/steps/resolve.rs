@@ -6,7 +6,7 @@ use super::{Response, Step};
 use crate::error::RequestError;
 use crate::request::{Door, Request, Routed};
 use crate::sharing::CLAIM;
-use crate::worker::Worker;
+use crate::worker::{Worker, well_formed};
 use crate::{HEADERS_MAX, URI_BYTES_MAX};
 use http::uri::Scheme;
 use runtime::net::Connect;
@@ -47,6 +47,7 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
         return Err(RequestError::Misdirected);
     }
     if asked.is_claimed() {
+        well_formed(host)?;
         return claimed(worker, request);
     }
     let named = match peer.door {
@@ -55,7 +56,10 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     };
     let local = match named {
         None => worker.route(host, &head.uri)?,
-        Some(id) => worker.named(&id)?,
+        Some(id) => {
+            well_formed(host)?;
+            worker.named(&id)?
+        }
     };
     // Health checkers and scrapers neither count nor wake.
     let exempt = asked.exempt_agent || peer.settings.exempt_paths.iter().any(|path| path == head.uri.path());

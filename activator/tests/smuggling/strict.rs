@@ -367,7 +367,8 @@ fn read_request(read: &mut Cursor<'_>) -> Read<(Request, usize)> {
     let (method, target) = (method.iter().copied().map(char::from).collect(), target.to_vec());
     let fields = read.fields()?;
     match all(&fields, "host")[..] {
-        [host] if is_host(host) => {}
+        // Tolerated (RFC 3986 section 3.2.2): a comma, though lists are written with it. Nobody has such a name.
+        [host] if is_host(host) && (read.eyes == Eyes::Client || !host.contains(&b',')) => {}
         [] if !is_11 => {}
         [_] => return refuse("a Host is no host"),
         _ => return refuse("there is not one Host"),
@@ -381,9 +382,9 @@ fn read_request(read: &mut Cursor<'_>) -> Read<(Request, usize)> {
     Ok((Request { method, target, fields, body, trailers, is_11, is_last }, read.at))
 }
 
-/// `uri-host [ ":" port ]`, less the comma, in which lists are written.
+/// `uri-host [ ":" port ]`.
 fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_~%!$&'()*+;=:[]".contains(byte))
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_~%!$&'()*+,;=:[]".contains(byte))
 }
 
 fn read_answer(read: &mut Cursor<'_>, to_head: bool, closed: bool) -> Read<(Answer, usize)> {
