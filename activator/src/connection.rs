@@ -94,7 +94,10 @@ fn answer<'a, C: Connect>(
 ) -> impl Future<Output = Result<Response<C>, Infallible>> + Send + use<'a, C> {
     let open = Open::new(Arc::clone(peer));
     let body = FromClient::new(body, &open);
-    let asked = Asked::of(&head.headers, &peer.settings.exempt_agents);
+    let mut asked = Asked::of(&head.headers, &peer.settings.exempt_agents);
+    if peer.watch.is_last() {
+        asked.refuse("nothing may follow a request with trailers on its connection");
+    }
     stack.answer(worker, Box::new(Request { head, asked, body, open, until: None }))
 }
 
@@ -195,13 +198,14 @@ where
             // Leaves the waker; what it answers is asked of the worker below.
             let _ = drain.as_mut().poll(cx);
         }
-        if ends(worker) && !told {
+        let last = peer.watch.is_last();
+        if (last || ends(worker)) && !told {
             // One more turn of the reactor, so that a request that is already in the socket is seen and served.
-            if !settled && settle.as_mut().poll(cx).is_pending() {
+            if !last && !settled && settle.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             settled = true;
-            if !clock.is_in_head() {
+            if last || !clock.is_in_head() {
                 told = true;
                 shut_down(connection.as_mut());
                 return connection.as_mut().poll(cx).map(drop);

@@ -11,7 +11,7 @@ use crate::request::Peer;
 use crate::sharing::CLAIM;
 use asked::Fields;
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    self, CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -23,6 +23,35 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const KNATIVE_REVISION: HeaderName = HeaderName::from_static("knative-serving-revision");
 const KNATIVE_NAMESPACE: HeaderName = HeaderName::from_static("knative-serving-namespace");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Fields that no trailer may be.
+const NO_TRAILERS: [HeaderName; 25] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    COOKIE,
+    EXPECT,
+    forwarded::FORWARDED,
+    forwarded::FORWARDED_FOR,
+    forwarded::FORWARDED_HOST,
+    forwarded::FORWARDED_PROTO,
+    HOST,
+    KEEP_ALIVE,
+    KNATIVE_NAMESPACE,
+    KNATIVE_REVISION,
+    header::MAX_FORWARDS,
+    PROXY_CONNECTION,
+    header::SET_COOKIE,
+    TE,
+    header::TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    CLAIM,
+];
 
 /// Which HTTP a message is sent in next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +94,12 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, mut found: Fields, keep_transfer_en
         keep_only_trailers(headers);
     }
     found
+}
+
+/// Removes what may be no trailer: somebody who merges trailers into the head would frame, route, believe or read the
+/// message differently (RFC 9110 section 6.5.1).
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    NO_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
 }
 
 /// Whether a list field has `word` in it.

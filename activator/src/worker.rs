@@ -124,6 +124,15 @@ enum Site<S: runtime::net::Socket> {
 /// A path prefix and who has it.
 type Way<S> = (Box<str>, Arc<Local<S>>);
 
+/// A host as text. Whoever finds a revision by it need not ask.
+///
+/// # Errors
+/// It is none (RFC 9112 section 3.2).
+pub fn well_formed(host: &[u8]) -> Result<&str, RequestError> {
+    let text = std::str::from_utf8(host).ok().filter(|text| is_well_formed(text));
+    text.ok_or(RequestError::BadRequest("the Host field is no host name or address"))
+}
+
 /// The first whose prefix fits.
 fn below<S: runtime::net::Socket>(ways: &[Way<S>], host: &[u8], target: &Uri) -> Result<Arc<Local<S>>, RequestError> {
     let path = target.path();
@@ -179,8 +188,7 @@ impl<C: Connect> Worker<C> {
             Some(Site::Divided(ways)) => return below(ways, host, target),
             None => {}
         }
-        let text = std::str::from_utf8(host).ok().filter(|text| is_well_formed(text));
-        let name = text.ok_or(RequestError::BadRequest("the Host field is no host name or address"))?;
+        let name = well_formed(host)?;
         let found = self.revisions.find(name).map_err(|similar| {
             if self.revisions.is_synced() {
                 RequestError::UnknownHost { host: shortened(name), similar: similar.into() }

@@ -35,7 +35,7 @@ enum Content<S: Socket> {
 #[derive(Debug)]
 struct Stream<S: Socket> {
     /// Taken out of the exchange already.
-    ahead: Option<Result<Frame<Bytes>, BodyError>>,
+    ahead: Option<Frame<Bytes>>,
     exchange: Option<Exchange<S>>,
     silence: Option<Duration>,
     until: Option<Until>,
@@ -56,24 +56,31 @@ impl<S: Socket> ResponseBody<S> {
 
     /// A replica's answer, on the connection of `exchange`; `silence` is allowed between frames, and all must be over at
     /// `until`. An answer without content, or whose content came with its head, ends the exchange at once.
-    pub fn upstream(mut exchange: Exchange<S>, silence: Option<Duration>, until: Option<Until>) -> Self {
+    ///
+    /// # Errors
+    /// What came with the head is not framed as content can be: the client can still be told.
+    pub fn upstream(
+        mut exchange: Exchange<S>,
+        silence: Option<Duration>,
+        until: Option<Until>,
+    ) -> Result<Self, RequestError> {
         if exchange.is_over() {
             exchange.complete();
-            return Self::empty();
+            return Ok(Self::empty());
         }
         let ahead = match exchange.body_at_hand() {
             Some(Ok(frame)) if frame.is_data() && exchange.is_over() => {
                 exchange.complete();
-                return Self::full(frame.into_data().unwrap_or_default());
+                return Ok(Self::full(frame.into_data().unwrap_or_default()));
             }
             None if exchange.is_over() => {
                 exchange.complete();
-                return Self::empty();
+                return Ok(Self::empty());
             }
-            ahead => ahead,
+            ahead => ahead.transpose().map_err(|_| RequestError::Broken)?,
         };
         let stream = Stream::new(ahead, exchange, silence, until);
-        Self { content: Content::Upstream(Box::new(stream)), open: None }
+        Ok(Self { content: Content::Upstream(Box::new(stream)), open: None })
     }
 
     /// Keeps the client's connection marked as busy until this body is done with.
@@ -86,7 +93,7 @@ impl<S: Socket> ResponseBody<S> {
 
 impl<S: Socket> Stream<S> {
     fn new(
-        ahead: Option<Result<Frame<Bytes>, BodyError>>,
+        ahead: Option<Frame<Bytes>>,
         exchange: Exchange<S>,
         silence: Option<Duration>,
         until: Option<Until>,
@@ -108,7 +115,7 @@ impl<S: Socket> Stream<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         let frame = match self.ahead.take() {
-            Some(frame) => Poll::Ready(Some(frame)),
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => exchange.poll_body(cx),
         };
         match frame {
@@ -153,9 +160,7 @@ impl<S: Socket> Stream<S> {
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.exchange.as_ref().map_or_else(|| SizeHint::with_exact(0), Exchange::size_hint);
-        if let Some(Ok(frame)) = &self.ahead
-            && let Some(data) = frame.data_ref()
-        {
+        if let Some(data) = self.ahead.as_ref().and_then(Frame::data_ref) {
             let ahead = data.len() as u64;
             // The upper bound first: the lower one may not exceed it.
             if let Some(upper) = hint.upper() {

@@ -7,6 +7,7 @@ use super::{BodyError, Incoming, Open};
 use crate::bounds::{Bounds, Stock, Taken};
 use crate::deadline::Deadline;
 use crate::error::RequestError;
+use crate::headers;
 use crate::request::Peer;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -70,6 +71,12 @@ impl FromClient {
         let is_of_connection = matches!(incoming, Incoming::Http1(_)) && !incoming.is_end_stream();
         let peer = is_of_connection.then(|| open.shared_peer());
         Self { incoming, peer, held: Held::No }
+    }
+
+    /// Whether nothing follows the head.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.incoming.is_end_stream()
     }
 
     /// Nobody reads it for a while. Over HTTP/1.1 that costs what came together with the head; over HTTP/2 the client goes
@@ -183,7 +190,17 @@ impl Upload {
             self.body.held = Held::No;
         }
         match Pin::new(&mut self.body.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
+            Poll::Ready(mut frame) => {
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    headers::strip_trailers(trailers);
+                    // hyper takes no lone LF for a line's end while it looks for the end of them, and then does where it
+                    // reads them: nobody can say what follows.
+                    if let Some(peer) = &self.body.peer {
+                        peer.watch.close_behind();
+                    }
+                }
                 if self.silence.is_some() {
                     self.deadline.set(None);
                 }

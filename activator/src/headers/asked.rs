@@ -3,9 +3,9 @@
 //! Invariant: every field that a proxy treats in a way of its own is named here; what is not is never looked at again.
 
 use domain::RevisionId;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Uri, Version};
+use http::{Method, Uri, Version};
 
 /// A set of fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,6 +103,8 @@ pub struct Asked {
     /// The Host field; the first, if there are several.
     pub(super) host: Option<HeaderValue>,
     many_hosts: bool,
+    /// How the head contradicts itself about what follows it.
+    fault: Option<&'static str>,
     /// How errors are told.
     pub tongue: Tongue,
     /// The User-Agent begins with one of the exempt words (kpa-behaviour 3.4).
@@ -119,6 +121,16 @@ impl Asked {
             match field {
                 Fields::HOST if asked.host.is_some() => asked.many_hosts = true,
                 Fields::HOST => asked.host = Some(value.clone()),
+                // One coding and nothing else: what a list of them means is read in too many ways (RFC 9112 section 6.1).
+                Fields::TRANSFER_ENCODING
+                    if asked.fields.have(field) || !value.as_bytes().eq_ignore_ascii_case(b"chunked") =>
+                {
+                    asked.fault = Some("a Transfer-Encoding other than `chunked`");
+                }
+                // hyper leaves one of those of HTTP/1.1, and h2 looks at the first.
+                Fields::CONTENT_LENGTH if asked.fields.have(field) || !is_number(value.as_bytes()) => {
+                    asked.fault = Some("not one Content-Length");
+                }
                 Fields::USER_AGENT => {
                     let agent = value.as_bytes();
                     asked.exempt_agent |= exempt_agents.iter().any(|prefix| agent.starts_with(prefix.as_bytes()));
@@ -153,6 +165,7 @@ impl Asked {
             (Some(authority), Some(field)) if !is_same(authority, field) => {
                 Err("the Host field and the target name different hosts")
             }
+            (_, None) if version == Version::HTTP_11 => Err("no Host field"),
             (Some(host), _) | (None, Some(host)) => Ok(host),
             (None, None) if version == Version::HTTP_10 => Ok(b""),
             (None, None) => Err("no Host field"),
@@ -178,10 +191,34 @@ impl Asked {
         id.map(Some).ok_or("Knative-Serving-Namespace and Knative-Serving-Revision must name one revision together")
     }
 
-    /// Two framings at once are how requests are smuggled (RFC 9112 section 6.1).
-    #[must_use]
-    pub const fn is_ambiguous(&self) -> bool {
-        self.fields.have(Fields::TRANSFER_ENCODING) && self.fields.have(Fields::CONTENT_LENGTH)
+    /// Goes no further, whatever else is said.
+    pub const fn refuse(&mut self, why: &'static str) {
+        self.fault = Some(why);
+    }
+
+    /// Whether nothing else can be understood of it than we do.
+    ///
+    /// # Errors
+    /// What is wrong, for the client: framings that contradict each other are how requests are smuggled (RFC 9112 section
+    /// 6.1), and a target of the wrong form how they get past a filter (section 3.2).
+    pub fn check(&self, head: &Parts, body_ends: bool) -> Result<(), &'static str> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        if self.fields.have(Fields::CONTENT_LENGTH) {
+            if self.fields.have(Fields::TRANSFER_ENCODING) {
+                return Err("both Transfer-Encoding and Content-Length");
+            }
+            // HTTP/2 can end a stream whatever was announced.
+            if body_ends && head.headers.get(CONTENT_LENGTH).is_some_and(|length| !is_zero(length.as_bytes())) {
+                return Err("the Content-Length announces a body, and there is none");
+            }
+        }
+        match head.uri.path() {
+            path if path.starts_with('/') => Ok(()),
+            "*" if head.method == Method::OPTIONS => Ok(()),
+            _ => Err("the target has a form that its method does not"),
+        }
     }
 
     /// Whether the head asks for another protocol on the same connection. `h2c` is no reason: HTTP/2 comes by prior
@@ -194,6 +231,15 @@ impl Asked {
             && head.headers.get(UPGRADE).is_some_and(|asked| !asked.as_bytes().eq_ignore_ascii_case(b"h2c"))
             && head.headers.get_all(CONNECTION).iter().any(|value| super::names(value, "upgrade"))
     }
+}
+
+/// `1*DIGIT` (RFC 9110 section 8.6).
+fn is_number(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(u8::is_ascii_digit)
+}
+
+fn is_zero(number: &[u8]) -> bool {
+    number.iter().all(|digit| *digit == b'0')
 }
 
 /// Whether two authorities are one: case says nothing, and neither does http's own port.

@@ -3,7 +3,7 @@ use super::*;
 use crate::Settings;
 use crate::request::Door;
 use domain::TrustedProxies;
-use http::Request;
+use http::{Method, Request};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ fn the_host_comes_from_one_place() {
         (Version::HTTP_10, "/", &[], Ok("")),
         (Version::HTTP_11, "/", &["a.b", "a.b"], Err("more than one Host field")),
         (Version::HTTP_11, "http://a.b/", &["A.B"], Ok("a.b")),
+        (Version::HTTP_11, "http://a.b/", &[], Err("no Host field")),
+        (Version::HTTP_10, "http://a.b/", &[], Ok("a.b")),
         (Version::HTTP_11, "http://a.b/", &["c.d"], conflict),
         (Version::HTTP_11, "http://a.b:81/", &["a.b"], conflict),
         (Version::HTTP_11, "http://a.b:80/", &["A.b"], Ok("a.b:80")),
@@ -72,12 +74,44 @@ fn one_pass_finds_what_the_steps_ask_for() {
         let asked = asked(&head(Version::HTTP_11, "/", fields));
         assert_eq!((asked.tongue, asked.exempt_agent), (tongue, exempt), "{fields:?}");
     }
-    for (fields, expected) in [
-        (&[("content-length", "5")][..], false),
-        (&[("transfer-encoding", "chunked")], false),
-        (&[("transfer-encoding", "chunked"), ("x", "y"), ("content-length", "5")], true),
+}
+
+#[test]
+fn a_head_has_one_framing_and_a_target_of_its_form() {
+    let coding = Err("a Transfer-Encoding other than `chunked`");
+    let length = Err("not one Content-Length");
+    for (fields, body_ends, expected) in [
+        (&[][..], true, Ok(())),
+        (&[("content-length", "5")], false, Ok(())),
+        (&[("content-length", "000")], true, Ok(())),
+        (&[("content-length", "5")], true, Err("the Content-Length announces a body, and there is none")),
+        (&[("content-length", "5"), ("content-length", "5")], false, length),
+        (&[("content-length", "5, 5")], false, length),
+        (&[("content-length", "+5")], false, length),
+        (&[("content-length", "")], true, length),
+        (&[("transfer-encoding", "Chunked")], false, Ok(())),
+        (&[("transfer-encoding", "gzip, chunked")], false, coding),
+        (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false, coding),
+        (
+            &[("transfer-encoding", "chunked"), ("x", "y"), ("content-length", "5")],
+            false,
+            Err("both Transfer-Encoding and Content-Length"),
+        ),
     ] {
-        assert_eq!(asked(&head(Version::HTTP_11, "/", fields)).is_ambiguous(), expected, "{fields:?}");
+        let head = head(Version::HTTP_11, "/", fields);
+        assert_eq!(asked(&head).check(&head, body_ends), expected, "{fields:?}");
+    }
+    for (method, target, expected) in [
+        (Method::GET, "/", true),
+        (Method::GET, "http://a.b?c", true),
+        (Method::OPTIONS, "*", true),
+        (Method::GET, "*", false),
+        (Method::GET, "a.b", false),
+        (Method::GET, "a.b:80", false),
+    ] {
+        let mut head = head(Version::HTTP_11, target, &[]);
+        head.method = method;
+        assert_eq!(asked(&head).check(&head, true).is_ok(), expected, "{target}");
     }
 }
 

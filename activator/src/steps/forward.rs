@@ -56,7 +56,7 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
             exchange.set_idle_max(idle_max);
         }
         exchange.carry(in_flight);
-        let body = ResponseBody::upstream(exchange, *limits.idle_timeout, until);
+        let body = ResponseBody::upstream(exchange, *limits.idle_timeout, until)?;
         Ok(http::Response::from_parts(head, body.with_open(open)))
     }
 }

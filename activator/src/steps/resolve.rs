@@ -6,7 +6,7 @@ use super::{Response, Step};
 use crate::error::RequestError;
 use crate::request::{Door, Request, Routed};
 use crate::sharing::CLAIM;
-use crate::worker::Worker;
+use crate::worker::{Worker, well_formed};
 use crate::{HEADERS_MAX, URI_BYTES_MAX};
 use http::uri::Scheme;
 use runtime::net::Connect;
@@ -27,7 +27,7 @@ impl<C: Connect, N: Step<C, Routed<C::Stream>>> Step<C, Box<Request>> for Resolv
 }
 
 fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed<C::Stream>, RequestError> {
-    let Request { head, asked, open, .. } = &*request;
+    let Request { head, asked, open, body, .. } = &*request;
     let peer = open.peer();
     let uri_bytes = head.uri.path_and_query().map_or(0, |target| target.as_str().len())
         + head.uri.authority().map_or(0, |authority| authority.as_str().len());
@@ -38,9 +38,7 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     if head.headers.len() > HEADERS_MAX {
         return Err(RequestError::TooManyFields(head.headers.len()));
     }
-    if asked.is_ambiguous() {
-        return Err(RequestError::BadRequest("both Transfer-Encoding and Content-Length"));
-    }
+    asked.check(head, body.is_over()).map_err(RequestError::BadRequest)?;
     let host = asked.host(&head.uri, head.version).map_err(RequestError::BadRequest)?;
     if let Some(scheme) = head.uri.scheme()
         && *scheme != Scheme::HTTP
@@ -49,6 +47,7 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
         return Err(RequestError::Misdirected);
     }
     if asked.is_claimed() {
+        well_formed(host)?;
         return claimed(worker, request);
     }
     let named = match peer.door {
@@ -57,7 +56,10 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     };
     let local = match named {
         None => worker.route(host, &head.uri)?,
-        Some(id) => worker.named(&id)?,
+        Some(id) => {
+            well_formed(host)?;
+            worker.named(&id)?
+        }
     };
     // Health checkers and scrapers neither count nor wake.
     let exempt = asked.exempt_agent || peer.settings.exempt_paths.iter().any(|path| path == head.uri.path());

@@ -48,8 +48,11 @@ impl<N> Respond<N> {
                 if let Some(limit) = error.limit() {
                     worker.base.bounds.refuse(limit);
                 }
-                // Its rest is not waited for: the connection is of no more use (RFC 9110 section 15.5.9).
-                last |= matches!(error, RequestError::RequestStalled(_));
+                // Its rest is not waited for: the connection is of no more use (RFC 9110 section 15.5.9). Where we and the
+                // client may disagree about what was said, what follows is no request (RFC 9112 section 6.3); CONNECT may
+                // be followed by the tunnel's first bytes.
+                use RequestError::{BadRequest, MethodRefused, RequestStalled};
+                last |= matches!(error, RequestStalled(_) | BadRequest(_) | MethodRefused);
                 refuse::<C>(&error, tongue)
             }
             Err(_) => refuse::<C>(&RequestError::Internal, tongue),

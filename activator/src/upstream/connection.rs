@@ -62,6 +62,8 @@ pub struct Connection<S: Socket> {
     begun: bool,
     /// Some byte of an answer has come, be it an interim one.
     heard: bool,
+    /// Interim answers so far.
+    interim: u32,
     /// Writing failed: the answer may have come before.
     mute: bool,
     decoder: Decoder,
@@ -90,6 +92,7 @@ impl<S: Socket> Connection<S> {
             touched: false,
             begun: false,
             heard: false,
+            interim: 0,
             mute: false,
             decoder: Decoder::Done,
             keeps_alive: true,
@@ -103,7 +106,7 @@ impl<S: Socket> Connection<S> {
     pub fn start(&mut self, request: Request<RequestBody>) {
         self.encoder = head::write_request(&mut self.out, &request);
         self.request = Some(request);
-        (self.touched, self.begun, self.heard) = (false, false, false);
+        (self.touched, self.begun, self.heard, self.interim) = (false, false, false, 0);
     }
 
     /// Nobody has seen the request: it comes back if it is still whole.
@@ -126,7 +129,7 @@ impl<S: Socket> Connection<S> {
                 Poll::Ready(Ok(1..)) => {
                     self.heard = true;
                     let method = self.request.as_ref().map_or(&Method::GET, |request| request.method());
-                    match head::read_answer(&mut self.read, method) {
+                    match head::read_answer(&mut self.read, method, &mut self.interim) {
                         Ok(None) => {}
                         Ok(Some(answer)) => {
                             (self.decoder, self.keeps_alive) = (answer.body, answer.keeps_alive);

@@ -4,33 +4,14 @@
 //! RFC writes it ends the connection, never the body.
 
 use super::head::{self, Unreadable};
+use crate::headers;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
-    HeaderName, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-};
 use http_body::{Frame, SizeHint};
 use std::io::Write as _;
 
 /// Longest line with the size of a chunk, extensions included.
 const SIZE_LINE_BYTES_MAX: usize = 1024;
-/// Fields that no trailer may be: they would change how the message is framed, routed or read (RFC 9110 section 6.5.1).
-const NO_TRAILERS: [HeaderName; 13] = [
-    AUTHORIZATION,
-    CACHE_CONTROL,
-    CONNECTION,
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    CONTENT_RANGE,
-    CONTENT_TYPE,
-    HOST,
-    MAX_FORWARDS,
-    SET_COOKIE,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-];
 
 /// Takes the framing off an answer's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +110,7 @@ impl Decoder {
                         }
                         let Some(mut trailers) = head::trailers(read)? else { return Ok(None) };
                         *self = Self::Done;
-                        NO_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
+                        headers::strip_trailers(&mut trailers);
                         return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
                     }
                 },
@@ -207,7 +188,7 @@ impl Encoder {
         }
     }
 
-    /// The end of the body, with its trailers.
+    /// The end of the body, with its trailers, of which those that may be none were taken away before.
     ///
     /// # Errors
     /// It is less than was announced.
@@ -216,8 +197,7 @@ impl Encoder {
             Self::Length(1..) => return Err(Unreadable("a body is shorter than its Content-Length")),
             Self::Chunked => {
                 out.extend_from_slice(b"0\r\n");
-                let allowed = trailers.into_iter().flatten().filter(|(name, _)| !NO_TRAILERS.contains(name));
-                allowed.for_each(|(name, value)| head::write_field(out, name, value));
+                trailers.into_iter().flatten().for_each(|(name, value)| head::write_field(out, name, value));
                 out.extend_from_slice(b"\r\n");
             }
             Self::Length(0) | Self::Done => {}

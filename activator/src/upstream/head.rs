@@ -14,6 +14,9 @@ use std::mem::MaybeUninit;
 
 use crate::body::RequestBody;
 
+/// Most interim answers before the one that counts.
+const INTERIM_MAX: u32 = 100;
+
 /// What a replica sent is no HTTP/1.1, or not unambiguously.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -44,19 +47,24 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request<RequestBody>) -
     out.extend_from_slice(if target.is_empty() { b"/" } else { target.as_bytes() });
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let (headers, body) = (request.headers(), request.body());
-    // Without a body there is nothing to frame; with one, chunks win over a length (RFC 9112 section 6.3).
+    // Without a body there is nothing to frame; with one, chunks win over a length (RFC 9112 section 6.3). Whatever the
+    // fields say, at most one framing is written, and it is the body's.
     let (mut chunked, mut length) = (false, None);
     for (name, value) in headers {
         if *name == TRANSFER_ENCODING {
-            if body.is_none() {
+            if chunked || body.is_none() {
                 continue;
             }
             chunked = true;
-        } else if *name == CONTENT_LENGTH {
-            length = value.to_str().ok().and_then(|text| text.parse().ok());
-            if headers.contains_key(TRANSFER_ENCODING) && !body.is_none() {
+            write_field(out, name, &HeaderValue::from_static("chunked"));
+            continue;
+        }
+        if *name == CONTENT_LENGTH {
+            let announced = digits(value.as_bytes()).filter(|length| *length == 0 || !body.is_none());
+            if length.is_some() || announced.is_none() || headers.contains_key(TRANSFER_ENCODING) && !body.is_none() {
                 continue;
             }
+            length = announced;
         }
         write_field(out, name, value);
     }
@@ -78,6 +86,12 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request<RequestBody>) -
     encoder
 }
 
+/// `1*DIGIT`, in which a sign or a space would be read differently by somebody (RFC 9110 section 8.6).
+fn digits(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 /// The bytes of the head that begins `read`, its empty line included, once it is all there.
 fn length(read: &[u8]) -> Result<Option<usize>, Unreadable> {
     let line_ends = memchr::memchr_iter(b'\n', read);
@@ -92,11 +106,15 @@ fn length(read: &[u8]) -> Result<Option<usize>, Unreadable> {
 }
 
 /// The answer to a request of `method` whose head begins `read`, once it is all there. Interim answers are passed over
-/// (RFC 9110 section 15.2).
+/// (RFC 9110 section 15.2) and counted.
 ///
 /// # Errors
 /// It is no head, too large a one, or ambiguous.
-pub(super) fn read_answer(read: &mut BytesMut, method: &Method) -> Result<Option<Answer>, Unreadable> {
+pub(super) fn read_answer(
+    read: &mut BytesMut,
+    method: &Method,
+    interim: &mut u32,
+) -> Result<Option<Answer>, Unreadable> {
     loop {
         let Some(length) = length(read)? else { return Ok(None) };
         let head = read.split_to(length).freeze();
@@ -113,6 +131,10 @@ pub(super) fn read_answer(read: &mut BytesMut, method: &Method) -> Result<Option
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or(Unreadable("an answer has no proper status"))?;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            *interim += 1;
+            if *interim > INTERIM_MAX {
+                return Err(Unreadable("more than 100 interim answers come before one"));
+            }
             continue;
         }
         let mut answer = Response::new(());
@@ -173,24 +195,25 @@ fn framing(answer: &mut Response<()>, method: &Method) -> Result<(Decoder, bool)
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     let length = length.map(|(length, _)| length);
-    let codings = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-    let chunked = codings.map(|codings| {
-        let last = codings.to_str().unwrap_or_default().rsplit(',').next().unwrap_or_default();
-        last.trim().eq_ignore_ascii_case("chunked")
-    });
-    if chunked.is_some() {
-        if version == Version::HTTP_10 {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(_), _) if version == Version::HTTP_10 => {
             return Err(Unreadable("an HTTP/1.0 answer has a Transfer-Encoding"));
         }
-        // Chunks win, and nobody behind us shall see a length that is not the body's.
-        headers.remove(CONTENT_LENGTH);
-    }
+        (Some(_), _) if length.is_some() => {
+            return Err(Unreadable("an answer has both Transfer-Encoding and Content-Length"));
+        }
+        // We ask for no other (no TE), could not undo it, and it goes no further than this connection.
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        (Some(_), _) => return Err(Unreadable("an answer has a Transfer-Encoding other than `chunked`")),
+    };
     let none = *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     Ok(match (chunked, length) {
         _ if none => (Decoder::Done, keeps_alive),
-        (Some(true), _) => (Decoder::Chunked(super::framing::Chunk::Size), keeps_alive),
-        (None, Some(length)) => (Decoder::of_length(length), keeps_alive),
-        (Some(false), _) | (None, None) => (Decoder::UntilClose, false),
+        (true, _) => (Decoder::Chunked(super::framing::Chunk::Size), keeps_alive),
+        (false, Some(length)) => (Decoder::of_length(length), keeps_alive),
+        (false, None) => (Decoder::UntilClose, false),
     })
 }
 
@@ -199,10 +222,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<(u64, bool)>, Unreadable
     let mut agreed = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         for item in value.to_str().unwrap_or("?").split(',') {
-            let digits = item.trim();
-            let length: Option<u64> =
-                digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
-            agreed = match (length, agreed) {
+            agreed = match (digits(item.trim().as_bytes()), agreed) {
                 (Some(length), None) => Some((length, false)),
                 (Some(length), Some((before, _))) if length == before => Some((length, true)),
                 _ => return Err(Unreadable("an answer has no one Content-Length")),

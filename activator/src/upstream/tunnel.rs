@@ -76,7 +76,7 @@ pub async fn open<C: Connect>(
         head.version = Version::HTTP_11;
         let mut exchange = Exchange::refused_tunnel(incoming, permit, *limits.on_disconnect);
         exchange.carry(in_flight);
-        let body = ResponseBody::upstream(exchange, *limits.idle_timeout, until);
+        let body = ResponseBody::upstream(exchange, *limits.idle_timeout, until)?;
         return Ok(http::Response::from_parts(head, body.with_open(open)));
     }
     let agreed = response.headers().get(UPGRADE).cloned();

@@ -44,6 +44,7 @@ pub struct Watch {
     heard: AtomicBool,
     used: AtomicBool,
     unread: AtomicBool,
+    last: AtomicBool,
     paused: AtomicBool,
     reader: AtomicWaker,
 }
@@ -102,6 +103,16 @@ impl Watch {
     /// Nobody will read the rest of the newest request.
     pub fn leave_unread(&self) {
         self.unread.store(true, Relaxed);
+    }
+
+    /// The newest request is the last on its connection: where it ends is not certain.
+    pub fn close_behind(&self) {
+        self.last.store(true, Relaxed);
+    }
+
+    /// Whether nothing behind the newest request may be taken for another.
+    pub fn is_last(&self) -> bool {
+        self.last.load(Relaxed)
     }
 
     /// Its answer has ended.

@@ -1,4 +1,5 @@
 use super::*;
+use http::header::HOST;
 use proptest::prelude::*;
 
 const LENGTH: Decoder = Decoder::Length(5);

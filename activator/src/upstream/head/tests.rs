@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 const CHUNKED: Decoder = Decoder::Chunked(Chunk::Size);
 
 fn answer(text: &str, method: Method) -> Result<Option<Answer>, Unreadable> {
-    read_answer(&mut BytesMut::from(text), &method)
+    read_answer(&mut BytesMut::from(text), &method, &mut 0)
 }
 
 #[test]
@@ -17,9 +17,7 @@ fn how_an_answer_is_framed() {
         (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 0", Decoder::Done, true),
         (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\ncontent-length: 5", Decoder::Length(5), true),
         (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked", CHUNKED, true),
-        (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, Chunked", CHUNKED, true),
-        (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip", Decoder::UntilClose, false),
-        (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5", CHUNKED, true),
+        (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding:  Chunked ", CHUNKED, true),
         (Method::GET, "HTTP/1.1 200 OK", Decoder::UntilClose, false),
         (Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 5", Decoder::Done, true),
         (Method::HEAD, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked", Decoder::Done, true),
@@ -50,6 +48,12 @@ fn what_two_readers_could_take_differently_is_not_read() {
         "HTTP/1.1 200 OK\r\ncontent-length:",
         "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999",
         "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, chunked",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding:",
         "HTTP/1.1 200 OK\r\ncontent-length : 5",
         "HTTP/1.1 200 OK\r\na: b\r\n c",
         "HTTP/1.1 99 Low",
