@@ -8,8 +8,9 @@ use crate::local::{Local, Permit};
 use crate::settings::Settings;
 use crate::upstream::exchange::InFlight;
 use domain::{Forwarding, Limits, Timestamp};
-use http::HeaderValue;
+use http::header::TRAILER;
 use http::request::Parts;
+use http::{HeaderValue, Version};
 use runtime::net::Socket;
 use runtime::watched::Watch;
 use std::net::{IpAddr, SocketAddr};
@@ -85,6 +86,16 @@ pub struct Request {
     pub open: Open,
     /// The end of the whole exchange, if it has one.
     pub until: Option<Until>,
+}
+
+impl Request {
+    /// Whether trailers may follow on an HTTP/1.1 connection, which is closed behind them: who would say then that they
+    /// came, and whether the client has named them beforehand.
+    #[must_use]
+    pub fn may_have_trailers(&self) -> Option<(bool, Arc<Peer>)> {
+        let may = self.head.version == Version::HTTP_11 && self.asked.is_chunked() && !self.body.is_over();
+        may.then(|| (self.head.headers.contains_key(TRAILER), self.open.shared_peer()))
+    }
 }
 
 /// The end of an exchange.

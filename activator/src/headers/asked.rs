@@ -152,6 +152,12 @@ impl Asked {
         self.fields.have(Fields::CLAIM)
     }
 
+    /// Whether its body comes in chunks.
+    #[must_use]
+    pub const fn is_chunked(&self) -> bool {
+        self.fields.have(Fields::TRANSFER_ENCODING)
+    }
+
     /// The host a request is for, as it came; an error says how the request contradicts itself.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ impl<N> Respond<N> {
         N: Step<C, Box<Request>>,
     {
         let (tongue, version) = (request.asked.tongue, request.head.version);
+        let may_have_trailers = request.may_have_trailers();
         let result = AssertUnwindSafe(self.0.run(worker, request)).catch_unwind().await;
         let mut last = worker.is_draining();
         let mut response = match result {
@@ -57,6 +58,8 @@ impl<N> Respond<N> {
             }
             Err(_) => refuse::<C>(&RequestError::Internal, tongue),
         };
+        // Nothing is read behind trailers; a client that is told so sends nothing there that would be lost.
+        last |= may_have_trailers.is_some_and(|(announced, peer)| announced || peer.watch.is_last());
         if last && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

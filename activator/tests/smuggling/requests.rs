@@ -398,7 +398,7 @@ fn bodies() -> Vec<Attack> {
         let codings = fields.replace("content-length", "transfer-encoding");
         all.push(attack(
             &format!("{head}{codings}\r\ntransfer-encoding: chunked\r\n\r\n{size}\r\n{SMUGGLED}\r\n0\r\n\r\n"),
-            one(SMUGGLED, Open),
+            one(SMUGGLED, if fields.starts_with("trailer") { Closed } else { Open }),
         ));
     }
     all

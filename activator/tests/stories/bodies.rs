@@ -53,11 +53,11 @@ async fn chunked_both_ways_with_trailers() {
     })
     .await;
     let rig = Rig::new(Limits::default(), &[backend.address]).await;
-    let mut client = rig.client().await;
-    for method in ["POST", "GET"] {
+    for (method, announced) in [("POST", "trailer: x-check\r\n"), ("GET", "")] {
+        let mut client = rig.client().await;
         let answer = client
             .ask(format!(
-                "{method} / HTTP/1.1\r\nhost: svc.default\r\nte: trailers\r\ntrailer: x-check\r\n\
+                "{method} / HTTP/1.1\r\nhost: svc.default\r\nte: trailers\r\n{announced}\
                  transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\nx-check: 4\r\n\r\n"
             ))
             .await;
@@ -66,6 +66,12 @@ async fn chunked_both_ways_with_trailers() {
         assert_eq!(seen.trailers, [("x-check".to_owned(), "4".to_owned())]);
         assert_eq!((answer.text(), answer.field("trailer")), ("hello", Some("x-sum")));
         assert_eq!(answer.trailers, [("x-sum".to_owned(), "5".to_owned())]);
+        assert_eq!(
+            answer.field("connection"),
+            Some("close"),
+            "nothing is read behind trailers, and who sent them is told"
+        );
+        assert!(client.closes().await);
         rig.at_rest().await;
     }
 }

@@ -1,24 +1,17 @@
 //! HTTP/2 on either side, and the translation between the two.
 
-use crate::h2::{ask, client, empty, full, h2_backend, request, with_trailers};
+use crate::h2::{Seen, ask, client, empty, full, h2_backend, request, with_trailers};
 use crate::rig::{Backend, Rig, limits, set};
 use crate::wire::{GET, eventually, ok, soon};
 use bytes::Bytes;
 use domain::{Limits, Protocol};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use parking_lot::Mutex;
-use std::convert::Infallible;
-use std::net::SocketAddr;
+use http_body_util::{BodyExt, StreamBody};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 #[tokio::test]
 async fn http2_becomes_http1() {
@@ -85,8 +78,8 @@ async fn http1_becomes_http2() {
     })
     .await;
     let rig = Rig::new(limits(|l| l.protocol = set(Protocol::H2c)), &[backend.address]).await;
-    let mut client = rig.client().await;
     for _ in 0..3 {
+        let mut client = rig.client().await;
         let answer = client
             .ask(
                 "POST //a%2Fb HTTP/1.1\r\nhost: svc.default\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\n\
@@ -94,6 +87,12 @@ async fn http1_becomes_http2() {
             )
             .await;
         assert_eq!((answer.status(), answer.text()), (200, "hello"));
+        assert_eq!(
+            answer.field("connection"),
+            Some("close"),
+            "nothing is read behind trailers, and who sent them is told"
+        );
+        assert!(client.closes().await);
         rig.at_rest().await;
     }
     let seen = backend.seen.lock();

@@ -224,6 +224,7 @@ async fn our_own_programs_name_a_revision_behind_their_own_door() {
         ("knative-serving-revision: two\r\n", 400, "bad_request"),
         ("knative-serving-namespace: default\r\nknative-serving-revision: three\r\n", 404, "unknown_revision"),
     ] {
+        let mut internal = Wire::connect(rig.internal[0]).await;
         let answer = internal.ask(request("one.default", fields)).await;
         assert_eq!((answer.status(), answer.field("x-kpa-reason")), (status, Some(reason)), "{fields}");
     }

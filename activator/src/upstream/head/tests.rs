@@ -76,7 +76,7 @@ fn a_head_is_read_when_all_of_it_is_there() {
     for byte in text.bytes() {
         read.extend_from_slice(&[byte]);
         if found.is_none() {
-            found = read_answer(&mut read, &Method::GET).unwrap();
+            found = read_answer(&mut read, &Method::GET, &mut 0).unwrap();
         }
     }
     let found = found.unwrap();
@@ -136,7 +136,7 @@ proptest! {
         let mut read = BytesMut::from(if begun { "HTTP/1.1 200 OK\r\ncontent-length: " } else { "" });
         read.extend_from_slice(&tail);
         let before = read.len();
-        if let Ok(Some(_)) = read_answer(&mut read, &Method::GET) {
+        if let Ok(Some(_)) = read_answer(&mut read, &Method::GET, &mut 0) {
             prop_assert!(read.len() < before);
         }
     }
