@@ -18,7 +18,7 @@ pub use early::{Cold, ColdCount};
 pub use entry::{Answer, Entry, HeldSlot, StartFailure, Waiting};
 
 use crate::local::Endpoint;
-use activator_core::admission::{Ask, Class, TicketId, Verdict};
+use activator_core::admission::{Ask, TicketId, Verdict};
 use activator_core::{Admission, Part, Warmth, patience};
 use domain::{EndpointId, EndpointState, Limits, Timestamp};
 use early::Early;
@@ -152,14 +152,14 @@ impl Gate {
     }
 
     /// A request comes to the lock.
-    pub fn enter(&self, now: Timestamp) -> Entry {
-        self.ask(now, false, |state, sender| state.admission.admit(Ask::default(), sender))
+    pub fn enter(&self, now: Timestamp, ask: Ask) -> Entry {
+        self.ask(now, false, |state, sender| state.admission.admit(ask, sender))
     }
 
-    /// A request that its replica did not take comes back to the head of its line. That of [`Class::Neighbour`] is for
+    /// A request that its replica did not take comes back to the head of its line. That of [`Class::Neighbour`](activator_core::Class::Neighbour) is for
     /// those that another activator has sent on: nobody lends to it.
-    pub fn reenter(&self, now: Timestamp, class: Class) -> Entry {
-        self.ask(now, true, |state, sender| state.admission.readmit(Ask { class, ..Ask::default() }, sender))
+    pub fn reenter(&self, now: Timestamp, ask: Ask) -> Entry {
+        self.ask(now, true, |state, sender| state.admission.readmit(ask, sender))
     }
 
     fn ask(
@@ -220,6 +220,12 @@ impl Gate {
         drop(waiter);
     }
 
+    /// Requests that came to the lock and went to another replica than their session's.
+    #[must_use]
+    pub fn strayed(&self) -> u64 {
+        self.state.lock().admission.strayed()
+    }
+
     /// When a request that arrived at `arrived` has waited long enough, and for what, as things stand now.
     #[must_use]
     pub fn patience(&self, arrived: Timestamp) -> (Timestamp, Warmth) {
@@ -269,12 +275,12 @@ impl Gate {
                     seat.suspect &= early.is_none();
                     (seat.ready, seat.early) = (ready, early);
                 } else if ready || early.is_some() {
-                    let id = state.admission.add_seat();
+                    let endpoint = Arc::new(Endpoint::new(endpoint.id.clone(), endpoint.address));
+                    let id = state.admission.add_seat(endpoint.key);
                     let index = id.index as usize;
                     if state.seats.len() <= index {
                         state.seats.resize_with(index + 1, || None);
                     }
-                    let endpoint = Arc::new(Endpoint::new(endpoint.id.clone(), endpoint.address));
                     let allowed = state.part.allows(&endpoint.id, false, state.held.contains(&endpoint.id));
                     state.seats[index] = Some(Seat { id, endpoint, ready, suspect: false, allowed, early });
                 }

@@ -8,7 +8,8 @@ use crate::reach::Reach;
 use crate::revisions::Handle;
 use crate::sharing::lent::Lent;
 use crate::upstream::pool::Pool;
-use activator_core::{Chooser, Meter};
+use activator_core::affinity::preferred;
+use activator_core::{Chooser, Meter, SeatKey, Session};
 use crossbeam_utils::CachePadded;
 use domain::{Limits, Timestamp};
 use parking_lot::Mutex;
@@ -75,6 +76,8 @@ pub struct Counters {
     pub replays: AtomicU64,
     /// Requests that went to another activator.
     pub hops: AtomicU64,
+    /// Requests that went to another replica than their session's, chosen without the gate.
+    pub strayed: AtomicU64,
     /// Answers by time to the response head.
     pub latency: [AtomicU64; LATENCY_BUCKETS_MS.len() + 1],
     /// Sum of the times to the response head, in microseconds.
@@ -109,6 +112,8 @@ pub struct Endpoint {
     pub id: domain::EndpointId,
     /// Where it listens.
     pub address: SocketAddr,
+    /// By this sessions know it.
+    pub key: SeatKey,
     /// It has answered a request: from then on it is warm (kpa-behaviour 4.4).
     pub answered: AtomicBool,
     /// It gets no new connections and its idle ones are closed.
@@ -131,6 +136,7 @@ impl Endpoint {
     #[must_use]
     pub fn new(id: domain::EndpointId, address: SocketAddr) -> Self {
         Self {
+            key: SeatKey::of(&id),
             id,
             address,
             answered: AtomicBool::new(false),
@@ -270,14 +276,23 @@ impl<S: Socket> Local<S> {
         new
     }
 
-    /// The least loaded replica by this worker's own counts, with nothing shared written.
-    pub fn choose(&self) -> Option<Arc<EndpointLocal<S>>> {
+    /// The replica of `session` unless too many crowd it, else the one that balancing chooses; by this worker's own counts,
+    /// with nothing shared written.
+    pub fn choose(&self, session: Option<Session>) -> Option<Arc<EndpointLocal<S>>> {
         let mut view = self.fresh();
         let View { seats, chooser, .. } = &mut *view;
-        let index = chooser.choose(seats.len(), |i| {
+        let open = |i: usize| {
             let seat = seats[i].as_ref()?;
-            (!seat.endpoint.leaving.load(Relaxed)).then(|| seat.load.load(Relaxed))
-        })?;
+            (!seat.endpoint.leaving.load(Relaxed)).then(|| (seat.endpoint.key, seat.load.load(Relaxed)))
+        };
+        let home = session.and_then(|session| preferred(session, seats.len(), open));
+        let index = match home {
+            Some(home) if !home.is_crowded => home.index,
+            Some(_) | None => chooser.choose(seats.len(), |i| open(i).map(|(_, load)| load))?,
+        };
+        if home.is_some_and(|home| home.index != index) {
+            self.counters.strayed.fetch_add(1, Relaxed);
+        }
         seats[index].clone()
     }
 

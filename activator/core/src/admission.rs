@@ -5,6 +5,7 @@
 //! [`Admission::grant`] has returned fewer grants than it was allowed; at most `queue_depth` wait. Knative's breaker
 //! (knative-behaviour 12) keeps two semaphores for this and lets them disagree; here there is one state.
 
+use crate::affinity::{SeatKey, Session, preferred};
 use crate::balance::Chooser;
 use crate::pace::Pace;
 use crate::queue::{Place, Queue};
@@ -19,11 +20,13 @@ pub struct Ask {
     pub class: Class,
     /// How much of a replica's concurrency it takes, at least 1. More than the limit counts as the limit.
     pub weight: u32,
+    /// Whose replica it goes to while that one has room.
+    pub session: Option<Session>,
 }
 
 impl Default for Ask {
     fn default() -> Self {
-        Self { class: Class::Normal, weight: 1 }
+        Self { class: Class::Normal, weight: 1, session: None }
     }
 }
 
@@ -92,6 +95,7 @@ pub struct SeatId {
 #[derive(Debug, Clone, Copy)]
 struct Seat {
     generation: u32,
+    key: SeatKey,
     state: SeatState,
     in_use: u32,
     /// While it is let through what waited, and no limit says how much.
@@ -121,6 +125,8 @@ pub struct Admission<W> {
     open: usize,
     /// Some seat has a pace.
     paced: bool,
+    /// Requests whose session has a replica, and that got another.
+    strayed: u64,
     lines: [Queue<Waiting<W>>; Class::COUNT],
 }
 
@@ -135,6 +141,7 @@ impl<W> Admission<W> {
             seats: Vec::new(),
             open: 0,
             paced: false,
+            strayed: 0,
             lines: [const { Queue::new() }; Class::COUNT],
         }
     }
@@ -167,7 +174,7 @@ impl<W> Admission<W> {
     /// A request that a replica did not take comes back: it keeps its place at the head, whatever the depth of the
     /// queue. The caller still holds and then releases the slot it had.
     pub fn readmit(&mut self, ask: Ask, waiter: impl FnOnce() -> W) -> Verdict {
-        match self.claim(ask.weight) {
+        match self.claim(ask) {
             Some(slot) => Verdict::Go(slot),
             None => {
                 let place = self.lines[ask.class.line()].push_front(Waiting { ask, waiter: waiter() });
@@ -217,8 +224,8 @@ impl<W> Admission<W> {
         let before = granted.len();
         while granted.len() - before < max {
             let Some(line) = self.lines.iter().position(|line| !line.is_empty()) else { break };
-            let Some(weight) = self.lines[line].front().map(|waiting| waiting.ask.weight) else { break };
-            let Some(slot) = self.claim(weight) else { break };
+            let Some(ask) = self.lines[line].front().map(|waiting| waiting.ask) else { break };
+            let Some(slot) = self.claim(ask) else { break };
             if let Some(waiting) = self.lines[line].pop_front() {
                 granted.push((waiting.waiter, slot));
             }
@@ -243,17 +250,18 @@ impl<W> Admission<W> {
 
     /// Room for one request that does not wait; none while others do.
     pub fn spare(&mut self, ask: Ask) -> Option<Slot> {
-        if self.anyone_waiting() { None } else { self.claim(ask.weight) }
+        if self.anyone_waiting() { None } else { self.claim(ask) }
     }
 
-    /// A replica appears. It gets nothing before [`Admission::set_open`].
+    /// A replica appears, which sessions know by `key`. It gets nothing before [`Admission::set_open`].
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
-    pub fn add_seat(&mut self) -> SeatId {
+    pub fn add_seat(&mut self, key: SeatKey) -> SeatId {
         let index = self.seats.iter().position(|seat| seat.state == SeatState::Vacant).unwrap_or_else(|| {
-            self.seats.push(Seat { generation: 0, state: SeatState::Vacant, in_use: 0, pace: None });
+            self.seats.push(Seat { generation: 0, key, state: SeatState::Vacant, in_use: 0, pace: None });
             self.seats.len() - 1
         });
         let seat = &mut self.seats[index];
+        seat.key = key;
         seat.state = SeatState::Closed;
         seat.in_use = 0;
         SeatId { index: index as u32, generation: seat.generation }
@@ -316,6 +324,12 @@ impl<W> Admission<W> {
         self.seats.get(id.index as usize).filter(|seat| seat.generation == id.generation).map_or(0, |seat| seat.in_use)
     }
 
+    /// Requests that went to another replica than their session's, which had no room.
+    #[must_use]
+    pub const fn strayed(&self) -> u64 {
+        self.strayed
+    }
+
     /// Whether requests need slots at all once nobody waits.
     #[must_use]
     pub const fn limit(&self) -> Option<NonZeroU32> {
@@ -347,19 +361,28 @@ impl<W> Admission<W> {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
-    fn claim(&mut self, weight: u32) -> Option<Slot> {
+    fn claim(&mut self, Ask { weight, session, .. }: Ask) -> Option<Slot> {
         if self.open == 0 {
             return None;
         }
         let limit = self.limit.map_or(u32::MAX, NonZeroU32::get);
         let weight = weight.clamp(1, limit);
         let seats = &self.seats;
-        let index = self.chooser.choose(seats.len(), |i| {
+        let room = |i: usize| {
             let seat = &seats[i];
             let room = seat.pace.map_or(limit, |pace| pace.window());
             let fits = seat.in_use.saturating_add(weight.min(room)) <= room;
             (seat.state == SeatState::Open && fits).then_some(seat.in_use)
-        })?;
+        };
+        let home = session.and_then(|session| {
+            let open = |i: usize| (seats[i].state == SeatState::Open).then_some((seats[i].key, seats[i].in_use));
+            preferred(session, seats.len(), open)
+        });
+        let index = match home {
+            Some(home) if room(home.index).is_some() && !(self.limit.is_none() && home.is_crowded) => home.index,
+            Some(_) | None => self.chooser.choose(seats.len(), room)?,
+        };
+        self.strayed += u64::from(home.is_some_and(|home| home.index != index));
         let seat = &mut self.seats[index];
         seat.in_use += weight;
         Some(Slot { seat: SeatId { index: index as u32, generation: seat.generation }, weight })

@@ -97,7 +97,7 @@ impl Gate {
             return None;
         }
         let mut answer = None;
-        let verdict = state.admission.admit(Ask { class: Class::Neighbour, weight: 1 }, || {
+        let verdict = state.admission.admit(Ask { class: Class::Neighbour, ..Ask::default() }, || {
             let (sender, receiver) = oneshot::channel();
             answer = Some(receiver);
             sender

@@ -11,7 +11,7 @@ use crate::local::{Local, Permit};
 use crate::request::{Admitted, Counted, Routed, Wait};
 use crate::worker::Worker;
 use activator_core::Warmth;
-use activator_core::admission::Class;
+use activator_core::admission::Ask;
 use domain::Timestamp;
 use runtime::net::Connect;
 use runtime::watched::Watch;
@@ -33,15 +33,16 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
             let permit = local.permit(*slot).ok_or(RequestError::ClaimUnknown)?;
             return self.0.run(worker, Admitted { counted, permit, wait: Wait::default() }).await;
         }
-        let open = if local.handle.gate.is_open() { local.choose() } else { None };
+        let open = if local.handle.gate.is_open() { local.choose(counted.routed.session) } else { None };
         let (permit, wait) = match open {
             Some(seat) => (Permit::new(seat, None), Wait::default()),
             None if counted.routed.exempt && !matches!(local.handle.gate.warmth(), Warmth::Warm { .. }) => {
                 return Err(RequestError::NoCapacity);
             }
             None => {
-                let Routed { arrived, ref mut request, .. } = counted.routed;
-                match local.handle.gate.enter(arrived) {
+                let Routed { arrived, session, ref mut request, .. } = counted.routed;
+                let ask = Ask { session, ..Ask::default() };
+                match local.handle.gate.enter(arrived, ask) {
                     Entry::Go(slot) if let Some(seat) = local.seat(slot.seat_index()) => {
                         (Permit::new(seat, Some(slot)), Wait::default())
                     }
@@ -50,8 +51,7 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
                         if matches!(entry, Entry::Wait(_)) {
                             request.body.hold(&worker.base.bounds, worker.settings.load().held_bytes_max)?;
                         }
-                        let arrival = (arrived, Class::Normal);
-                        Box::pin(acquire(worker, local, arrival, &request.open.peer().watch, entry)).await?
+                        Box::pin(acquire(worker, local, (arrived, ask), &request.open.peer().watch, entry)).await?
                     }
                 }
             }
@@ -60,14 +60,14 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
     }
 }
 
-/// Follows an entry at the gate to a permit, for a request that has `arrived` and stands in the line of its `class`.
+/// Follows an entry at the gate to a permit, for a request that has `arrived` and was asked for as `ask` says.
 ///
 /// # Errors
 /// Refused, or waited too long.
 pub async fn acquire<C: Connect>(
     worker: &Worker<C>,
     local: &Arc<Local<C::Stream>>,
-    (arrived, class): (Timestamp, Class),
+    (arrived, ask): (Timestamp, Ask),
     watch: &Watch,
     mut entry: Entry,
 ) -> Result<(Permit<C::Stream>, Wait), RequestError> {
@@ -92,7 +92,7 @@ pub async fn acquire<C: Connect>(
         match local.permit(slot) {
             Some(permit) => return Ok((permit, wait)),
             // The replica left between the grant and now: the request keeps its place.
-            None => entry = local.handle.gate.reenter(worker.base.clock.now(), class),
+            None => entry = local.handle.gate.reenter(worker.base.clock.now(), ask),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Detached, Exchange, SendError};
 use crate::upstream::pool::TRUSTED_IDLE;
 use crate::worker::Worker;
-use activator_core::admission::Class;
+use activator_core::admission::{Ask, Class};
 use domain::{Limits, OnDisconnect, Timestamp};
 use http::{HeaderMap, Request};
 use http_body::Body;
@@ -52,8 +52,8 @@ pub struct Trip<'a, C: Connect> {
     watch: &'a Watch,
     next: Next,
     arrived: Timestamp,
-    /// The line in which it waits for another try.
-    class: Class,
+    /// What it asks for when it needs another try: the line it stands in, whose replica it prefers.
+    ask: Ask,
     wait: Wait,
     /// When the latest permit came.
     permitted: Timestamp,
@@ -91,19 +91,18 @@ impl<'a, C: Connect> Trip<'a, C> {
         limits: &'a Limits,
         watch: &'a Watch,
         next: Next,
-        arrived: Timestamp,
+        (arrived, ask): (Timestamp, Ask),
         wait: Wait,
     ) -> Self {
         let permitted = arrived + wait.queued;
-        let class = Class::Normal;
-        Self { worker, local, limits, watch, next, arrived, class, wait, permitted, exchange: None, answer: None }
+        Self { worker, local, limits, watch, next, arrived, ask, wait, permitted, exchange: None, answer: None }
     }
 
     /// The same for a request that another activator has sent on, if it was `claimed`: one hop is all it may make.
     #[must_use]
     pub const fn of_neighbour(mut self, claimed: bool) -> Self {
         if claimed {
-            self.class = Class::Neighbour;
+            self.ask.class = Class::Neighbour;
         }
         self
     }
@@ -141,7 +140,7 @@ impl<'a, C: Connect> Trip<'a, C> {
                 Err(Setback::Final(error)) => return Err(error),
                 Err(Setback::Again(failed)) => failed,
             };
-            if self.class == Class::Neighbour && !replayed && may_go_back(outgoing) {
+            if self.ask.class == Class::Neighbour && !replayed && may_go_back(outgoing) {
                 drop(failed);
                 Box::pin(read_whole(outgoing)).await?;
                 return Err(RequestError::ClaimUnknown);
@@ -165,7 +164,7 @@ impl<'a, C: Connect> Trip<'a, C> {
         tries.count += 1;
         if tries.count < TRIES_MAX {
             // The place at the head of the queue is taken before the slot is given up.
-            let entry = self.local.handle.gate.reenter(clock.now(), self.class);
+            let entry = self.local.handle.gate.reenter(clock.now(), self.ask);
             drop(failed);
             return self.reacquire(entry).await;
         }
@@ -186,12 +185,12 @@ impl<'a, C: Connect> Trip<'a, C> {
         tokio::time::sleep(tries.pause).await;
         drop(held);
         *tries = Tries { count: 0, pause: (tries.pause * 2).min(PAUSE_MAX) };
-        let entry = self.local.handle.gate.reenter(clock.now(), self.class);
+        let entry = self.local.handle.gate.reenter(clock.now(), self.ask);
         self.reacquire(entry).await
     }
 
     async fn reacquire(&mut self, entry: Entry) -> Result<Permit<C::Stream>, RequestError> {
-        let (permit, wait) = acquire(self.worker, self.local, (self.arrived, self.class), self.watch, entry).await?;
+        let (permit, wait) = acquire(self.worker, self.local, (self.arrived, self.ask), self.watch, entry).await?;
         self.wait = Wait { queued: self.wait.queued.max(wait.queued), cold: self.wait.cold || wait.cold };
         self.permitted = self.worker.base.clock.now();
         Ok(permit)

@@ -13,6 +13,7 @@ use crate::steps::Response;
 use crate::steps::forward::tell_wait;
 use crate::steps::trip::{Tries, Trip, announce};
 use crate::worker::Worker;
+use activator_core::Ask;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{StatusCode, Version};
 use hyper::client::conn::http1;
@@ -32,7 +33,7 @@ pub async fn open<C: Connect>(
     mut permit: Permit<C::Stream>,
     wait: Wait,
 ) -> Result<Response<C>, RequestError> {
-    let Routed { request, limits, local, arrived, .. } = routed;
+    let Routed { request, limits, local, session, arrived, .. } = routed;
     let Request { mut head, asked: fields, body, open, until } = *request;
     let client_side = head.extensions.remove::<OnUpgrade>().ok_or(RequestError::Internal)?;
     let asked = head.headers.get(UPGRADE).cloned().ok_or(RequestError::Internal)?;
@@ -42,8 +43,8 @@ pub async fn open<C: Connect>(
     head.headers.insert(UPGRADE, asked.clone());
     let mut body = RequestBody::from_client(body, *limits.idle_timeout);
 
-    let mut trip =
-        Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, arrived, wait).of_neighbour(claimed);
+    let ask = (arrived, Ask { session, ..Ask::default() });
+    let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, ask, wait).of_neighbour(claimed);
     let mut tries = Tries::default();
     let socket = loop {
         let endpoint = Arc::clone(&permit.seat.endpoint);

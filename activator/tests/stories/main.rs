@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod affinity;
 mod bodies;
 mod clocks;
 mod concurrency;

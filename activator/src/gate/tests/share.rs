@@ -22,7 +22,7 @@ fn owned(own: &str) -> Vec<EndpointId> {
 
 /// Everything that there is room for.
 fn all(gate: &Gate) -> Vec<HeldSlot> {
-    std::iter::from_fn(|| match gate.enter(NOW) {
+    std::iter::from_fn(|| match gate.enter(NOW, Ask::default()) {
         Entry::Go(slot) => Some(slot),
         Entry::Wait(_) | Entry::Full(_) | Entry::StartFailed(_) => None,
     })
@@ -93,7 +93,7 @@ fn who_has_waited_longest_gets_what_is_lent() {
     drop(back);
     assert_eq!(unused.take().len(), 0, "it was used");
 
-    let (first, mut second) = (waiting(gate.enter(NOW)), waiting(gate.enter(NOW)));
+    let (first, mut second) = (waiting(gate.enter(NOW, Ask::default())), waiting(gate.enter(NOW, Ask::default())));
     assert_eq!(gate.lenders(), BTreeSet::from([ReporterId::new("b")]));
     // One who leaves without looking takes nothing with it.
     let mut gone = first;
@@ -107,7 +107,7 @@ fn who_has_waited_longest_gets_what_is_lent() {
     drop((slots, gone));
     assert!(edges.1.load(Ordering::Relaxed) == 0, "nothing changed while somebody waited");
     let slots = all(&gate);
-    let last = waiting(gate.enter(NOW));
+    let last = waiting(gate.enter(NOW, Ask::default()));
     gate.set_endpoints(NOW, 2, &listed(&NAMES[..7]));
     assert_eq!(edges.1.load(Ordering::Relaxed), 1, "other replicas, so perhaps other activators");
     drop((slots, last));
@@ -120,7 +120,7 @@ fn others_get_what_our_own_leave() {
     gate.set_endpoints(NOW, 1, &listed(&["r-1"]));
     let slot = going(gate.borrow().unwrap());
     let mut asked = waiting(gate.borrow().unwrap());
-    let mut own = waiting(gate.enter(NOW));
+    let mut own = waiting(gate.enter(NOW, Ask::default()));
     assert_eq!(gate.waiting(), 1, "who asks is no load of ours");
     drop(slot);
     let slot = granted(&mut own).unwrap().unwrap();
