@@ -5,9 +5,11 @@
 //! whichever is first.
 
 mod answer;
+mod incoming;
 mod upload;
 
 pub use answer::ResponseBody;
+pub use incoming::{Incoming, Stream};
 pub use upload::{FromClient, Kept, REPLAY_BYTES_MAX, RequestBody, Upload};
 
 use crate::error::RequestError;
@@ -21,6 +23,9 @@ pub enum BodyError {
     /// The connection it came from broke.
     #[error(transparent)]
     Connection(#[from] hyper::Error),
+    /// The client ended its stream, or broke its connection.
+    #[error("the stream ended early")]
+    Stream(#[source] h2::Error),
     /// The replica's connection broke.
     #[error(transparent)]
     Replica(std::io::Error),
@@ -38,7 +43,7 @@ impl BodyError {
     pub fn of_client(&self) -> RequestError {
         match self {
             Self::Clock(error) => error.clone(),
-            Self::Connection(_) | Self::Replica(_) | Self::Unreadable(_) => RequestError::ClientGone,
+            Self::Connection(_) | Self::Stream(_) | Self::Replica(_) | Self::Unreadable(_) => RequestError::ClientGone,
         }
     }
 }

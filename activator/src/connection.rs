@@ -4,7 +4,14 @@
 //! closes only connections on which nothing has begun, those of HTTP/1.1 not before its delay is over. hyper's own `header_read_timeout` stays off: it does not run
 //! before the first byte, and it doubles as the idle timeout.
 
-use crate::body::{FromClient, Open};
+mod h2;
+
+pub use h2::{
+    H2_CONNECTION_WINDOW, H2_ERROR_RESETS_MAX, H2_FIRST_WINDOW, H2_PENDING_RESETS_MAX, H2_STREAM_WINDOW,
+    H2_STREAMS_MAX, Window,
+};
+
+use crate::body::{FromClient, Incoming, Open};
 use crate::bounds::Limit;
 use crate::headers::Asked;
 use crate::request::{Door, Peer, Request};
@@ -13,13 +20,12 @@ use crate::stack::Stack;
 use crate::steps::Response;
 use crate::worker::Worker;
 use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use http::request::Parts;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use runtime::net::{Connect, Socket};
 use runtime::watched::{Watch, Watched};
 use std::convert::Infallible;
-use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -32,19 +38,6 @@ use tokio::time::{Instant, sleep};
 
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Streams a client may open on one connection.
-pub const H2_STREAMS_MAX: u32 = 100;
-/// What a client may send on a stream before somebody reads it.
-pub const H2_STREAM_WINDOW: u32 = 64 * 1024;
-/// So large that all streams together never fill it: a held one cannot stall another.
-pub const H2_CONNECTION_WINDOW: u32 = H2_STREAMS_MAX * H2_STREAM_WINDOW + 1024 * 1024;
-/// Streams that a client may have opened and reset before we have looked at them ("rapid reset"); beyond, the connection
-/// ends with ENHANCE_YOUR_CALM.
-pub const H2_PENDING_RESETS_MAX: usize = 20;
-/// Streams of a connection that we may have reset because the client broke the protocol; beyond, the same.
-pub const H2_ERROR_RESETS_MAX: usize = 1024;
-/// Response bytes buffered for one HTTP/2 stream.
-const H2_SEND_BUFFER: usize = 256 * 1024;
 /// How often a connection's clock looks, unless its limits are shorter. Not shorter, because each look wakes an idle
 /// connection.
 const LOOK: Duration = Duration::from_secs(10);
@@ -68,35 +61,25 @@ pub async fn serve<C: Connect, S: Socket>(
     match version {
         Http::One => {
             let (borrowed, stack, peer) = (&worker, &stack, &peer);
-            let service = service_fn(move |request| answer(borrowed, stack, peer, request));
+            let service = service_fn(move |request: http::Request<_>| {
+                let (head, body) = request.into_parts();
+                answer(borrowed, stack, peer, head, Incoming::Http1(body))
+            });
             let connection = http1::Builder::new()
                 .half_close(false)
                 .keep_alive(true)
                 .writev(false)
                 .max_headers(crate::HEADERS_MAX)
+                .max_header_size(crate::HEAD_BYTES_MAX)
                 .max_buf_size(crate::HEAD_BYTES_MAX)
                 .serve_connection(io.lingering(), service)
                 .with_upgrades();
             watch_over(connection, |c| c.graceful_shutdown(), &worker, peer, version).await;
         }
         Http::Two => {
-            // Its streams are tasks of their own.
-            let service = service_fn(|request| {
-                let (worker, stack, peer) = (Arc::clone(&worker), Arc::clone(&stack), Arc::clone(&peer));
-                async move { answer(&worker, &stack, &peer, request).await }
-            });
-            let connection = http2::Builder::new(worker.base.executor())
-                .initial_stream_window_size(H2_STREAM_WINDOW)
-                .initial_connection_window_size(H2_CONNECTION_WINDOW)
-                .adaptive_window(false)
-                .max_concurrent_streams(H2_STREAMS_MAX)
-                .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
-                .max_local_error_reset_streams(H2_ERROR_RESETS_MAX)
-                .max_send_buf_size(H2_SEND_BUFFER)
-                .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-                .serve_connection(io, service);
+            let connection = h2::Http2::new(io, Arc::clone(&worker), stack, Arc::clone(&peer));
             // Boxed, so that HTTP/1.1 connections have no room for it.
-            Box::pin(watch_over(connection, |c| c.graceful_shutdown(), &worker, &peer, version)).await;
+            Box::pin(watch_over(connection, |c| c.get_mut().shut_down(), &worker, &peer, version)).await;
         }
     }
 }
@@ -106,11 +89,11 @@ fn answer<'a, C: Connect>(
     worker: &'a Arc<Worker<C>>,
     stack: &'a Stack,
     peer: &Arc<Peer>,
-    request: http::Request<Incoming>,
+    head: Parts,
+    body: Incoming,
 ) -> impl Future<Output = Result<Response<C>, Infallible>> + Send + use<'a, C> {
     let open = Open::new(Arc::clone(peer));
-    let (head, body) = request.into_parts();
-    let body = FromClient::new(body, head.version, &open);
+    let body = FromClient::new(body, &open);
     let asked = Asked::of(&head.headers, &peer.settings.exempt_agents);
     stack.answer(worker, Box::new(Request { head, asked, body, open, until: None }))
 }
@@ -176,10 +159,11 @@ async fn sniff<C: Connect, S: Socket>(
 ///
 /// The clock's timer and the drain's notification are polled only when they may have something to say: the waker that
 /// they were given is the connection's task, which does not change.
-async fn watch_over<C, F>(connection: F, shut_down: fn(Pin<&mut F>), worker: &Worker<C>, peer: &Peer, version: Http)
+async fn watch_over<C, F, E>(connection: F, shut_down: fn(Pin<&mut F>), worker: &Worker<C>, peer: &Peer, version: Http)
 where
     C: Connect,
-    F: Future<Output = hyper::Result<()>>,
+    F: Future<Output = Result<(), E>>,
+    E: Limited,
 {
     let mut connection = pin!(connection);
     let mut clock = Clock::new(peer, version);
@@ -195,7 +179,7 @@ where
     let mut settle = pin!(tokio::task::yield_now());
     poll_fn(|cx: &mut Context<'_>| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            if let Some(limit) = ended.err().as_ref().and_then(limit_reached) {
+            if let Some(limit) = ended.err().and_then(|error| error.limit()) {
                 worker.base.bounds.refuse(limit);
             }
             return Poll::Ready(());
@@ -228,14 +212,16 @@ where
     .await;
 }
 
-/// The limit for which hyper or its HTTP/2 library ended a connection; they have answered as far as anything can be.
-fn limit_reached(error: &hyper::Error) -> Option<Limit> {
-    if error.is_parse_too_large() {
-        return Some(Limit::HeadSize);
+/// Why a connection ended; whoever found out has answered as far as anything can be.
+trait Limited {
+    /// The limit that was reached.
+    fn limit(&self) -> Option<Limit>;
+}
+
+impl Limited for hyper::Error {
+    fn limit(&self) -> Option<Limit> {
+        self.is_parse_too_large().then_some(Limit::HeadSize)
     }
-    let h2 = error.source()?.downcast_ref::<h2::Error>()?;
-    let calm = h2.is_go_away() && h2.is_library() && h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
-    calm.then_some(Limit::Resets)
 }
 
 /// Closes connections that wait for a request for too long.

@@ -47,6 +47,7 @@ pub struct Gate {
     open: AtomicBool,
     waiting: AtomicU32,
     paced: AtomicBool,
+    limited: AtomicBool,
     version: AtomicU64,
     edge: Box<dyn Edge>,
     itself: Weak<Self>,
@@ -91,6 +92,7 @@ impl Gate {
     /// Closed: no replica is known.
     #[must_use]
     pub fn new(limits: Arc<Limits>, seed: u64, edge: Box<dyn Edge>) -> Arc<Self> {
+        let limited = limits.container_concurrency.is_some();
         let admission =
             Admission::new(*limits.container_concurrency, *limits.queue_depth, *limits.load_balancing, seed);
         Arc::new_cyclic(|itself| Self {
@@ -109,6 +111,7 @@ impl Gate {
             open: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             paced: AtomicBool::new(false),
+            limited: AtomicBool::new(limited),
             version: AtomicU64::new(0),
             edge,
             itself: itself.clone(),
@@ -120,6 +123,12 @@ impl Gate {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Replicas take so many at once and no more.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Acquire)
     }
 
     /// Requests waiting now.
@@ -377,9 +386,11 @@ impl Gate {
     /// What readers without the lock see.
     fn publish(&self, state: &State) {
         let waiting = u32::try_from(state.admission.waiting()).unwrap_or(u32::MAX);
-        let open = waiting == 0 && state.admission.open_seats() > 0 && state.admission.limit().is_none();
+        let limited = state.admission.limit().is_some();
+        let open = waiting == 0 && state.admission.open_seats() > 0 && !limited;
         self.waiting.store(waiting, Ordering::Release);
         self.paced.store(state.admission.is_paced(), Ordering::Release);
+        self.limited.store(limited, Ordering::Release);
         self.open.store(open, Ordering::Release);
     }
 }

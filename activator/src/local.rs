@@ -367,11 +367,11 @@ impl<S: Socket> Permit<S> {
     }
 
     /// The replica has begun its answer.
-    pub fn answered(&self) {
+    pub fn answered(&mut self) {
         if !self.seat.endpoint.answered.load(Relaxed) {
             self.seat.endpoint.answered.store(true, Relaxed);
         }
-        if let Some(slot) = &self.slot {
+        if let Some(slot) = &mut self.slot {
             slot.answered();
         }
     }

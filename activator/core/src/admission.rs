@@ -5,92 +5,17 @@
 //! [`Admission::grant`] has returned fewer grants than it was allowed; at most `queue_depth` wait. Knative's breaker
 //! (knative-behaviour 12) keeps two semaphores for this and lets them disagree; here there is one state.
 
-use crate::affinity::{SeatKey, Session, preferred};
+mod ask;
+
+pub use ask::{Ask, Class, SeatId, Slot, TicketId, Verdict};
+
+use crate::affinity::{SeatKey, preferred};
 use crate::balance::Chooser;
-use crate::pace::Pace;
-use crate::queue::{Place, Queue};
+use crate::pace::{Pace, UNANSWERED_MAX};
+use crate::queue::Queue;
 use domain::{LoadBalancing, Timestamp};
 use std::num::NonZeroU32;
 use std::time::Duration;
-
-/// What a request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
-    /// Which line it stands in.
-    pub class: Class,
-    /// How much of a replica's concurrency it takes, at least 1. More than the limit counts as the limit.
-    pub weight: u32,
-    /// Whose replica it goes to while that one has room.
-    pub session: Option<Session>,
-}
-
-impl Default for Ask {
-    fn default() -> Self {
-        Self { class: Class::Normal, weight: 1, session: None }
-    }
-}
-
-/// Lines of waiting requests, served in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Our own clients'.
-    Normal,
-    /// Another activator's, which has replicas of its own: it gets what ours leave.
-    Neighbour,
-}
-
-impl Class {
-    const COUNT: usize = 2;
-
-    const fn line(self) -> usize {
-        match self {
-            Self::Normal => 0,
-            Self::Neighbour => 1,
-        }
-    }
-}
-
-/// Names one waiting request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TicketId {
-    class: Class,
-    place: Place,
-}
-
-/// What happens to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes to this replica now.
-    Go(Slot),
-    /// It waits; its waiter will be handed back with a slot.
-    Wait(TicketId),
-    /// Too many wait already.
-    Full,
-}
-
-/// Room taken on one replica. Must be given back exactly once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a slot that is not released is lost"]
-pub struct Slot {
-    seat: SeatId,
-    weight: u32,
-}
-
-impl Slot {
-    /// Where it is.
-    #[must_use]
-    pub const fn seat(&self) -> SeatId {
-        self.seat
-    }
-}
-
-/// A replica's place in the table. Places are reused under another generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SeatId {
-    /// Its index; small, for the caller's own tables.
-    pub index: u32,
-    generation: u32,
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Seat {
@@ -98,6 +23,8 @@ struct Seat {
     key: SeatKey,
     state: SeatState,
     in_use: u32,
+    /// What of that it has begun to answer; counted where no limit is.
+    answering: u32,
     /// While it is let through what waited, and no limit says how much.
     pace: Option<Pace>,
 }
@@ -174,6 +101,7 @@ impl<W> Admission<W> {
     /// A request that a replica did not take comes back: it keeps its place at the head, whatever the depth of the
     /// queue. The caller still holds and then releases the slot it had.
     pub fn readmit(&mut self, ask: Ask, waiter: impl FnOnce() -> W) -> Verdict {
+        self.slow_down();
         match self.claim(ask) {
             Some(slot) => Verdict::Go(slot),
             None => {
@@ -190,13 +118,24 @@ impl<W> Admission<W> {
         {
             debug_assert!(seat.in_use >= slot.weight, "a slot was released twice");
             seat.in_use = seat.in_use.saturating_sub(slot.weight);
+            if slot.answered {
+                seat.answering = seat.answering.saturating_sub(slot.weight);
+            }
         }
     }
 
     /// The replica has begun to answer what holds `slot`. Follow with [`Admission::grant`].
-    pub fn answered(&mut self, slot: Slot) {
-        if let Some(pace) = self.seat_mut(slot.seat).and_then(|seat| seat.pace.as_mut()) {
-            pace.answered();
+    pub fn answered(&mut self, slot: &mut Slot) {
+        let weight = slot.weight;
+        if self.limit.is_none()
+            && !slot.answered
+            && let Some(seat) = self.seat_mut(slot.seat)
+        {
+            slot.answered = true;
+            seat.answering += weight;
+            if let Some(pace) = seat.pace.as_mut() {
+                pace.answered();
+            }
         }
     }
 
@@ -212,7 +151,7 @@ impl<W> Admission<W> {
         }
     }
 
-    /// Whether [`Admission::answered`] and [`Admission::look`] change anything now.
+    /// Whether [`Admission::look`] changes anything now.
     #[must_use]
     pub const fn is_paced(&self) -> bool {
         self.paced
@@ -257,13 +196,13 @@ impl<W> Admission<W> {
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
     pub fn add_seat(&mut self, key: SeatKey) -> SeatId {
         let index = self.seats.iter().position(|seat| seat.state == SeatState::Vacant).unwrap_or_else(|| {
-            self.seats.push(Seat { generation: 0, key, state: SeatState::Vacant, in_use: 0, pace: None });
+            self.seats.push(Seat { generation: 0, key, state: SeatState::Vacant, in_use: 0, answering: 0, pace: None });
             self.seats.len() - 1
         });
         let seat = &mut self.seats[index];
         seat.key = key;
         seat.state = SeatState::Closed;
-        seat.in_use = 0;
+        (seat.in_use, seat.answering) = (0, 0);
         SeatId { index: index as u32, generation: seat.generation }
     }
 
@@ -290,7 +229,7 @@ impl<W> Admission<W> {
         if let Some(seat) = self.seat_mut(id) {
             seat.state = SeatState::Vacant;
             seat.generation = seat.generation.wrapping_add(1);
-            seat.in_use = 0;
+            (seat.in_use, seat.answering) = (0, 0);
         }
     }
 
@@ -350,6 +289,19 @@ impl<W> Admission<W> {
         self.paced = self.seats.iter().any(|seat| seat.pace.is_some());
     }
 
+    /// Requests that come back were not in the queue meanwhile, and may come all at once.
+    fn slow_down(&mut self) {
+        if self.limit.is_some() {
+            return;
+        }
+        for seat in self.seats.iter_mut().filter(|seat| seat.state == SeatState::Open && seat.pace.is_none()) {
+            if seat.in_use - seat.answering >= UNANSWERED_MAX {
+                seat.pace = Some(Pace::full(seat.in_use));
+                self.paced = true;
+            }
+        }
+    }
+
     /// Nobody waits: what comes now comes at its own pace.
     fn settle(&mut self) {
         if self.paced && !self.anyone_waiting() {
@@ -370,7 +322,7 @@ impl<W> Admission<W> {
         let seats = &self.seats;
         let room = |i: usize| {
             let seat = &seats[i];
-            let room = seat.pace.map_or(limit, |pace| pace.window());
+            let room = seat.pace.map_or(limit, |pace| pace.window(seat.answering));
             let fits = seat.in_use.saturating_add(weight.min(room)) <= room;
             (seat.state == SeatState::Open && fits).then_some(seat.in_use)
         };
@@ -385,7 +337,8 @@ impl<W> Admission<W> {
         self.strayed += u64::from(home.is_some_and(|home| home.index != index));
         let seat = &mut self.seats[index];
         seat.in_use += weight;
-        Some(Slot { seat: SeatId { index: index as u32, generation: seat.generation }, weight })
+        let seat = SeatId { index: index as u32, generation: seat.generation };
+        Some(Slot { seat, weight, answered: false })
     }
 }
 

@@ -3,16 +3,13 @@
 //! Invariant: a pause of the client ends it only where the revision bounds pauses; what is kept for a second sending is
 //! the whole body or nothing.
 
-use super::{BodyError, Open};
+use super::{BodyError, Incoming, Open};
 use crate::bounds::{Bounds, Stock, Taken};
-use crate::connection::H2_STREAM_WINDOW;
 use crate::deadline::Deadline;
 use crate::error::RequestError;
 use crate::request::Peer;
 use bytes::Bytes;
-use http::Version;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -42,30 +39,61 @@ pub struct FromClient {
     incoming: Incoming,
     /// Where it comes by HTTP/1.1; streams of HTTP/2 are reset one by one.
     peer: Option<Arc<Peer>>,
-    /// What it may take up unread; given back when somebody begins to read.
-    held: Option<Taken>,
+    /// While nobody reads it.
+    held: Held,
+}
+
+/// What keeps a client whose body nobody reads from filling memory with it.
+#[derive(Debug, Default)]
+enum Held {
+    /// Somebody reads.
+    #[default]
+    No,
+    /// Nothing is read from its connection.
+    Paused(Arc<Peer>),
+    /// It has so much room, and this is counted.
+    Counted { _bytes: Taken },
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Self::Paused(peer) = self {
+            peer.watch.go_on();
+        }
+    }
 }
 
 impl FromClient {
-    /// What follows the head of a request of this `version`.
+    /// What follows the head of a request.
     #[must_use]
-    pub fn new(incoming: Incoming, version: Version, open: &Open) -> Self {
-        let peer = (version != Version::HTTP_2 && !incoming.is_end_stream()).then(|| open.shared_peer());
-        Self { incoming, peer, held: None }
+    pub fn new(incoming: Incoming, open: &Open) -> Self {
+        let is_of_connection = matches!(incoming, Incoming::Http1(_)) && !incoming.is_end_stream();
+        let peer = is_of_connection.then(|| open.shared_peer());
+        Self { incoming, peer, held: Held::No }
     }
 
-    /// Nobody reads it for a while. Over HTTP/1.1 that costs the one chunk that hyper has read; over HTTP/2 the client
-    /// goes on sending until its stream's window is full. That must fit into `max`, over all who wait.
+    /// Nobody reads it for a while. Over HTTP/1.1 that costs what came together with the head; over HTTP/2 the client goes
+    /// on sending until its stream's window is full. That must fit into `max`, over all who wait.
     ///
     /// # Errors
     /// It does not.
     pub fn hold(&mut self, bounds: &Arc<Bounds>, max: u64) -> Result<(), RequestError> {
-        if self.peer.is_none() && self.held.is_none() && !self.incoming.is_end_stream() {
-            let window = u64::from(H2_STREAM_WINDOW);
-            let bytes = self.incoming.size_hint().upper().map_or(window, |length| length.min(window));
-            let held = bounds.take(Stock::HeldBytes, bytes, max);
-            self.held = Some(held.ok_or(RequestError::HeldBytesFull(max))?);
+        if !matches!(self.held, Held::No) || self.incoming.is_end_stream() {
+            return Ok(());
         }
+        self.held = match (&self.incoming, &self.peer) {
+            (Incoming::Http2(stream), _) => {
+                let window = u64::from(stream.window());
+                let bytes = self.incoming.size_hint().upper().map_or(window, |length| length.min(window));
+                let held = bounds.take(Stock::HeldBytes, bytes, max);
+                Held::Counted { _bytes: held.ok_or(RequestError::HeldBytesFull(max))? }
+            }
+            (Incoming::Http1(_), Some(peer)) => {
+                peer.watch.pause();
+                Held::Paused(Arc::clone(peer))
+            }
+            (Incoming::Http1(_), None) => Held::No,
+        };
         Ok(())
     }
 }
@@ -151,12 +179,14 @@ impl RequestBody {
 
 impl Upload {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !matches!(self.body.held, Held::No) {
+            self.body.held = Held::No;
+        }
         match Pin::new(&mut self.body.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 if self.silence.is_some() {
                     self.deadline.set(None);
                 }
-                self.body.held = None;
                 if frame.is_none() {
                     self.body.peer = None;
                 }
@@ -173,7 +203,7 @@ impl Upload {
                     }
                     kept.complete |= self.body.incoming.is_end_stream();
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Connection)))
+                Poll::Ready(frame)
             }
             Poll::Pending => {
                 let Some(silence) = self.silence else { return Poll::Pending };

@@ -358,9 +358,9 @@ fn a_queue_goes_to_a_new_replica_at_the_pace_of_its_answers() {
     let (gate, _) = gate(0, 1000);
     let mut line: VecDeque<Waiting> = (0..200).map(|_| waiting(gate.enter(NOW, Ask::default()))).collect();
     gate.set_endpoints(NOW, 1, &listed(&["a"]));
-    let first = gone(&mut line);
+    let mut first = gone(&mut line);
     assert_eq!((first.len(), gate.waiting(), gate.is_open(), gate.paced()), (8, 192, false, 1));
-    first.iter().for_each(HeldSlot::answered);
+    first.iter_mut().for_each(HeldSlot::answered);
     let second = gone(&mut line);
     assert_eq!(second.len(), 8, "one more for each that is being answered");
     drop(first);

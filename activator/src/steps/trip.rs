@@ -132,8 +132,8 @@ impl<'a, C: Connect> Trip<'a, C> {
         loop {
             let failed = match self.once(outgoing, permit, &mut replayed).await {
                 Ok(()) => {
-                    if let Some(permit) = self.exchange.as_ref().and_then(Exchange::permit) {
-                        permit.answered();
+                    if let Some(exchange) = &mut self.exchange {
+                        exchange.answered();
                     }
                     return Ok(());
                 }

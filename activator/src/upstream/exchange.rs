@@ -153,6 +153,13 @@ impl<S: Socket> Exchange<S> {
         self.permit.as_ref()
     }
 
+    /// The replica has begun its answer.
+    pub fn answered(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.answered();
+        }
+    }
+
     /// Whether the connection carried a request before this one.
     #[must_use]
     pub fn is_reused(&self) -> bool {

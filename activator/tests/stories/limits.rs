@@ -5,7 +5,7 @@ use crate::retries::nobody;
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, PATIENCE, Wire, eventually, ok, soon};
 use activator::bounds::{Limit, Stock};
-use activator::connection::{H2_PENDING_RESETS_MAX, H2_STREAM_WINDOW, H2_STREAMS_MAX};
+use activator::connection::{H2_FIRST_WINDOW, H2_PENDING_RESETS_MAX, H2_STREAMS_MAX};
 use activator::serve::ACCEPT_PAUSE;
 use activator::{HEAD_BYTES_MAX, HEADERS_MAX, Settings, URI_BYTES_MAX};
 use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Protocol, RevisionId};
@@ -166,7 +166,7 @@ async fn the_default_depth_of_a_queue_is_half_of_what_may_be_held() {
 #[tokio::test]
 async fn held_bytes_are_bounded_over_http2() {
     let backend = Backend::new(|_| ok("warm")).await;
-    let settings = Settings { held_bytes_max: 2 * u64::from(H2_STREAM_WINDOW), ..Settings::default() };
+    let settings = Settings { held_bytes_max: 2 * u64::from(H2_FIRST_WINDOW), ..Settings::default() };
     let rig = Rig::with(settings, limits(|l| l.protocol = set(Protocol::Http1)), &[]).await;
     neighbour(&rig, &backend).await;
     let big: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
@@ -179,7 +179,7 @@ async fn held_bytes_are_bounded_over_http2() {
         held.push(call);
         eventually("it waits", || rig.waiting() == n).await;
     }
-    assert_eq!(rig.bounds().stock(Stock::HeldBytes), 2 * u64::from(H2_STREAM_WINDOW));
+    assert_eq!(rig.bounds().stock(Stock::HeldBytes), 2 * u64::from(H2_FIRST_WINDOW));
     let refused = ask(&mut sender, request("POST", "/", full("little"))).await;
     assert_eq!(refusal(&refused), (503, "held_bytes_full"));
     assert_eq!((rig.refused(Limit::HeldBytes), rig.waiting()), (1, 2));
@@ -204,7 +204,7 @@ async fn held_bytes_are_bounded_over_http2() {
 
 #[tokio::test]
 async fn held_bytes_are_bounded_where_every_replica_refuses_connections() {
-    let settings = Settings { held_bytes_max: u64::from(H2_STREAM_WINDOW), ..Settings::default() };
+    let settings = Settings { held_bytes_max: u64::from(H2_FIRST_WINDOW), ..Settings::default() };
     let (_place, address) = nobody();
     let rig = Rig::with(settings, limits(|l| l.protocol = set(Protocol::Http1)), &[address]).await;
     let big: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
@@ -212,7 +212,7 @@ async fn held_bytes_are_bounded_where_every_replica_refuses_connections() {
     sender.ready().await.unwrap();
     let mut call = Box::pin(sender.send_request(request("POST", "/", full(big))));
     assert!(futures_util::poll!(call.as_mut()).is_pending());
-    eventually("it pauses", || rig.bounds().stock(Stock::HeldBytes) == u64::from(H2_STREAM_WINDOW)).await;
+    eventually("it pauses", || rig.bounds().stock(Stock::HeldBytes) == u64::from(H2_FIRST_WINDOW)).await;
     let refused = ask(&mut sender, request("POST", "/", full("little"))).await;
     assert_eq!(refusal(&refused), (503, "held_bytes_full"));
     assert_eq!(rig.refused(Limit::HeldBytes), 1);
@@ -228,7 +228,7 @@ async fn heads_and_targets_are_bounded_over_http1() {
     let with = |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nhost: svc.default\r\n{fields}\r\n");
     let path = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
     let fields = |count: usize| (1..count).map(|n| format!("x-{n}: 1\r\n")).collect::<String>();
-    let (whole, long) = (HEAD_BYTES_MAX - 1024, HEAD_BYTES_MAX + 1024);
+    let whole = HEAD_BYTES_MAX - with("/", "x: \r\n").len();
     for (what, head, status, limit) in [
         ("a long target", with(&path(URI_BYTES_MAX), ""), 200, None),
         ("a longer one", with(&path(URI_BYTES_MAX + 1), ""), 414, Some(Limit::UriLength)),
@@ -241,7 +241,7 @@ async fn heads_and_targets_are_bounded_over_http1() {
         ("many fields", with("/", &fields(HEADERS_MAX)), 200, None),
         ("more fields", with("/", &fields(HEADERS_MAX + 1)), 431, Some(Limit::HeadSize)),
         ("a long field", with("/", &format!("x: {}\r\n", "y".repeat(whole))), 200, None),
-        ("a longer field", with("/", &format!("x: {}\r\n", "y".repeat(long))), 431, Some(Limit::HeadSize)),
+        ("a longer field", with("/", &format!("x: {}\r\n", "y".repeat(whole + 1))), 431, Some(Limit::HeadSize)),
         ("no end", with(&path(4 * HEAD_BYTES_MAX), ""), 431, Some(Limit::HeadSize)),
     ] {
         let before = limit.map(|limit| rig.refused(limit));

@@ -77,8 +77,8 @@ keys! {
          service may hold half of them, whatever its kpa.dev/queue-depth: then 503 held_share_full.";
     MAX_HELD_BYTES = "max-held-bytes", Kind::Whole { min: 64 * 1024, max: u32::MAX },
         default "268435456",
-        "What the bodies of waiting requests may take up over HTTP/2, where each may fill a window of 64 KiB before \
-         anybody reads it. Beyond: 503 held_bytes_full. Over HTTP/1.1 a waiting request takes up at most 24 KiB.";
+        "What the bodies of waiting requests may take up over HTTP/2, where each may fill a window of 12 KiB before \
+         anybody reads it, and of 64 KiB on a connection that has sent bodies before. Beyond: 503 held_bytes_full. Over HTTP/1.1 a waiting request takes up at most 24 KiB.";
     DRAIN_DELAY = "drain-delay", span(Duration::ZERO, HOUR),
         default "0s",
         "How long new connections are accepted after the activator was told to stop. On one machine nobody has to be \

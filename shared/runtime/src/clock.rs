@@ -1,6 +1,7 @@
 //! The one place where the process's clocks are read and turned into the cores' [`Timestamp`].
 
 use domain::Timestamp;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 /// A monotonic clock with a start of its own. Copies share the start.
@@ -35,11 +36,15 @@ impl Clock {
     }
 }
 
-/// Milliseconds since the Unix epoch, for humans and for boot numbers; never for measuring spans.
+/// What a calendar and a watch would say; never for measuring spans.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one reader of the wall clock")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Milliseconds since the Unix epoch, for humans and for boot numbers; never for measuring spans.
+#[must_use]
 pub fn unix_millis() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    wall().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -8,17 +8,21 @@
 //! reset, and the reset can overtake the answer or destroy it at the client. So our side is shut down first, and a little
 //! of the rest is read and dropped ([`LINGER_BYTES_MAX`]) before the socket is closed ([`LINGER`]).
 //!
+//! And it reads nothing while [`Watch::pause`] says that nobody wants what comes: hyper would take a piece of a body into
+//! memory unasked.
+//!
 //! Invariants: a hang-up is looked for only while [`Watch::hold`] says that somebody would miss it otherwise; a connection
 //! that lingers reads no more than its bound and is gone when its time is over.
 
 use crate::net::Socket;
 use bytes::{Buf, Bytes};
+use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::ReadBuf;
@@ -40,6 +44,8 @@ pub struct Watch {
     heard: AtomicBool,
     used: AtomicBool,
     unread: AtomicBool,
+    paused: AtomicBool,
+    reader: AtomicWaker,
 }
 
 impl Watch {
@@ -51,6 +57,31 @@ impl Watch {
     /// The request is held no longer.
     pub fn let_go(&self) {
         self.holding.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether a request is held.
+    pub fn is_holding(&self) -> bool {
+        self.holding.load(Relaxed) > 0
+    }
+
+    /// Nothing is read from the client until [`Watch::go_on`]. For HTTP/1.1, whose connection has one body at a time.
+    pub fn pause(&self) {
+        self.paused.store(true, Release);
+    }
+
+    /// Somebody wants to read.
+    pub fn go_on(&self) {
+        self.paused.store(false, Release);
+        self.reader.wake();
+    }
+
+    /// Whether the reader whose waker is in `cx` has to wait.
+    fn is_paused(&self, cx: &Context<'_>) -> bool {
+        self.paused.load(Acquire) && {
+            self.reader.register(cx.waker());
+            // It may have ended before anybody could be woken.
+            self.paused.load(Acquire)
+        }
     }
 
     /// A request has arrived.
@@ -153,7 +184,15 @@ impl<S: Socket> Read for Watched<S> {
             let count = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first[..count]);
             self.first.advance(count);
+            // Together with what follows: of a read this small hyper concludes nothing good, and makes its buffer twice as
+            // large for the next. An error here is an end at the next read.
+            if buf.remaining() > 0 {
+                let _ = Pin::new(&mut self.io).poll_read(cx, buf);
+            }
             return Poll::Ready(Ok(()));
+        }
+        if self.watch.is_paused(cx) {
+            return Poll::Pending;
         }
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {
@@ -169,7 +208,7 @@ impl<S: Socket> Write for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.watch.holding.load(Relaxed) > 0 && self.io.inner().is_read_closed() {
+        if self.watch.is_holding() && self.io.inner().is_read_closed() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client hung up")));
         }
         Pin::new(&mut self.io).poll_flush(cx)

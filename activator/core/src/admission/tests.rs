@@ -1,7 +1,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a step without a subject does nothing")]
 
 use super::*;
-use crate::affinity::SeatKey;
+use crate::affinity::{SeatKey, Session};
 use crate::pace::FIRST_WINDOW;
 use proptest::prelude::*;
 
@@ -72,6 +72,32 @@ fn a_heavy_request_counts_as_the_limit() {
     let heavy = Ask { weight: 9, ..Ask::default() };
     assert!(matches!(admission.admit(heavy, || 0), Verdict::Go(_)));
     assert_eq!(admission.in_use(seat), 2);
+}
+
+/// They paused between two tries, and nobody waits when they come.
+#[test]
+fn those_who_come_back_all_at_once_wait_beyond_what_may_be_unanswered() {
+    let at = Timestamp::from_millis;
+    let mut admission = Admission::new(None, 10, LoadBalancing::LeastOutstanding, 0);
+    let _seat = opened(&mut admission);
+    let back = |admission: &mut Admission<u32>| match admission.readmit(Ask::default(), || 0) {
+        Verdict::Go(slot) => Some(slot),
+        Verdict::Wait(_) | Verdict::Full => None,
+    };
+    let mut going: Vec<Slot> = std::iter::from_fn(|| back(&mut admission)).collect();
+    assert_eq!((going.len(), admission.waiting()), (UNANSWERED_MAX as usize, 1));
+    admission.answered(&mut going[0]);
+    assert_eq!(granted(&mut admission), [0], "one that is being answered makes room for one");
+    assert!(!admission.is_paced(), "nobody waits");
+    assert!(back(&mut admission).is_none());
+    admission.release(going.swap_remove(1));
+    assert_eq!(granted(&mut admission), [0], "so does one that has ended");
+    assert!(back(&mut admission).is_none());
+    admission.look(at(0), Duration::from_secs(10));
+    admission.look(at(1_000), Duration::from_secs(10));
+    assert_eq!(granted(&mut admission), [0], "a second is silent");
+    admission.configure(limit(1), 10, LoadBalancing::LeastOutstanding);
+    assert!(back(&mut admission).is_none(), "a limit is exact");
 }
 
 #[derive(Debug, Clone)]
@@ -173,7 +199,10 @@ proptest! {
                     limit_now = limit(count);
                     admission.configure(limit_now, 12, policy);
                 }
-                Move::Answer(which) if !running.is_empty() => admission.answered(running[which.index(running.len())].1),
+                Move::Answer(which) if !running.is_empty() => {
+                    let which = which.index(running.len());
+                    admission.answered(&mut running[which].1);
+                }
                 Move::Look => {
                     now += Duration::from_millis(700);
                     admission.look(now, AT_MOST);
@@ -237,8 +266,8 @@ proptest! {
                 }
             }
             if begins && !asked.is_empty() {
-                let slot: Slot = asked.swap_remove(which.index(asked.len()));
-                admission.answered(slot);
+                let mut slot: Slot = asked.swap_remove(which.index(asked.len()));
+                admission.answered(&mut slot);
                 if admission.is_paced() {
                     begun[slot.seat().index as usize] += 1;
                 }

@@ -1,5 +1,6 @@
 use super::*;
 use std::future::poll_fn;
+use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
 
@@ -55,6 +56,53 @@ async fn end_of<T>(
         began.elapsed()
     };
     tokio::join!(server, client(far))
+}
+
+/// A buffer of hyper's is sized by the reads that fill it.
+#[tokio::test]
+async fn the_first_bytes_come_with_those_that_follow_them() {
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut watched = Watched::new(Pipe(near), Bytes::from_static(b"GET "), Arc::default());
+    far.write_all(b"/ HTTP/1.1").await.unwrap();
+    let mut read = async || {
+        let mut bytes = [0; 8];
+        let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
+        poll_fn(|cx| Pin::new(&mut watched).poll_read(cx, buf.unfilled())).await.unwrap();
+        String::from_utf8(buf.filled().to_vec()).unwrap()
+    };
+    assert_eq!(read().await, "GET / HT");
+    assert_eq!(read().await, "TP/1.1");
+    drop(far);
+    assert_eq!(read().await, "");
+}
+
+#[tokio::test]
+async fn the_first_bytes_do_not_wait_for_more() {
+    let (near, far) = tokio::io::duplex(64);
+    let mut watched = Watched::new(Pipe(near), Bytes::from_static(b"GET "), Arc::default());
+    let mut bytes = [0; 8];
+    let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
+    poll_fn(|cx| Pin::new(&mut watched).poll_read(cx, buf.unfilled())).await.unwrap();
+    assert_eq!(buf.filled(), b"GET ");
+    drop(far);
+}
+
+#[tokio::test]
+async fn a_paused_client_is_not_read_until_somebody_wants_to() {
+    let (near, mut far) = tokio::io::duplex(64);
+    let watch = Arc::<Watch>::default();
+    let mut watched = Watched::new(Pipe(near), Bytes::new(), Arc::clone(&watch));
+    far.write_all(b"body").await.unwrap();
+    watch.pause();
+    let mut bytes = [0; 8];
+    let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
+    {
+        let mut read = pin!(poll_fn(|cx| Pin::new(&mut watched).poll_read(cx, buf.unfilled())));
+        assert!(futures_util::poll!(read.as_mut()).is_pending());
+        let (told, ()) = tokio::join!(read, async { watch.go_on() });
+        told.unwrap();
+    }
+    assert_eq!(buf.filled(), b"body");
 }
 
 #[tokio::test(start_paused = true)]
