@@ -2,6 +2,7 @@
 
 use crate::http2;
 use crate::rig::{Backend, Rig, limits, set, svc};
+use crate::sharing::{Two, is_of};
 use crate::wire::{Wire, eventually, ok};
 use activator::Settings;
 use domain::{Change, EndpointId, Limits, Protocol};
@@ -258,4 +259,48 @@ async fn a_draining_or_suspect_replica_has_its_sessions_back() {
         assert_eq!(strayed(&rig), 0);
         rig.at_rest().await;
     }
+}
+
+/// Where replicas of limited concurrency are divided among activators, each sends a session to one of its own, always the
+/// same; and to the other activator's only while its own are full.
+#[tokio::test]
+async fn activators_that_divide_the_replicas_have_one_each_for_a_session() {
+    let two = Two::new().await;
+    let replicas = loop {
+        let replicas = Replicas::new(6).await;
+        let of_a = replicas.addresses().into_iter().filter(|address| is_of("a", *address)).count();
+        if (2..=4).contains(&of_a) {
+            break replicas;
+        }
+    };
+    for rig in [&two.a, &two.b] {
+        rig.apply(&svc(), by("header=X-Session-Id", 1)).await;
+        eventually("it goes by sessions", || rig.handle().gate.limits().session_affinity.is_some()).await;
+    }
+    two.replicas(&replicas.addresses()).await;
+    for (name, rig) in [("a", &two.a), ("b", &two.b)] {
+        let mut client = rig.client().await;
+        let mut places = BTreeSet::new();
+        for session in 0..20 {
+            let first = place(&mut client, &of(session)).await;
+            assert!(is_of(name, replicas.all[first].address));
+            assert_eq!(place(&mut client, &of(session)).await, first);
+            places.insert(first);
+        }
+        let own = replicas.addresses().into_iter().filter(|address| is_of(name, *address)).count();
+        assert_eq!((places.len(), strayed(rig)), (own, 0), "all of its own, and no other");
+    }
+    let own = replicas.addresses().into_iter().filter(|address| is_of("a", *address)).count();
+    let mut held = Vec::new();
+    for _ in 0..own {
+        held.push(holds(&two.a, &replicas, 1).await);
+    }
+    let mut client = two.a.client().await;
+    let lent = place(&mut client, &of(1)).await;
+    assert!(is_of("b", replicas.all[lent].address), "its own are full");
+    replicas.go.add_permits(own);
+    for mut client in held {
+        assert_eq!(client.answer().await.status(), 200);
+    }
+    two.at_rest().await;
 }

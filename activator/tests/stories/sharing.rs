@@ -22,9 +22,9 @@ use tokio::sync::{Semaphore, watch};
 const WORD: &str = "0123456789abcdef";
 
 /// `a` and `b`.
-struct Two {
-    a: Rig,
-    b: Rig,
+pub(crate) struct Two {
+    pub(crate) a: Rig,
+    pub(crate) b: Rig,
     number: AtomicU64,
     peers: watch::Sender<Vec<Peer>>,
 }
@@ -38,7 +38,7 @@ fn names(members: &[&str]) -> Vec<ReporterId> {
 }
 
 impl Two {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let peers = watch::Sender::new(Vec::new());
         let rig = async |name| {
             let rig =
@@ -71,12 +71,12 @@ impl Two {
         }
     }
 
-    async fn replicas(&self, addresses: &[SocketAddr]) {
+    pub(crate) async fn replicas(&self, addresses: &[SocketAddr]) {
         self.a.replicas(addresses).await;
         self.b.replicas(addresses).await;
     }
 
-    async fn at_rest(&self) {
+    pub(crate) async fn at_rest(&self) {
         self.a.at_rest().await;
         self.b.at_rest().await;
         eventually("no slot is kept", || {
@@ -87,7 +87,7 @@ impl Two {
 }
 
 /// Whether a replica at this address is `owner`'s.
-fn is_of(owner: &str, address: SocketAddr) -> bool {
+pub(crate) fn is_of(owner: &str, address: SocketAddr) -> bool {
     let id = EndpointId::new(&address.to_string());
     Sharing::owner(&names(&["a", "b"]), &id) == Some(&ReporterId::new(owner))
 }
