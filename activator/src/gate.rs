@@ -10,6 +10,7 @@
 mod early;
 mod entry;
 mod failure;
+mod out;
 mod paced;
 mod share;
 mod state;
@@ -23,7 +24,7 @@ use activator_core::{Admission, Part, Warmth, patience};
 use domain::{EndpointId, EndpointState, Limits, Timestamp};
 use early::Early;
 use parking_lot::Mutex;
-use state::{Seat, State};
+use state::{AbortOnPanic, Seat, State};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -49,6 +50,7 @@ pub struct Gate {
     paced: AtomicBool,
     limited: AtomicBool,
     version: AtomicU64,
+    differences: AtomicU64,
     edge: Box<dyn Edge>,
     itself: Weak<Self>,
 }
@@ -66,26 +68,6 @@ enum Changed {
     Room,
     /// What [`Gate::snapshot`] shows.
     Snapshot,
-}
-
-/// A panic while the lock is held ends the process. One that began before does not: a request that panicked gives its
-/// slot back while it unwinds.
-struct AbortOnPanic {
-    unwinding: bool,
-}
-
-impl AbortOnPanic {
-    fn new() -> Self {
-        Self { unwinding: std::thread::panicking() }
-    }
-}
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if !self.unwinding && std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }
 
 impl Gate {
@@ -107,12 +89,14 @@ impl Gate {
                 warmth: Warmth::Asleep,
                 failure: None,
                 trouble: None,
+                watched: None,
             }),
             open: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             paced: AtomicBool::new(false),
             limited: AtomicBool::new(limited),
             version: AtomicU64::new(0),
+            differences: AtomicU64::new(0),
             edge,
             itself: itself.clone(),
         })
@@ -199,7 +183,7 @@ impl Gate {
             };
             let verdict = admit(&mut state, &mut sender);
             match (verdict, answer) {
-                (Verdict::Go(slot), _) => Entry::Go(HeldSlot::of(gate, slot)),
+                (Verdict::Go(slot), _) => Entry::Go(HeldSlot::out(gate, &mut state, slot)),
                 (Verdict::Wait(ticket), Some(answer)) => {
                     first = !waited_before;
                     if state.warmth == Warmth::Asleep {
@@ -291,7 +275,7 @@ impl Gate {
                         state.seats.resize_with(index + 1, || None);
                     }
                     let allowed = state.part.allows(&endpoint.id, false, state.held.contains(&endpoint.id));
-                    state.seats[index] = Some(Seat { id, endpoint, ready, suspect: false, allowed, early });
+                    state.seats[index] = Some(Seat::new(id, endpoint, (ready, allowed), early));
                 }
             }
             state.reseat(now);
@@ -365,6 +349,7 @@ impl Gate {
                     may_borrow = state.is_shared();
                 }
                 let count = state.admission.grant(GRANTS_PER_TURN, &mut grants);
+                grants.iter().for_each(|(_, slot)| state.hand_out(slot));
                 may_borrow &= state.admission.waiting() > 0;
                 self.publish(&state);
                 count == GRANTS_PER_TURN

@@ -2,6 +2,11 @@
 //!
 //! Invariant: on the uncontended path nothing here is written by two workers; the reporter only reads.
 
+mod counters;
+pub mod watchdog;
+
+pub use counters::{Counters, LATENCY_BUCKETS_MS};
+
 use crate::bounds::Bounds;
 use crate::gate::HeldSlot;
 use crate::reach::Reach;
@@ -9,7 +14,7 @@ use crate::revisions::Handle;
 use crate::sharing::lent::Lent;
 use crate::upstream::pool::Pool;
 use activator_core::affinity::preferred;
-use activator_core::{Chooser, Meter, SeatKey, Session};
+use activator_core::{Chooser, SeatKey, Session};
 use crossbeam_utils::CachePadded;
 use domain::{Limits, Timestamp};
 use parking_lot::Mutex;
@@ -17,12 +22,9 @@ use runtime::net::Socket;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
-
-/// Upper bounds of the latency buckets, in milliseconds; the last bucket has none.
-pub const LATENCY_BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000];
+use watchdog::{Sight, What};
 
 /// What every part of a worker may need: its clock and its tasks.
 #[derive(Debug)]
@@ -58,50 +60,6 @@ pub struct Executor(runtime::Tasks);
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor {
     fn execute(&self, work: F) {
         self.0.spawn("http/2 stream", work);
-    }
-}
-
-/// One worker's counts for one revision.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Concurrency and its integral.
-    pub meter: Meter,
-    /// Requests that arrived.
-    pub requests: AtomicU64,
-    /// The reporter wants to know when this worker's concurrency reaches this; `u32::MAX` when it has been told.
-    pub alarm_at: AtomicU32,
-    /// Answers by [`crate::error::Outcome`].
-    pub outcomes: [AtomicU64; crate::error::Outcome::COUNT],
-    /// Requests sent a second time.
-    pub replays: AtomicU64,
-    /// Requests that went to another activator.
-    pub hops: AtomicU64,
-    /// Requests that went to another replica than their session's, chosen without the gate.
-    pub strayed: AtomicU64,
-    /// Answers by time to the response head.
-    pub latency: [AtomicU64; LATENCY_BUCKETS_MS.len() + 1],
-    /// Sum of the times to the response head, in microseconds.
-    pub latency_sum_us: AtomicU64,
-}
-
-impl Counters {
-    /// Whether one more request may be sent a second time: at most one in ten (kpa-behaviour 4.6), and the first few.
-    pub fn may_replay(&self) -> bool {
-        let allowed = self.replays.load(Relaxed) * 10 < self.requests.load(Relaxed) + 100;
-        if allowed {
-            self.replays.fetch_add(1, Relaxed);
-        }
-        allowed
-    }
-
-    /// Notes how an exchange ended and how long the client waited for the response head.
-    #[expect(clippy::cast_possible_truncation, reason = "580 000 years")]
-    pub fn answered(&self, outcome: crate::error::Outcome, waited: Duration) {
-        self.outcomes[outcome.index()].fetch_add(1, Relaxed);
-        let millis = waited.as_millis() as u64;
-        let bucket = LATENCY_BUCKETS_MS.partition_point(|bound| *bound < millis);
-        self.latency[bucket].fetch_add(1, Relaxed);
-        self.latency_sum_us.fetch_add(waited.as_micros() as u64, Relaxed);
     }
 }
 
@@ -181,6 +139,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct EndpointLocal<S: Socket> {
     base: Arc<Base>,
+    /// The worker's, for the revision.
+    pub counters: Arc<CachePadded<Counters>>,
     /// The replica.
     pub endpoint: Arc<Endpoint>,
     /// Requests this worker has in flight to it.
@@ -190,8 +150,9 @@ pub struct EndpointLocal<S: Socket> {
 }
 
 impl<S: Socket> EndpointLocal<S> {
-    fn new(base: Arc<Base>, endpoint: Arc<Endpoint>) -> Arc<Self> {
-        let local = Arc::new(Self { base, endpoint, load: CachePadded::default(), pool: Pool::default() });
+    fn new(base: Arc<Base>, counters: Arc<CachePadded<Counters>>, endpoint: Arc<Endpoint>) -> Arc<Self> {
+        let (load, pool) = (CachePadded::default(), Pool::default());
+        let local = Arc::new(Self { base, counters, endpoint, load, pool });
         let share: Weak<Self> = Arc::downgrade(&local);
         local.endpoint.register(share);
         local
@@ -232,7 +193,23 @@ struct View<S: Socket> {
     seats: Vec<Option<Arc<EndpointLocal<S>>>>,
     /// Other activators that this worker has sent requests to.
     neighbours: Vec<Arc<EndpointLocal<S>>>,
+    /// Both, gone, while they still carry something.
+    departed: Vec<Arc<EndpointLocal<S>>>,
     chooser: Chooser,
+    sights: [Sight; What::COUNT],
+}
+
+type Seat<'a, S> = &'a Arc<EndpointLocal<S>>;
+
+impl<S: Socket> View<S> {
+    /// Wherever a request of this worker can be.
+    fn everywhere(&self) -> impl Iterator<Item = Seat<'_, S>> {
+        self.seats.iter().flatten().chain(&self.neighbours).chain(&self.departed)
+    }
+}
+
+fn is_busy<S: Socket>(seat: &Arc<EndpointLocal<S>>) -> bool {
+    seat.load.load(Relaxed) > 0
 }
 
 impl<S: Socket> Local<S> {
@@ -243,7 +220,15 @@ impl<S: Socket> Local<S> {
         handle.register(Arc::clone(&counters));
         let limits = handle.gate.limits();
         let chooser = Chooser::new(*limits.load_balancing, seed);
-        let view = View { version: u64::MAX, limits, seats: Vec::new(), neighbours: Vec::new(), chooser };
+        let view = View {
+            version: u64::MAX,
+            limits,
+            seats: Vec::new(),
+            neighbours: Vec::new(),
+            departed: Vec::new(),
+            chooser,
+            sights: Default::default(),
+        };
         Arc::new(Self { base, handle, counters, view: Mutex::new(view) })
     }
 
@@ -271,7 +256,7 @@ impl<S: Socket> Local<S> {
         if let Some(known) = neighbours.iter().find(|local| Arc::ptr_eq(&local.endpoint, endpoint)) {
             return Arc::clone(known);
         }
-        let new = EndpointLocal::new(Arc::clone(&self.base), Arc::clone(endpoint));
+        let new = self.beginning(Arc::clone(endpoint));
         neighbours.push(Arc::clone(&new));
         new
     }
@@ -296,6 +281,10 @@ impl<S: Socket> Local<S> {
         seats[index].clone()
     }
 
+    fn beginning(&self, endpoint: Arc<Endpoint>) -> Arc<EndpointLocal<S>> {
+        EndpointLocal::new(Arc::clone(&self.base), Arc::clone(&self.counters), endpoint)
+    }
+
     /// The view, brought up to date when the gate has changed.
     fn fresh(&self) -> parking_lot::MutexGuard<'_, View<S>> {
         let mut view = self.view.lock();
@@ -309,10 +298,11 @@ impl<S: Socket> Local<S> {
                     let known = old
                         .iter_mut()
                         .find(|seat| seat.as_ref().is_some_and(|local| Arc::ptr_eq(&local.endpoint, &endpoint)));
-                    let new = || EndpointLocal::new(Arc::clone(&self.base), endpoint);
+                    let new = || self.beginning(endpoint);
                     Some(known.and_then(Option::take).unwrap_or_else(new))
                 })
                 .collect();
+            view.departed.extend(old.into_iter().flatten().filter(is_busy));
             view.chooser.set_policy(*limits.load_balancing);
             view.limits = limits;
             view.version = version;
@@ -330,7 +320,10 @@ impl<S: Socket> Local<S> {
             seat.pool.tidy(now, idle_timeout, leaving);
             seat.pool.h2.tidy(leaving);
         }
-        view.neighbours.retain(|neighbour| !neighbour.endpoint.leaving.load(Relaxed));
+        let gone =
+            view.neighbours.extract_if(.., |neighbour| neighbour.endpoint.leaving.load(Relaxed)).collect::<Vec<_>>();
+        view.departed.extend(gone);
+        view.departed.retain(is_busy);
     }
 }
 

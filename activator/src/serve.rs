@@ -5,6 +5,7 @@
 use crate::bounds::{Limit, Stock};
 use crate::connection;
 use crate::follow::Follow;
+use crate::local::watchdog::WATCH_EVERY;
 use crate::prober;
 use crate::reporter::{Reporter, ReporterSettings};
 use crate::request::Door;
@@ -182,6 +183,8 @@ impl<C: Connect> WorkerRun<C> {
         let Self { worker, stack, close } = self;
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watch = tokio::time::interval(WATCH_EVERY);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let failed = worker.base.tasks.failed();
         let mut door = Doorkeeper::new(&worker, &stack);
         loop {
@@ -192,6 +195,7 @@ impl<C: Connect> WorkerRun<C> {
                 // A defect outside of any request: the worker ends, and whoever runs it ends the process.
                 () = failed.cancelled() => return,
                 _ = housekeeping.tick() => worker.tidy(),
+                _ = watch.tick() => worker.watch(),
                 () = sleep_until(until), if paused => door.paused = None,
                 accepted = next(&mut internal), if !paused => door.admit(accepted, Door::Internal),
                 accepted = listener.accept(), if !paused => door.admit(accepted, Door::Public),

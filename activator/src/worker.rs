@@ -298,6 +298,17 @@ impl<C: Connect> Worker<C> {
     }
 }
 
+impl<C: Connect> Worker<C> {
+    /// Compares counts with what is there; tells what differs for longer than a moment.
+    pub fn watch(&self) {
+        let locals: Vec<_> = self.routes.lock().by_id.values().cloned().collect();
+        for local in locals {
+            local.watch();
+            local.handle.gate.watch(self.base.clock.now(), &local.handle.id);
+        }
+    }
+}
+
 impl<S: runtime::net::Socket> Routes<S> {
     /// Forgets the hosts, and the revisions that are gone.
     fn forget(&mut self, revisions: &Revisions, epoch: u64) {

@@ -263,6 +263,14 @@ impl<W> Admission<W> {
         self.seats.get(id.index as usize).filter(|seat| seat.generation == id.generation).map_or(0, |seat| seat.in_use)
     }
 
+    /// What a replica carries through slots is `in_use`, whatever was counted: its caller knows better. Follow with
+    /// [`Admission::grant`].
+    pub fn correct(&mut self, id: SeatId, in_use: u32) {
+        if let Some(seat) = self.seat_mut(id) {
+            (seat.in_use, seat.answering) = (in_use, seat.answering.min(in_use));
+        }
+    }
+
     /// Requests that went to another replica than their session's, which had no room.
     #[must_use]
     pub const fn strayed(&self) -> u64 {

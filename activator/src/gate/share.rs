@@ -104,7 +104,7 @@ impl Gate {
         });
         self.publish(&state);
         match (verdict, answer) {
-            (Verdict::Go(slot), _) => Some(Entry::Go(HeldSlot::of(gate, slot))),
+            (Verdict::Go(slot), _) => Some(Entry::Go(HeldSlot::out(gate, &mut state, slot))),
             (Verdict::Wait(ticket), Some(answer)) => {
                 Some(Entry::Wait(Waiting { gate, ticket, answer, is_cold: false, returns: false }))
             }
@@ -117,7 +117,8 @@ impl Gate {
     pub fn spare(&self) -> Option<HeldSlot> {
         let gate = self.itself.upgrade()?;
         let _abort = AbortOnPanic::new();
-        let slot = self.state.lock().admission.spare(Ask::default())?;
-        Some(HeldSlot::of(gate, slot))
+        let mut state = self.state.lock();
+        let slot = state.admission.spare(Ask::default())?;
+        Some(HeldSlot::out(gate, &mut state, slot))
     }
 }

@@ -381,4 +381,5 @@ fn a_queue_goes_to_a_new_replica_at_the_pace_of_its_answers() {
     drop((second, third));
 }
 
+mod out;
 mod share;

@@ -6,8 +6,9 @@
 use super::{Response, Step};
 use crate::bounds::{Stock, Taken};
 use crate::error::RequestError;
-use crate::gate::{Entry, Gate, HeldSlot, StartFailure, Waiting};
-use crate::local::{Local, Permit};
+use crate::gate::{Entry, HeldSlot, StartFailure, Waiting};
+use crate::local::watchdog::Parked;
+use crate::local::{Counters, Local, Permit};
 use crate::request::{Admitted, Counted, Routed, Wait};
 use crate::worker::Worker;
 use activator_core::Warmth;
@@ -80,9 +81,9 @@ pub async fn acquire<C: Connect>(
             Entry::Wait(mut waiting) => {
                 wait.cold |= waiting.is_cold;
                 let _held = if waiting.returns {
-                    Held::returning(worker, watch)
+                    Held::returning(worker, watch, &local.counters)
                 } else {
-                    Held::admitted(worker, watch, &local.handle.gate)?
+                    Held::admitted(worker, watch, local)?
                 };
                 let slot = patiently(worker, local, arrived, &mut waiting).await?;
                 wait.queued = worker.base.clock.now() - arrived;
@@ -133,30 +134,35 @@ fn start_failed<C: Connect>(worker: &Worker<C>, failure: &StartFailure) -> Reque
 pub(super) struct Held<'a> {
     watch: &'a Watch,
     _taken: Taken,
+    _parked: Parked<'a>,
 }
 
 impl<'a> Held<'a> {
-    /// One that waits at `gate`.
+    /// One that waits at the gate of `local`.
     ///
     /// # Errors
     /// As many wait as may, in all or at this gate.
-    fn admitted<C: Connect>(worker: &Worker<C>, watch: &'a Watch, gate: &Gate) -> Result<Self, RequestError> {
+    fn admitted<C: Connect>(
+        worker: &Worker<C>,
+        watch: &'a Watch,
+        local: &'a Local<C::Stream>,
+    ) -> Result<Self, RequestError> {
         let max = u64::from(worker.settings.load().held_requests_max);
-        if u64::from(gate.waiting()) > max / 2 {
+        if u64::from(local.handle.gate.waiting()) > max / 2 {
             return Err(RequestError::HeldShareFull(max / 2));
         }
         let taken = worker.base.bounds.take(Stock::HeldRequests, 1, max);
-        Ok(Self::of(watch, taken.ok_or(RequestError::HeldRequestsFull(max))?))
+        Ok(Self::of(watch, taken.ok_or(RequestError::HeldRequestsFull(max))?, &local.counters))
     }
 
     /// One that was admitted before: it keeps its place, however many wait.
-    pub(super) fn returning<C: Connect>(worker: &Worker<C>, watch: &'a Watch) -> Self {
-        Self::of(watch, worker.base.bounds.take_anyway(Stock::HeldRequests, 1))
+    pub(super) fn returning<C: Connect>(worker: &Worker<C>, watch: &'a Watch, counters: &'a Counters) -> Self {
+        Self::of(watch, worker.base.bounds.take_anyway(Stock::HeldRequests, 1), counters)
     }
 
-    fn of(watch: &'a Watch, taken: Taken) -> Self {
+    fn of(watch: &'a Watch, taken: Taken, counters: &'a Counters) -> Self {
         watch.hold();
-        Self { watch, _taken: taken }
+        Self { watch, _taken: taken, _parked: Parked::new(counters) }
     }
 }
 

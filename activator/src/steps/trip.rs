@@ -10,7 +10,8 @@ use crate::body::{REPLAY_BYTES_MAX, RequestBody};
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::gate::Entry;
 use crate::headers::Next;
-use crate::local::{Local, Permit};
+use crate::local::watchdog::Parked;
+use crate::local::{Counters, Local, Permit};
 use crate::request::Wait;
 use crate::sharing::CLAIM;
 use crate::sharing::lent::Lent;
@@ -19,6 +20,7 @@ use crate::upstream::exchange::{Detached, Exchange, SendError};
 use crate::upstream::pool::TRUSTED_IDLE;
 use crate::worker::Worker;
 use activator_core::admission::{Ask, Class};
+use crossbeam_utils::CachePadded;
 use domain::{Limits, OnDisconnect, Timestamp};
 use http::{HeaderMap, Request};
 use http_body::Body;
@@ -142,6 +144,7 @@ impl<'a, C: Connect> Trip<'a, C> {
             };
             if self.ask.class == Class::Neighbour && !replayed && may_go_back(outgoing) {
                 drop(failed);
+                let _parked = Parked::new(&self.local.counters);
                 Box::pin(read_whole(outgoing)).await?;
                 return Err(RequestError::ClaimUnknown);
             }
@@ -181,7 +184,7 @@ impl<'a, C: Connect> Trip<'a, C> {
         if let Some(body) = body {
             body.hold(&self.worker.base.bounds, self.worker.settings.load().held_bytes_max)?;
         }
-        let held = Held::returning(self.worker, self.watch);
+        let held = Held::returning(self.worker, self.watch, &self.local.counters);
         tokio::time::sleep(tries.pause).await;
         drop(held);
         *tries = Tries { count: 0, pause: (tries.pause * 2).min(PAUSE_MAX) };
@@ -321,8 +324,8 @@ impl<'a, C: Connect> Trip<'a, C> {
         if !finish || !exchange.permit().is_some_and(Permit::is_limited) {
             return Some(exchange.send(outgoing, &mut self.answer).await);
         }
-        let tasks = self.worker.base.tasks.clone();
-        let (sent, answer, exchange) = Box::pin(to_the_end(self.exchange.take()?, outgoing.take(), tasks)).await?;
+        let owner = (self.worker.base.tasks.clone(), Arc::clone(&self.local.counters));
+        let (sent, answer, exchange) = Box::pin(to_the_end(self.exchange.take()?, outgoing.take(), owner)).await?;
         (self.answer, self.exchange) = (answer, Some(exchange));
         Some(sent)
     }
@@ -360,7 +363,7 @@ pub fn announce(headers: &mut HeaderMap, lent: Option<&Lent>) {
 async fn to_the_end<S: Socket>(
     mut exchange: Exchange<S>,
     mut outgoing: Outgoing,
-    tasks: Tasks,
+    (tasks, counters): (Tasks, Arc<CachePadded<Counters>>),
 ) -> Option<(Sent, Answer, Exchange<S>)> {
     let (tell, mut told) = oneshot::channel();
     let work = async move {
@@ -370,6 +373,6 @@ async fn to_the_end<S: Socket>(
             exchange.abandon();
         }
     };
-    Detached::new(work, tasks).await;
+    Detached::new(work, tasks, counters).await;
     told.try_recv().ok()
 }

@@ -8,6 +8,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::error::RequestError;
 use crate::headers::{self, Next};
 use crate::local::Permit;
+use crate::local::watchdog::Present;
 use crate::request::{Request, Routed, Wait};
 use crate::steps::Response;
 use crate::steps::forward::tell_wait;
@@ -81,7 +82,8 @@ pub async fn open<C: Connect>(
         return Err(RequestError::Broken);
     }
     let replica_side = hyper::upgrade::on(&mut response);
-    worker.base.tasks.spawn("tunnel", join(client_side, replica_side, permit, in_flight, open));
+    let present = Present::new(Arc::clone(&local.counters), in_flight.counts());
+    worker.base.tasks.spawn("tunnel", join((client_side, replica_side), permit, in_flight, open, present));
 
     let (mut head, _) = response.into_parts();
     headers::forward_response(&mut head);
@@ -95,15 +97,15 @@ pub async fn open<C: Connect>(
 }
 
 async fn join<S: Socket>(
-    client: OnUpgrade,
-    replica: OnUpgrade,
+    (client, replica): (OnUpgrade, OnUpgrade),
     permit: Permit<S>,
     in_flight: InFlight<S>,
     open: crate::body::Open,
+    present: Present,
 ) {
     if let (Ok(client), Ok(replica)) = (client.await, replica.await) {
         // Either side breaking off is how tunnels end.
         drop(tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(replica)).await);
     }
-    drop((permit, in_flight, open));
+    drop((permit, in_flight, open, present));
 }

@@ -27,4 +27,5 @@ mod routing;
 mod sharing;
 mod tunnels;
 mod uploads;
+mod watchdog;
 mod wire;

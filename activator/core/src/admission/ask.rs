@@ -75,6 +75,12 @@ impl Slot {
     pub const fn seat(&self) -> SeatId {
         self.seat
     }
+
+    /// How much of it.
+    #[must_use]
+    pub const fn weight(&self) -> u32 {
+        self.weight
+    }
 }
 
 /// A replica's place in the table. Places are reused under another generation.
