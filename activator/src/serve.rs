@@ -112,7 +112,8 @@ impl<C: Connect + Clone> Activator<C> {
         tasks.service("report to the autoscalers", reporter.run());
         if let Some(neighbours) = setup.neighbours {
             revisions.shares().begin(&revisions, setup.clock.now());
-            let hop = Hop::new(own, setup.connector.clone(), Arc::clone(&revisions), neighbours, tasks.clone());
+            let (connector, all) = (setup.connector.clone(), Arc::clone(&revisions));
+            let hop = Hop::new(own, connector, all, neighbours, setup.clock, tasks.clone());
             tasks.service("ask other activators for slots", hop.run());
         }
 

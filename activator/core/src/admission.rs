@@ -1,13 +1,13 @@
 //! Who goes to which replica now, and who waits: one per revision.
 //!
-//! Invariants: first in, first out within a class; no replica carries more than the container concurrency, and without
+//! Invariants: first in, first out within a class, and the oldest first between them; no replica carries more than the container concurrency, and without
 //! one no more of a queue than its [`pace`](crate::pace) lets through; room never coexists with a waiting request once
 //! [`Admission::grant`] has returned fewer grants than it was allowed; at most `queue_depth` wait. Knative's breaker
 //! (knative-behaviour 12) keeps two semaphores for this and lets them disagree; here there is one state.
 
 mod ask;
 
-pub use ask::{Ask, Class, SeatId, Slot, TicketId, Verdict};
+pub use ask::{Ask, Class, HOP_MARGIN, HOP_SHARE, SeatId, Slot, TicketId, Verdict};
 
 use crate::affinity::{SeatKey, preferred};
 use crate::balance::Chooser;
@@ -162,8 +162,9 @@ impl<W> Admission<W> {
     pub fn grant(&mut self, max: usize, granted: &mut Vec<(W, Slot)>) -> usize {
         let before = granted.len();
         while granted.len() - before < max {
-            let Some(line) = self.lines.iter().position(|line| !line.is_empty()) else { break };
-            let Some(ask) = self.lines[line].front().map(|waiting| waiting.ask) else { break };
+            let fronts = self.lines.iter().enumerate();
+            let fronts = fronts.filter_map(|(line, queue)| Some((line, queue.front()?.ask)));
+            let Some((line, ask)) = fronts.min_by_key(|(line, ask)| (ask.since, *line)) else { break };
             let Some(slot) = self.claim(ask) else { break };
             if let Some(waiting) = self.lines[line].pop_front() {
                 granted.push((waiting.waiter, slot));
@@ -237,6 +238,12 @@ impl<W> Admission<W> {
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.lines[Class::Normal.line()].len()
+    }
+
+    /// Since when the first of them waits.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<Timestamp> {
+        self.lines[Class::Normal.line()].front().map(|waiting| waiting.ask.since)
     }
 
     /// Whether somebody waits, of whatever class.

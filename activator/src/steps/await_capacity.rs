@@ -42,7 +42,7 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
             }
             None => {
                 let Routed { arrived, session, ref mut request, .. } = counted.routed;
-                let ask = Ask { session, ..Ask::default() };
+                let ask = Ask { session, since: arrived, ..Ask::default() };
                 match local.handle.gate.enter(arrived, ask) {
                     Entry::Go(slot) if let Some(seat) = local.seat(slot.seat_index()) => {
                         (Permit::new(seat, Some(slot)), Wait::default())

@@ -36,7 +36,7 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
         let next = next_protocol(*limits.protocol, request.head.version);
         let claimed = request.asked.is_claimed();
         let (outgoing, open, until) = translate(*request, next, *limits.idle_timeout, wait.queued);
-        let asked = (arrived, Ask { session, ..Ask::default() });
+        let asked = (arrived, Ask { session, since: arrived, ..Ask::default() });
         let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, next, asked, wait).of_neighbour(claimed);
         let mut outgoing = Some(outgoing);
         trip.until_answered(&mut outgoing, permit).await?;

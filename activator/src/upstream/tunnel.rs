@@ -44,7 +44,7 @@ pub async fn open<C: Connect>(
     head.headers.insert(UPGRADE, asked.clone());
     let mut body = RequestBody::from_client(body, *limits.idle_timeout);
 
-    let ask = (arrived, Ask { session, ..Ask::default() });
+    let ask = (arrived, Ask { session, since: arrived, ..Ask::default() });
     let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, ask, wait).of_neighbour(claimed);
     let mut tries = Tries::default();
     let socket = loop {

@@ -324,8 +324,9 @@ async fn one_question_asks_for_so_many_slots_and_no_more() {
         clients.push(client);
     }
     eventually("they all wait", || two.a.waiting() as usize == WAITING).await;
-    let most = format!("/.kpa/slots?revision=default/svc&want={WANT_MAX}");
-    eventually("it was asked for the most", || other.seen.lock().iter().any(|seen| seen.target() == most)).await;
+    let most = format!("&want={WANT_MAX}");
+    eventually("it was asked for the most", || other.seen.lock().iter().any(|seen| seen.target().ends_with(&most)))
+        .await;
     assert!(reached(&two.a, "want") >= 1);
     for question in other.seen.lock().iter() {
         let (_, want) = question.target().rsplit_once('=').unwrap();

@@ -4,6 +4,8 @@
 
 use crate::affinity::Session;
 use crate::queue::Place;
+use domain::Timestamp;
+use std::time::Duration;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,20 +16,37 @@ pub struct Ask {
     pub weight: u32,
     /// Whose replica it goes to while that one has room.
     pub session: Option<Session>,
+    /// Since when it waits. Between lines the oldest goes first, within one whoever came first.
+    pub since: Timestamp,
+}
+
+/// By so much longer another activator's request must have waited to go before ours, and by [`HOP_SHARE`] of its wait: a hop
+/// leaves a slot idle for a round trip.
+pub const HOP_MARGIN: Duration = Duration::from_millis(10);
+/// Without it, queues that are long everywhere would swap their requests all the time.
+pub const HOP_SHARE: u32 = 16;
+
+impl Ask {
+    /// Another activator's, for a request that has `waited` there.
+    #[must_use]
+    pub fn of_neighbour(now: Timestamp, waited: Duration) -> Self {
+        let since = (now + HOP_MARGIN).before(waited - waited / HOP_SHARE);
+        Self { class: Class::Neighbour, since, ..Self::default() }
+    }
 }
 
 impl Default for Ask {
     fn default() -> Self {
-        Self { class: Class::Normal, weight: 1, session: None }
+        Self { class: Class::Normal, weight: 1, session: None, since: Timestamp::ZERO }
     }
 }
 
-/// Lines of waiting requests, served in this order.
+/// Lines of waiting requests. Of two that have waited equally long, the earlier of these goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// Our own clients'.
     Normal,
-    /// Another activator's, which has replicas of its own: it gets what ours leave.
+    /// Another activator's, which has replicas of its own.
     Neighbour,
 }
 

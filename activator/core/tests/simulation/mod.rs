@@ -3,16 +3,17 @@
 //! Invariants: both get the same arrivals and the same service times, which follow from a seed; the ideal is one queue, first
 //! come first served, whose head goes to any free place at once (M/G/c); ours is the real [`Admission`], one an activator.
 //! What several activators tell each other is `activator::sharing` in small: one question per pair on its way, answered as soon as
-//! the owner's own requests leave room, then one hop.
+//! a slot falls to it, then one hop.
 
 use activator_core::{Admission, Ask, Class, Part, SeatId, SeatKey, Session, Slot, TicketId, Verdict};
-use domain::{EndpointId, LoadBalancing, ReporterId};
+use domain::{EndpointId, LoadBalancing, ReporterId, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Nanoseconds since the start.
 type Time = u64;
@@ -21,6 +22,8 @@ type Time = u64;
 pub(crate) const SERVICE: Time = 100_000_000;
 /// One way between two activators: a datacentre's, with the work at either end.
 pub(crate) const ONE_WAY: Time = 250_000;
+/// What is no wait beside a service time: a question and a hop take less than half of it.
+pub(crate) const SLACK: Time = SERVICE / 50;
 /// How much of what the replicas can do arrives.
 pub(crate) const LOAD: f64 = 0.8;
 /// Slots that one question asks for at most.
@@ -146,8 +149,8 @@ enum Event {
     Arrives(usize),
     /// A request ends at this activator's replica.
     Ends(usize, usize),
-    /// `.0` asks `.1` for so many slots.
-    Question(usize, usize, usize),
+    /// `.0` asks `.1` for so many slots, for whoever waits there since then.
+    Question(usize, usize, usize, Timestamp),
     /// `.1` answers `.0` with so many.
     Answer(usize, usize, usize),
     /// Request `.0` comes to activator `.1`, which has a slot for it.
@@ -236,7 +239,7 @@ impl Run<'_> {
         match event {
             Event::Arrives(job) => {
                 let Job { at, session, .. } = self.jobs[job];
-                let ask = Ask { session, ..Ask::default() };
+                let ask = Ask { session, since: Timestamp::new(Duration::from_nanos(self.now)), ..Ask::default() };
                 match self.activators[at].admission.admit(ask, || Waiter::Job(job)) {
                     Verdict::Go(slot) => self.start(job, at, slot),
                     Verdict::Wait(_) => self.ask(at),
@@ -247,8 +250,9 @@ impl Run<'_> {
                 let slot = self.running.remove(&job).expect("it runs");
                 self.release(at, slot);
             }
-            Event::Question(from, to, want) => {
-                let ask = Ask { class: Class::Neighbour, ..Ask::default() };
+            Event::Question(from, to, want, since) => {
+                let now = Timestamp::new(Duration::from_nanos(self.now));
+                let ask = Ask::of_neighbour(now, now.since(since));
                 let verdict: Verdict = self.activators[to].admission.admit(ask, || Waiter::Question(from, want));
                 match verdict {
                     Verdict::Go(slot) => self.lend(from, to, want, slot),
@@ -316,13 +320,11 @@ impl Run<'_> {
         let waiting = self.activators[from].admission.waiting();
         let others: Vec<usize> =
             (0..self.activators.len()).filter(|to| *to != from && self.activators[*to].has_replicas).collect();
-        if waiting == 0 {
-            return;
-        }
+        let Some(since) = self.activators[from].admission.waiting_since() else { return };
         let want = waiting.div_ceil(others.len().max(1)).min(WANT_MAX);
         for to in others {
             if !std::mem::replace(&mut self.activators[from].asked[to], true) {
-                self.at(self.now + ONE_WAY, Event::Question(from, to, want));
+                self.at(self.now + ONE_WAY, Event::Question(from, to, want, since));
             }
         }
     }
@@ -344,11 +346,11 @@ impl Compared {
         Self { world, ideal: ideal(world, &jobs), ours: ours(world, &jobs, policy) }
     }
 
-    /// Our p99 as a multiple of the ideal one. Where next to nobody waits, a hundredth of a service time more is none.
+    /// Our p99 as a multiple of the ideal one; nothing where next to nobody waits ([`SLACK`]).
     #[must_use]
-    pub(crate) fn ratio(&self) -> f64 {
-        let floor = SERVICE / 100;
-        self.ours.p99().max(floor) as f64 / self.ideal.p99().max(floor) as f64
+    pub(crate) fn ratio(&self) -> Option<f64> {
+        let (ours, ideal) = (self.ours.p99(), self.ideal.p99());
+        (ideal > SLACK).then(|| ours as f64 / ideal as f64)
     }
 }
 

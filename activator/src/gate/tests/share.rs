@@ -114,12 +114,32 @@ fn who_has_waited_longest_gets_what_is_lent() {
 }
 
 #[test]
+fn who_has_waited_longer_elsewhere_goes_before_our_own_by_a_margin() {
+    let (now, waited) = (Timestamp::from_secs(100), Duration::from_millis);
+    let (gate, _) = gate(1, 10);
+    gate.set_endpoints(now, 1, &listed(&["r-1"]));
+    let mut slot = going(gate.enter(now, Ask::default()));
+    // Ours has waited for a second.
+    let since = now.before(waited(1000));
+    for (elsewhere, goes_first) in [(0, false), (1000, false), (1070, false), (1090, true), (60_000, true)] {
+        let mut own = waiting(gate.enter(now, Ask { since, ..Ask::default() }));
+        assert_eq!(gate.waited(now), waited(1000));
+        let mut asked = waiting(gate.borrow(now, waited(elsewhere)).unwrap());
+        drop(slot);
+        let (first, second) = if goes_first { (&mut asked, &mut own) } else { (&mut own, &mut asked) };
+        drop(granted(first).unwrap().unwrap());
+        slot = granted(second).unwrap().unwrap();
+    }
+    assert_eq!(gate.waited(now), Duration::ZERO);
+}
+
+#[test]
 fn others_get_what_our_own_leave() {
     let (gate, _) = gate(1, 10);
-    assert!(gate.borrow().is_none(), "nothing is there");
+    assert!(gate.borrow(NOW, Duration::ZERO).is_none(), "nothing is there");
     gate.set_endpoints(NOW, 1, &listed(&["r-1"]));
-    let slot = going(gate.borrow().unwrap());
-    let mut asked = waiting(gate.borrow().unwrap());
+    let slot = going(gate.borrow(NOW, Duration::ZERO).unwrap());
+    let mut asked = waiting(gate.borrow(NOW, Duration::ZERO).unwrap());
     let mut own = waiting(gate.enter(NOW, Ask::default()));
     assert_eq!(gate.waiting(), 1, "who asks is no load of ours");
     drop(slot);
@@ -132,5 +152,5 @@ fn others_get_what_our_own_leave() {
     assert!(gate.spare().is_some());
     let (unlimited, _) = super::gate(0, 10);
     unlimited.set_endpoints(NOW, 1, &listed(&["r-1"]));
-    assert!(unlimited.borrow().is_none(), "there is nothing to lend");
+    assert!(unlimited.borrow(NOW, Duration::ZERO).is_none(), "there is nothing to lend");
 }

@@ -47,7 +47,8 @@ fn asker() -> (Hop<Tcp>, Vec<Entry>) {
         })
         .collect();
     let peers = (0..MEMBERS).map(|number| Peer { id: reporter(number), address: address(number) }).collect();
-    let mut hop = Hop::new(reporter(0), Tcp, Arc::clone(&revisions), watch::channel(peers).1, Tasks::new());
+    let mut hop =
+        Hop::new(reporter(0), Tcp, Arc::clone(&revisions), watch::channel(peers).1, Clock::start(), Tasks::new());
     hop.follow_neighbours();
     for id in revisions.waiting().take() {
         hop.thirst(id);
