@@ -11,6 +11,7 @@ mod clocks;
 mod concurrency;
 mod disconnects;
 mod early;
+mod ejection;
 mod hangups;
 mod headers;
 mod holding;
