@@ -5,7 +5,7 @@
 
 use super::await_capacity::{Held, acquire};
 use super::respond::REASON;
-use super::spare::Spare;
+use super::spare::{Spare, is_repeatable};
 use crate::body::{REPLAY_BYTES_MAX, RequestBody};
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::gate::Entry;
@@ -224,7 +224,8 @@ impl<'a, C: Connect> Trip<'a, C> {
             announce(request.headers_mut(), lent);
         }
         let reused = self.next == Next::Http2 || self.exchange.as_ref().is_some_and(Exchange::is_reused);
-        let spare = outgoing.as_mut().filter(|_| !trusted && !*replayed).map(|request| Box::new(Spare::of(request)));
+        let spare =
+            outgoing.as_mut().filter(|_| !*replayed).and_then(|request| Spare::of(request, trusted)).map(Box::new);
         let sent = match *self.limits.response_start_timeout {
             None => self.send(outgoing).await,
             Some(limit) => match Box::pin(tokio::time::timeout(limit, self.send(outgoing))).await {
@@ -238,14 +239,15 @@ impl<'a, C: Connect> Trip<'a, C> {
             Some(Err(error)) => error,
             None => return Err(Setback::Final(RequestError::Internal)),
         };
-        let (returned, refused, answer_begun) = match failed {
-            SendError::NotSent(request) => (Some(*request), false, false),
-            SendError::Refused => (None, true, false),
-            SendError::Broken { answer_begun } => (None, false, answer_begun),
+        let (returned, refused, answer_begun, whole) = match failed {
+            SendError::NotSent(request) => (Some(*request), false, false, None),
+            SendError::Refused => (None, true, false, None),
+            SendError::Broken { answer_begun, request } => (None, false, answer_begun, request),
             SendError::Client(error) => return Err(Setback::Final(error)),
         };
         let permit = self.exchange.take().and_then(Exchange::failed);
-        let again = spare.and_then(|spare| spare.again(refused));
+        let whole = whole.filter(|request| !*replayed && is_repeatable(request)).map(|request| *request);
+        let again = spare.and_then(|spare| spare.again(refused)).or(whole);
         match retry_class(returned.is_some() || refused, reused, answer_begun, again.is_some()) {
             RetryClass::NotSent => *outgoing = returned.or(again),
             RetryClass::Replay if self.local.counters.may_replay() => {

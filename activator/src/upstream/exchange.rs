@@ -101,6 +101,8 @@ pub enum SendError {
     Broken {
         /// Some of an answer had come.
         answer_begun: bool,
+        /// The request, where none had come and it is whole without having been kept.
+        request: Option<Box<Request<RequestBody>>>,
     },
 }
 
@@ -108,8 +110,9 @@ impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Closed(Some(request)) => Self::NotSent(request),
-            Failure::Closed(None) => Self::Broken { answer_begun: false },
-            Failure::Unreadable(_) => Self::Broken { answer_begun: true },
+            Failure::Closed(None) => Self::Broken { answer_begun: false, request: None },
+            Failure::Unanswered(request) => Self::Broken { answer_begun: false, request },
+            Failure::Unreadable(_) => Self::Broken { answer_begun: true, request: None },
             Failure::Upload(error) => Self::Client(error.of_client()),
         }
     }
