@@ -9,7 +9,7 @@ pub use counters::{Counters, LATENCY_BUCKETS_MS};
 
 use crate::bounds::Bounds;
 use crate::gate::HeldSlot;
-use crate::reach::Reach;
+use crate::reach::{Broken, Reach};
 use crate::revisions::Handle;
 use crate::sharing::lent::Lent;
 use crate::upstream::pool::Pool;
@@ -78,6 +78,8 @@ pub struct Endpoint {
     pub leaving: AtomicBool,
     /// Whether connects come through.
     pub reach: Reach,
+    /// Whether it answers on them.
+    pub broken: Broken,
     shares: Mutex<Vec<Weak<dyn Share>>>,
 }
 
@@ -100,6 +102,7 @@ impl Endpoint {
             answered: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             reach: Reach::default(),
+            broken: Broken::default(),
             shares: Mutex::default(),
         }
     }
@@ -364,6 +367,7 @@ impl<S: Socket> Permit<S> {
         if !self.seat.endpoint.answered.load(Relaxed) {
             self.seat.endpoint.answered.store(true, Relaxed);
         }
+        self.seat.endpoint.broken.answered();
         if let Some(slot) = &mut self.slot {
             slot.answered();
         }

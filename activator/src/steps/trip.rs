@@ -223,7 +223,8 @@ impl<'a, C: Connect> Trip<'a, C> {
         if let Some(request) = outgoing {
             announce(request.headers_mut(), lent);
         }
-        let reused = self.next == Next::Http2 || self.exchange.as_ref().is_some_and(Exchange::is_reused);
+        let used = self.exchange.as_ref().is_some_and(Exchange::is_reused);
+        let reused = used || self.next == Next::Http2;
         let spare =
             outgoing.as_mut().filter(|_| !*replayed).and_then(|request| Spare::of(request, trusted)).map(Box::new);
         let sent = match *self.limits.response_start_timeout {
@@ -246,6 +247,12 @@ impl<'a, C: Connect> Trip<'a, C> {
             SendError::Client(error) => return Err(Setback::Final(error)),
         };
         let permit = self.exchange.take().and_then(Exchange::failed);
+        if let Some(permit) = permit.as_ref().filter(|permit| !used && !answer_begun && permit.lent().is_none())
+            && returned.is_none()
+            && !refused
+        {
+            self.worker.broke(&self.local.handle, &permit.seat.endpoint);
+        }
         let whole = whole.filter(|request| !*replayed && is_repeatable(request)).map(|request| *request);
         let again = spare.and_then(|spare| spare.again(refused)).or(whole);
         match retry_class(returned.is_some() || refused, reused, answer_begun, again.is_some()) {

@@ -41,6 +41,8 @@ struct Mortal {
     /// Requests that it has read, in all its lives.
     seen: Arc<Mutex<BTreeSet<u64>>>,
     twice: Arc<AtomicBool>,
+    /// It closes instead of answering, and accepts all the same.
+    breaks: Arc<AtomicBool>,
 }
 
 fn bound(address: SocketAddr) -> TcpSocket {
@@ -60,6 +62,7 @@ impl Mortal {
             life: CancellationToken::new(),
             seen: Arc::default(),
             twice: Arc::default(),
+            breaks: Arc::default(),
         };
         new.live();
         new
@@ -69,17 +72,22 @@ impl Mortal {
     fn live(&mut self) {
         self.life = CancellationToken::new();
         let (life, seen, twice) = (self.life.clone(), Arc::clone(&self.seen), Arc::clone(&self.twice));
+        let breaks = Arc::clone(&self.breaks);
         let listener = bound(self.address).listen(1024).unwrap();
         Tasks::new().spawn("replica", async move {
             let tasks = Tasks::new();
             while let Some(Ok((stream, _))) = life.run_until_cancelled(listener.accept()).await {
                 let (life, seen, twice) = (life.clone(), Arc::clone(&seen), Arc::clone(&twice));
+                let breaks = Arc::clone(&breaks);
                 let answers = async move {
                     let mut wire = Wire::new(stream);
                     while let Some(request) = wire.request().await {
                         let number = request.field("x-number").unwrap().parse().unwrap();
                         if !seen.lock().insert(number) && request.first.starts_with("POST") {
                             twice.store(true, Relaxed);
+                        }
+                        if breaks.load(Relaxed) {
+                            return;
                         }
                         for _ in 0..number % 7 {
                             tokio::task::yield_now().await;
@@ -209,6 +217,37 @@ async fn a_replica_that_dies_under_load_is_passed_over_and_comes_back() {
         load.end().await;
         assert_eq!(load.failed.lock().len(), failed.len());
         assert!([&mortal, &others[0], &others[1]].iter().all(|replica| !replica.twice.load(Relaxed)));
+        rig.at_rest().await;
+    }
+}
+
+/// The least loaded replica would be the one that breaks at once.
+#[tokio::test]
+async fn a_replica_that_breaks_instead_of_answering_attracts_no_load() {
+    for cc in [0, 4] {
+        let replicas = [Mortal::new(), Mortal::new(), Mortal::new()];
+        let (rig, _) = rig(limited(cc), &replicas.each_ref().map(|replica| replica.address)).await;
+        let load = Load::start(rig.addresses[0]);
+        load.goes_on(300).await;
+        let broken = &replicas[0];
+        let usable = |rig: &Rig<Counting>| {
+            rig.handle().gate.endpoints().iter().any(|(endpoint, usable)| endpoint.id == broken.id() && *usable)
+        };
+        let before = broken.seen.lock().len();
+        broken.breaks.store(true, Relaxed);
+        eventually("it is passed over", || !usable(&rig)).await;
+        // Each time that its probe clears it, those that go there at once.
+        load.goes_on(2_000).await;
+        let lost = broken.seen.lock().len() - before;
+        assert!(lost as u64 <= 10 * CLIENTS, "limit {cc}: {lost} went there");
+        assert!(load.failed.lock().iter().all(|(_, _, status)| *status == 502));
+        broken.breaks.store(false, Relaxed);
+        let before = broken.seen.lock().len();
+        eventually("it answers again", || broken.seen.lock().len() > before + 50).await;
+        let failed = load.failed.lock().len();
+        load.goes_on(300).await;
+        load.end().await;
+        assert_eq!(load.failed.lock().len(), failed);
         rig.at_rest().await;
     }
 }
