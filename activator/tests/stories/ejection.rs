@@ -111,12 +111,14 @@ impl Mortal {
     }
 }
 
+/// Number, method, and what came instead of 200.
+type Failed = (u64, &'static str, u16);
+
 /// Steady load; every request has a number of its own.
 struct Load {
     next: Arc<AtomicU64>,
     answered: Arc<AtomicU64>,
-    /// Number, method, and what came instead of 200.
-    failed: Arc<Mutex<Vec<(u64, &'static str, u16)>>>,
+    failed: Arc<Mutex<Vec<Failed>>>,
     stop: CancellationToken,
     ended: Arc<AtomicU64>,
 }

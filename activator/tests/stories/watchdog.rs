@@ -8,9 +8,9 @@ use crate::wire::{GET, Wire, eventually, ok};
 use activator::Settings;
 use activator::error::Outcome;
 use activator::local::Permit;
-use activator::local::watchdog::{WATCH_EVERY, What};
+use activator::local::watchdog::What;
 use activator::upstream::exchange::InFlight;
-use domain::{Change, Limits, OnDisconnect, Timestamp};
+use domain::{Change, Limits, OnDisconnect};
 use runtime::Tasks;
 use runtime::net::Tcp;
 use std::num::NonZeroU32;
@@ -228,26 +228,13 @@ async fn nothing_differs_whatever_clients_and_replicas_do() {
                 ended.fetch_add(1, Relaxed);
             });
         }
-        let mut looked = 0;
-        let mut look = || {
-            looked += 1;
-            rig.activator.workers().iter().for_each(|worker| worker.watch());
-            rig.handle().gate.watch(Timestamp::ZERO + WATCH_EVERY * looked, &svc());
-            let told = (told(&rig, What::InFlight), told(&rig, What::Permits), rig.handle().gate.differences());
-            assert_eq!(told, (0, 0, 0), "limit {cc}, {on_disconnect:?}, look {looked}");
-        };
+        let look = || assert_eq!(rig.differences(), [0; What::COUNT + 1], "limit {cc}, {on_disconnect:?}");
         eventually("all clients are done", || {
             look();
             ended.load(Relaxed) == 16
         })
         .await;
-        eventually("nothing is in flight", || {
-            look();
-            rig.in_flight() == 0 && rig.permits() == 0 && rig.waiting() == 0
-        })
-        .await;
-        look();
-        look();
+        rig.at_rest().await;
         assert!(first.count() > 20 && second.count() > 20);
         assert!(rig.requests() > 16 * 15, "{}", rig.requests());
         let outcomes =
