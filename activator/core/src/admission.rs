@@ -162,16 +162,24 @@ impl<W> Admission<W> {
     pub fn grant(&mut self, max: usize, granted: &mut Vec<(W, Slot)>) -> usize {
         let before = granted.len();
         while granted.len() - before < max {
-            let fronts = self.lines.iter().enumerate();
-            let fronts = fronts.filter_map(|(line, queue)| Some((line, queue.front()?.ask)));
-            let Some((line, ask)) = fronts.min_by_key(|(line, ask)| (ask.since, *line)) else { break };
+            let Some(ask) = self.next() else { break };
             let Some(slot) = self.claim(ask) else { break };
-            if let Some(waiting) = self.lines[line].pop_front() {
+            if let Some(waiting) = self.lines[ask.class.line()].pop_front() {
                 granted.push((waiting.waiter, slot));
             }
         }
         self.settle();
         granted.len() - before
+    }
+
+    /// What the oldest of all that wait asks for.
+    fn next(&self) -> Option<Ask> {
+        let [normal, neighbour] = &self.lines;
+        match (normal.front(), neighbour.front()) {
+            (Some(own), Some(other)) if other.ask.since < own.ask.since => Some(other.ask),
+            (Some(first), _) | (None, Some(first)) => Some(first.ask),
+            (None, None) => None,
+        }
     }
 
     /// A waiting request leaves. `None` when it was granted or cancelled before.
