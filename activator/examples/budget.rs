@@ -102,7 +102,7 @@ fn main() {
             "admission and balance",
             time(|| {
                 let open = local.handle.gate.is_open();
-                (open, local.limits(), local.choose().map(|seat| Permit::new(seat, None)))
+                (open, local.limits(), local.choose(None).map(|seat| Permit::new(seat, None)))
             }),
         ),
         (

@@ -10,6 +10,7 @@
 mod early;
 mod entry;
 mod failure;
+mod out;
 mod paced;
 mod share;
 mod state;
@@ -18,12 +19,12 @@ pub use early::{Cold, ColdCount};
 pub use entry::{Answer, Entry, HeldSlot, StartFailure, Waiting};
 
 use crate::local::Endpoint;
-use activator_core::admission::{Ask, Class, TicketId, Verdict};
+use activator_core::admission::{Ask, TicketId, Verdict};
 use activator_core::{Admission, Part, Warmth, patience};
 use domain::{EndpointId, EndpointState, Limits, Timestamp};
 use early::Early;
 use parking_lot::Mutex;
-use state::{Seat, State};
+use state::{AbortOnPanic, Seat, State};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -49,6 +50,7 @@ pub struct Gate {
     paced: AtomicBool,
     limited: AtomicBool,
     version: AtomicU64,
+    differences: AtomicU64,
     edge: Box<dyn Edge>,
     itself: Weak<Self>,
 }
@@ -66,26 +68,6 @@ enum Changed {
     Room,
     /// What [`Gate::snapshot`] shows.
     Snapshot,
-}
-
-/// A panic while the lock is held ends the process. One that began before does not: a request that panicked gives its
-/// slot back while it unwinds.
-struct AbortOnPanic {
-    unwinding: bool,
-}
-
-impl AbortOnPanic {
-    fn new() -> Self {
-        Self { unwinding: std::thread::panicking() }
-    }
-}
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if !self.unwinding && std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }
 
 impl Gate {
@@ -107,12 +89,14 @@ impl Gate {
                 warmth: Warmth::Asleep,
                 failure: None,
                 trouble: None,
+                watched: None,
             }),
             open: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             paced: AtomicBool::new(false),
             limited: AtomicBool::new(limited),
             version: AtomicU64::new(0),
+            differences: AtomicU64::new(0),
             edge,
             itself: itself.clone(),
         })
@@ -161,14 +145,14 @@ impl Gate {
     }
 
     /// A request comes to the lock.
-    pub fn enter(&self, now: Timestamp) -> Entry {
-        self.ask(now, false, |state, sender| state.admission.admit(Ask::default(), sender))
+    pub fn enter(&self, now: Timestamp, ask: Ask) -> Entry {
+        self.ask(now, false, |state, sender| state.admission.admit(ask, sender))
     }
 
-    /// A request that its replica did not take comes back to the head of its line. That of [`Class::Neighbour`] is for
+    /// A request that its replica did not take comes back to the head of its line. That of [`Class::Neighbour`](activator_core::Class::Neighbour) is for
     /// those that another activator has sent on: nobody lends to it.
-    pub fn reenter(&self, now: Timestamp, class: Class) -> Entry {
-        self.ask(now, true, |state, sender| state.admission.readmit(Ask { class, ..Ask::default() }, sender))
+    pub fn reenter(&self, now: Timestamp, ask: Ask) -> Entry {
+        self.ask(now, true, |state, sender| state.admission.readmit(ask, sender))
     }
 
     fn ask(
@@ -199,7 +183,7 @@ impl Gate {
             };
             let verdict = admit(&mut state, &mut sender);
             match (verdict, answer) {
-                (Verdict::Go(slot), _) => Entry::Go(HeldSlot::of(gate, slot)),
+                (Verdict::Go(slot), _) => Entry::Go(HeldSlot::out(gate, &mut state, slot)),
                 (Verdict::Wait(ticket), Some(answer)) => {
                     first = !waited_before;
                     if state.warmth == Warmth::Asleep {
@@ -227,6 +211,12 @@ impl Gate {
         }
         drop(state);
         drop(waiter);
+    }
+
+    /// Requests that came to the lock and went to another replica than their session's.
+    #[must_use]
+    pub fn strayed(&self) -> u64 {
+        self.state.lock().admission.strayed()
     }
 
     /// When a request that arrived at `arrived` has waited long enough, and for what, as things stand now.
@@ -278,14 +268,14 @@ impl Gate {
                     seat.suspect &= early.is_none();
                     (seat.ready, seat.early) = (ready, early);
                 } else if ready || early.is_some() {
-                    let id = state.admission.add_seat();
+                    let endpoint = Arc::new(Endpoint::new(endpoint.id.clone(), endpoint.address));
+                    let id = state.admission.add_seat(endpoint.key);
                     let index = id.index as usize;
                     if state.seats.len() <= index {
                         state.seats.resize_with(index + 1, || None);
                     }
-                    let endpoint = Arc::new(Endpoint::new(endpoint.id.clone(), endpoint.address));
                     let allowed = state.part.allows(&endpoint.id, false, state.held.contains(&endpoint.id));
-                    state.seats[index] = Some(Seat { id, endpoint, ready, suspect: false, allowed, early });
+                    state.seats[index] = Some(Seat::new(id, endpoint, (ready, allowed), early));
                 }
             }
             state.reseat(now);
@@ -359,6 +349,7 @@ impl Gate {
                     may_borrow = state.is_shared();
                 }
                 let count = state.admission.grant(GRANTS_PER_TURN, &mut grants);
+                grants.iter().for_each(|(_, slot)| state.hand_out(slot));
                 may_borrow &= state.admission.waiting() > 0;
                 self.publish(&state);
                 count == GRANTS_PER_TURN

@@ -4,6 +4,7 @@
 
 mod asked;
 mod forwarded;
+pub mod session;
 
 pub use asked::{Asked, Tongue};
 

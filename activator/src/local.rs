@@ -2,13 +2,19 @@
 //!
 //! Invariant: on the uncontended path nothing here is written by two workers; the reporter only reads.
 
+mod counters;
+pub mod watchdog;
+
+pub use counters::{Counters, LATENCY_BUCKETS_MS};
+
 use crate::bounds::Bounds;
 use crate::gate::HeldSlot;
-use crate::reach::Reach;
+use crate::reach::{Broken, Reach};
 use crate::revisions::Handle;
 use crate::sharing::lent::Lent;
 use crate::upstream::pool::Pool;
-use activator_core::{Chooser, Meter};
+use activator_core::affinity::preferred;
+use activator_core::{Chooser, SeatKey, Session};
 use crossbeam_utils::CachePadded;
 use domain::{Limits, Timestamp};
 use parking_lot::Mutex;
@@ -16,12 +22,9 @@ use runtime::net::Socket;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
-
-/// Upper bounds of the latency buckets, in milliseconds; the last bucket has none.
-pub const LATENCY_BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000];
+use watchdog::{Sight, What};
 
 /// What every part of a worker may need: its clock and its tasks.
 #[derive(Debug)]
@@ -60,48 +63,6 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executo
     }
 }
 
-/// One worker's counts for one revision.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Concurrency and its integral.
-    pub meter: Meter,
-    /// Requests that arrived.
-    pub requests: AtomicU64,
-    /// The reporter wants to know when this worker's concurrency reaches this; `u32::MAX` when it has been told.
-    pub alarm_at: AtomicU32,
-    /// Answers by [`crate::error::Outcome`].
-    pub outcomes: [AtomicU64; crate::error::Outcome::COUNT],
-    /// Requests sent a second time.
-    pub replays: AtomicU64,
-    /// Requests that went to another activator.
-    pub hops: AtomicU64,
-    /// Answers by time to the response head.
-    pub latency: [AtomicU64; LATENCY_BUCKETS_MS.len() + 1],
-    /// Sum of the times to the response head, in microseconds.
-    pub latency_sum_us: AtomicU64,
-}
-
-impl Counters {
-    /// Whether one more request may be sent a second time: at most one in ten (kpa-behaviour 4.6), and the first few.
-    pub fn may_replay(&self) -> bool {
-        let allowed = self.replays.load(Relaxed) * 10 < self.requests.load(Relaxed) + 100;
-        if allowed {
-            self.replays.fetch_add(1, Relaxed);
-        }
-        allowed
-    }
-
-    /// Notes how an exchange ended and how long the client waited for the response head.
-    #[expect(clippy::cast_possible_truncation, reason = "580 000 years")]
-    pub fn answered(&self, outcome: crate::error::Outcome, waited: Duration) {
-        self.outcomes[outcome.index()].fetch_add(1, Relaxed);
-        let millis = waited.as_millis() as u64;
-        let bucket = LATENCY_BUCKETS_MS.partition_point(|bound| *bound < millis);
-        self.latency[bucket].fetch_add(1, Relaxed);
-        self.latency_sum_us.fetch_add(waited.as_micros() as u64, Relaxed);
-    }
-}
-
 /// A replica as every worker sees it.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -109,12 +70,16 @@ pub struct Endpoint {
     pub id: domain::EndpointId,
     /// Where it listens.
     pub address: SocketAddr,
+    /// By this sessions know it.
+    pub key: SeatKey,
     /// It has answered a request: from then on it is warm (kpa-behaviour 4.4).
     pub answered: AtomicBool,
     /// It gets no new connections and its idle ones are closed.
     pub leaving: AtomicBool,
     /// Whether connects come through.
     pub reach: Reach,
+    /// Whether it answers on them.
+    pub broken: Broken,
     shares: Mutex<Vec<Weak<dyn Share>>>,
 }
 
@@ -131,11 +96,13 @@ impl Endpoint {
     #[must_use]
     pub fn new(id: domain::EndpointId, address: SocketAddr) -> Self {
         Self {
+            key: SeatKey::of(&id),
             id,
             address,
             answered: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             reach: Reach::default(),
+            broken: Broken::default(),
             shares: Mutex::default(),
         }
     }
@@ -175,6 +142,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct EndpointLocal<S: Socket> {
     base: Arc<Base>,
+    /// The worker's, for the revision.
+    pub counters: Arc<CachePadded<Counters>>,
     /// The replica.
     pub endpoint: Arc<Endpoint>,
     /// Requests this worker has in flight to it.
@@ -184,8 +153,9 @@ pub struct EndpointLocal<S: Socket> {
 }
 
 impl<S: Socket> EndpointLocal<S> {
-    fn new(base: Arc<Base>, endpoint: Arc<Endpoint>) -> Arc<Self> {
-        let local = Arc::new(Self { base, endpoint, load: CachePadded::default(), pool: Pool::default() });
+    fn new(base: Arc<Base>, counters: Arc<CachePadded<Counters>>, endpoint: Arc<Endpoint>) -> Arc<Self> {
+        let (load, pool) = (CachePadded::default(), Pool::default());
+        let local = Arc::new(Self { base, counters, endpoint, load, pool });
         let share: Weak<Self> = Arc::downgrade(&local);
         local.endpoint.register(share);
         local
@@ -226,7 +196,23 @@ struct View<S: Socket> {
     seats: Vec<Option<Arc<EndpointLocal<S>>>>,
     /// Other activators that this worker has sent requests to.
     neighbours: Vec<Arc<EndpointLocal<S>>>,
+    /// Both, gone, while they still carry something.
+    departed: Vec<Arc<EndpointLocal<S>>>,
     chooser: Chooser,
+    sights: [Sight; What::COUNT],
+}
+
+type Seat<'a, S> = &'a Arc<EndpointLocal<S>>;
+
+impl<S: Socket> View<S> {
+    /// Wherever a request of this worker can be.
+    fn everywhere(&self) -> impl Iterator<Item = Seat<'_, S>> {
+        self.seats.iter().flatten().chain(&self.neighbours).chain(&self.departed)
+    }
+}
+
+fn is_busy<S: Socket>(seat: &Arc<EndpointLocal<S>>) -> bool {
+    seat.load.load(Relaxed) > 0
 }
 
 impl<S: Socket> Local<S> {
@@ -237,7 +223,15 @@ impl<S: Socket> Local<S> {
         handle.register(Arc::clone(&counters));
         let limits = handle.gate.limits();
         let chooser = Chooser::new(*limits.load_balancing, seed);
-        let view = View { version: u64::MAX, limits, seats: Vec::new(), neighbours: Vec::new(), chooser };
+        let view = View {
+            version: u64::MAX,
+            limits,
+            seats: Vec::new(),
+            neighbours: Vec::new(),
+            departed: Vec::new(),
+            chooser,
+            sights: Default::default(),
+        };
         Arc::new(Self { base, handle, counters, view: Mutex::new(view) })
     }
 
@@ -265,20 +259,33 @@ impl<S: Socket> Local<S> {
         if let Some(known) = neighbours.iter().find(|local| Arc::ptr_eq(&local.endpoint, endpoint)) {
             return Arc::clone(known);
         }
-        let new = EndpointLocal::new(Arc::clone(&self.base), Arc::clone(endpoint));
+        let new = self.beginning(Arc::clone(endpoint));
         neighbours.push(Arc::clone(&new));
         new
     }
 
-    /// The least loaded replica by this worker's own counts, with nothing shared written.
-    pub fn choose(&self) -> Option<Arc<EndpointLocal<S>>> {
+    /// The replica of `session` unless too many crowd it, else the one that balancing chooses; by this worker's own counts,
+    /// with nothing shared written.
+    pub fn choose(&self, session: Option<Session>) -> Option<Arc<EndpointLocal<S>>> {
         let mut view = self.fresh();
         let View { seats, chooser, .. } = &mut *view;
-        let index = chooser.choose(seats.len(), |i| {
+        let open = |i: usize| {
             let seat = seats[i].as_ref()?;
-            (!seat.endpoint.leaving.load(Relaxed)).then(|| seat.load.load(Relaxed))
-        })?;
+            (!seat.endpoint.leaving.load(Relaxed)).then(|| (seat.endpoint.key, seat.load.load(Relaxed)))
+        };
+        let home = session.and_then(|session| preferred(session, seats.len(), open));
+        let index = match home {
+            Some(home) if !home.is_crowded => home.index,
+            Some(_) | None => chooser.choose(seats.len(), |i| open(i).map(|(_, load)| load))?,
+        };
+        if home.is_some_and(|home| home.index != index) {
+            self.counters.strayed.fetch_add(1, Relaxed);
+        }
         seats[index].clone()
+    }
+
+    fn beginning(&self, endpoint: Arc<Endpoint>) -> Arc<EndpointLocal<S>> {
+        EndpointLocal::new(Arc::clone(&self.base), Arc::clone(&self.counters), endpoint)
     }
 
     /// The view, brought up to date when the gate has changed.
@@ -294,10 +301,11 @@ impl<S: Socket> Local<S> {
                     let known = old
                         .iter_mut()
                         .find(|seat| seat.as_ref().is_some_and(|local| Arc::ptr_eq(&local.endpoint, &endpoint)));
-                    let new = || EndpointLocal::new(Arc::clone(&self.base), endpoint);
+                    let new = || self.beginning(endpoint);
                     Some(known.and_then(Option::take).unwrap_or_else(new))
                 })
                 .collect();
+            view.departed.extend(old.into_iter().flatten().filter(is_busy));
             view.chooser.set_policy(*limits.load_balancing);
             view.limits = limits;
             view.version = version;
@@ -315,7 +323,10 @@ impl<S: Socket> Local<S> {
             seat.pool.tidy(now, idle_timeout, leaving);
             seat.pool.h2.tidy(leaving);
         }
-        view.neighbours.retain(|neighbour| !neighbour.endpoint.leaving.load(Relaxed));
+        let gone =
+            view.neighbours.extract_if(.., |neighbour| neighbour.endpoint.leaving.load(Relaxed)).collect::<Vec<_>>();
+        view.departed.extend(gone);
+        view.departed.retain(is_busy);
     }
 }
 
@@ -356,6 +367,7 @@ impl<S: Socket> Permit<S> {
         if !self.seat.endpoint.answered.load(Relaxed) {
             self.seat.endpoint.answered.store(true, Relaxed);
         }
+        self.seat.endpoint.broken.answered();
         if let Some(slot) = &mut self.slot {
             slot.answered();
         }

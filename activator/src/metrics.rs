@@ -6,6 +6,7 @@
 use crate::bounds::{Bounds, Limit, Stock};
 use crate::error::Outcome;
 use crate::gate::ColdCount;
+use crate::local::watchdog::What;
 use crate::local::{Counters, LATENCY_BUCKETS_MS};
 use crate::revisions::Revisions;
 use crate::sharing::{Bound, Shares};
@@ -20,6 +21,16 @@ pub const ALL: &[(&str, &str, &str)] = &[
     ("activator_waiting_requests", "gauge", "Requests waiting for a replica."),
     ("activator_request_hops_total", "counter", "Requests sent on to another activator, which had a slot for them."),
     ("activator_request_replays_total", "counter", "Requests sent a second time because a connection had gone stale."),
+    (
+        "activator_sessions_strayed_total",
+        "counter",
+        "Requests that went to another replica than their session's, because that one was full.",
+    ),
+    (
+        "activator_count_differences_total",
+        "counter",
+        "Times that a count differed from what was there for longer than a moment (label what); each is a defect.",
+    ),
     ("activator_response_head_seconds", "histogram", "Time from the arrival of a request to its response head."),
     ("activator_connections", "gauge", "Connections of clients."),
     ("activator_held_requests", "gauge", "Requests held over all services, those between two tries included."),
@@ -92,6 +103,9 @@ struct Row {
     waiting: u32,
     replays: u64,
     hops: u64,
+    strayed: u64,
+    differences: [u64; What::COUNT],
+    slot_differences: u64,
     latency: [u64; LATENCY_BUCKETS_MS.len() + 1],
     latency_sum_us: u64,
     usable: usize,
@@ -110,6 +124,9 @@ impl Row {
             in_flight: counters.iter().map(|counters| counters.meter.read(clock.now()).in_flight).sum(),
             waiting: handle.gate.waiting(),
             hops: sum(&|counters| counters.hops.load(Relaxed)),
+            strayed: handle.gate.strayed() + sum(&|counters| counters.strayed.load(Relaxed)),
+            differences: std::array::from_fn(|i| sum(&|counters| counters.differences[i].load(Relaxed))),
+            slot_differences: handle.gate.differences(),
             replays: sum(&|counters| counters.replays.load(Relaxed)),
             latency: std::array::from_fn(|i| sum(&|counters| counters.latency[i].load(Relaxed))),
             latency_sum_us: sum(&|counters| counters.latency_sum_us.load(Relaxed)),
@@ -136,6 +153,14 @@ impl Row {
             "activator_waiting_requests" => writeln!(out, "{name}{{{labels}}} {}", self.waiting),
             "activator_request_replays_total" => writeln!(out, "{name}{{{labels}}} {}", self.replays),
             "activator_request_hops_total" => writeln!(out, "{name}{{{labels}}} {}", self.hops),
+            "activator_sessions_strayed_total" => writeln!(out, "{name}{{{labels}}} {}", self.strayed),
+            "activator_count_differences_total" => {
+                for what in What::ALL {
+                    let count = self.differences[what as usize];
+                    let _ = writeln!(out, "{name}{{{labels},what=\"{}\"}} {count}", what.label());
+                }
+                writeln!(out, "{name}{{{labels},what=\"slots\"}} {}", self.slot_differences)
+            }
             "activator_replicas_usable" => writeln!(out, "{name}{{{labels}}} {}", self.usable),
             "activator_replicas_own" => writeln!(out, "{name}{{{labels}}} {}", self.own),
             "activator_replicas_paced" => writeln!(out, "{name}{{{labels}}} {}", self.paced),

@@ -119,7 +119,8 @@ fn look_after<C: Connect>(
 
 async fn rehabilitate<C: Connect>(suspect: Suspect, connector: C, clock: Clock) {
     let Suspect { handle, endpoint } = suspect;
-    let mut pause = PAUSE;
+    // One that accepts connections and breaks them passes each time: what it is given then is all that can show more.
+    let mut pause = PAUSE.saturating_mul(1 << endpoint.broken.begin_round().min(16)).min(PAUSE_MAX);
     loop {
         tokio::time::sleep(pause).await;
         if !handle.gate.endpoints().iter().any(|(known, _)| Arc::ptr_eq(known, &endpoint)) {

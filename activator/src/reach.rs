@@ -1,16 +1,48 @@
-//! Whether connects to one replica come through.
+//! Whether connects to one replica come through, and whether it answers on them.
 //!
-//! Invariant: one that refuses for a moment, because it has just died, is not unreachable: the platform hears of that
+//! Invariants: what breaks on a connection that had carried a request before says nothing, because it may have gone stale; one that refuses for a moment, because it has just died, is not unreachable: the platform hears of that
 //! sooner than three seconds pass.
 
 use domain::Timestamp;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Connects in a row that have failed (kpa-behaviour 11.3).
 pub const FAILED_MIN: u32 = 3;
 /// The time between the first and the last of them.
 pub const FAILING_FOR: Duration = Duration::from_secs(3);
+
+/// Fresh connections in a row that a replica broke instead of answering, before it is passed over: with nothing in flight
+/// for long it would be the least loaded one, and get everything.
+pub const BROKEN_MIN: u32 = 3;
+
+/// Fresh connections that one replica broke before a byte of an answer, since its last answer.
+#[derive(Debug, Default)]
+pub struct Broken {
+    in_a_row: AtomicU32,
+    rounds: AtomicU32,
+}
+
+impl Broken {
+    /// One more. Whether it is to be passed over.
+    pub fn note(&self) -> bool {
+        self.in_a_row.fetch_add(1, Relaxed) + 1 >= BROKEN_MIN
+    }
+
+    /// It has begun an answer. Read by every request, and seldom written.
+    pub fn answered(&self) {
+        if self.in_a_row.load(Relaxed) != 0 {
+            self.in_a_row.store(0, Relaxed);
+            self.rounds.store(0, Relaxed);
+        }
+    }
+
+    /// It is passed over now, for this reason or another. How often it was before, for this one.
+    pub fn begin_round(&self) -> u32 {
+        if self.in_a_row.load(Relaxed) < BROKEN_MIN { 0 } else { self.rounds.fetch_add(1, Relaxed) }
+    }
+}
 
 /// What is known of the connects to one replica. Written where a connection is made, never on the way of a warm request.
 #[derive(Debug, Default)]
@@ -48,6 +80,16 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn breaks_count_until_an_answer() {
+        let broken = Broken::default();
+        assert_eq!(broken.begin_round(), 0, "for another reason");
+        assert_eq!([(); 4].map(|()| broken.note()), [false, false, true, true]);
+        assert_eq!([(); 3].map(|()| broken.begin_round()), [0, 1, 2]);
+        broken.answered();
+        assert_eq!((broken.note(), broken.begin_round()), (false, 0));
+    }
 
     #[test]
     fn three_in_a_row_over_three_seconds_are_enough() {

@@ -7,6 +7,7 @@ use crate::headers::Asked;
 use crate::local::{Local, Permit};
 use crate::settings::Settings;
 use crate::upstream::exchange::InFlight;
+use activator_core::Session;
 use domain::{Forwarding, Limits, Timestamp};
 use http::header::TRAILER;
 use http::request::Parts;
@@ -116,6 +117,8 @@ pub struct Routed<S: Socket> {
     pub local: Arc<Local<S>>,
     /// Its settings.
     pub limits: Arc<Limits>,
+    /// What it belongs to, where its revision asks.
+    pub session: Option<Session>,
     /// When it arrived.
     pub arrived: Timestamp,
     /// Neither counts nor wakes (kpa-behaviour 3.4).

@@ -290,6 +290,7 @@ impl Revisions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use activator_core::Ask;
 
     #[test]
     fn a_wake_is_open_before_anybody_can_hear_of_it() {
@@ -301,7 +302,7 @@ mod tests {
         handle.flag.waits(first, true, false);
         assert!(revisions.urgent().take().is_empty(), "stamped by itself, without being told");
         assert_eq!(wakes.all()[0].first_waiting, first);
-        let _waiting = (handle.gate.enter(first), handle.gate.enter(later));
+        let _waiting = (handle.gate.enter(first, Ask::default()), handle.gate.enter(later, Ask::default()));
         assert_eq!(revisions.urgent().take(), [RevisionId::new("default", "model")]);
         assert_eq!(wakes.all().len(), 1, "who waits after the first belongs to the same wake");
     }

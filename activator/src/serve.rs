@@ -5,6 +5,7 @@
 use crate::bounds::{Limit, Stock};
 use crate::connection;
 use crate::follow::Follow;
+use crate::local::watchdog::WATCH_EVERY;
 use crate::prober;
 use crate::reporter::{Reporter, ReporterSettings};
 use crate::request::Door;
@@ -111,7 +112,8 @@ impl<C: Connect + Clone> Activator<C> {
         tasks.service("report to the autoscalers", reporter.run());
         if let Some(neighbours) = setup.neighbours {
             revisions.shares().begin(&revisions, setup.clock.now());
-            let hop = Hop::new(own, setup.connector.clone(), Arc::clone(&revisions), neighbours, tasks.clone());
+            let (connector, all) = (setup.connector.clone(), Arc::clone(&revisions));
+            let hop = Hop::new(own, connector, all, neighbours, setup.clock, tasks.clone());
             tasks.service("ask other activators for slots", hop.run());
         }
 
@@ -182,6 +184,8 @@ impl<C: Connect> WorkerRun<C> {
         let Self { worker, stack, close } = self;
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watch = tokio::time::interval(WATCH_EVERY);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let failed = worker.base.tasks.failed();
         let mut door = Doorkeeper::new(&worker, &stack);
         loop {
@@ -192,6 +196,7 @@ impl<C: Connect> WorkerRun<C> {
                 // A defect outside of any request: the worker ends, and whoever runs it ends the process.
                 () = failed.cancelled() => return,
                 _ = housekeeping.tick() => worker.tidy(),
+                _ = watch.tick() => worker.watch(),
                 () = sleep_until(until), if paused => door.paused = None,
                 accepted = next(&mut internal), if !paused => door.admit(accepted, Door::Internal),
                 accepted = listener.accept(), if !paused => door.admit(accepted, Door::Public),

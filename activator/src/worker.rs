@@ -249,6 +249,17 @@ impl<C: Connect> Worker<C> {
     /// A replica could not be reached: others are preferred until it can be.
     pub fn suspect(&self, handle: &Arc<Handle>, endpoint: &Arc<Endpoint>) {
         endpoint.reach.failed(self.base.clock.now());
+        self.pass_over(handle, endpoint);
+    }
+
+    /// A replica broke a fresh connection instead of answering: after the third in a row others are preferred.
+    pub fn broke(&self, handle: &Arc<Handle>, endpoint: &Arc<Endpoint>) {
+        if endpoint.broken.note() {
+            self.pass_over(handle, endpoint);
+        }
+    }
+
+    fn pass_over(&self, handle: &Arc<Handle>, endpoint: &Arc<Endpoint>) {
         handle.gate.set_suspect(self.base.clock.now(), &endpoint.id, true);
         if let Err(mpsc::error::TrySendError::Full(suspect)) =
             self.suspects.try_send(Suspect { handle: Arc::clone(handle), endpoint: Arc::clone(endpoint) })
@@ -302,6 +313,17 @@ impl<C: Connect> Worker<C> {
         let locals: Vec<_> = self.routes.lock().by_id.values().cloned().collect();
         for local in locals {
             local.tidy(now);
+        }
+    }
+}
+
+impl<C: Connect> Worker<C> {
+    /// Compares counts with what is there; tells what differs for longer than a moment.
+    pub fn watch(&self) {
+        let locals: Vec<_> = self.routes.lock().by_id.values().cloned().collect();
+        for local in locals {
+            local.watch();
+            local.handle.gate.watch(self.base.clock.now(), &local.handle.id);
         }
     }
 }

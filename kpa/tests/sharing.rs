@@ -86,7 +86,7 @@ impl Activator {
     /// Takes every slot that it can get.
     fn fill(&mut self, now: Timestamp) {
         let gate = &self.revisions.get(&model()).unwrap().gate;
-        while let Entry::Go(slot) = gate.enter(now) {
+        while let Entry::Go(slot) = gate.enter(now, Default::default()) {
             let endpoint = gate.snapshot().2[slot.seat_index() as usize].as_ref().unwrap().id.clone();
             self.slots.push((endpoint, slot));
         }

@@ -5,7 +5,7 @@
 
 use crate::proxy;
 use crate::world::{World, told};
-use activator_core::{Admission, Ask, Meter, Verdict};
+use activator_core::{Admission, Ask, Meter, SeatKey, Verdict};
 use anyhow::anyhow;
 use autoscaler_core::decide::{Memory, Observation, decide};
 use autoscaler_core::window::Reading;
@@ -61,7 +61,7 @@ fn meter(times: u32) {
 fn admission(times: u32) {
     let mut admission = Admission::new(NonZeroU32::new(10), 20_000, LoadBalancing::LeastOutstanding, 1);
     for _ in 0..3 {
-        let seat = admission.add_seat();
+        let seat = admission.add_seat(SeatKey::default());
         admission.set_open(seat, true);
     }
     let mut granted = Vec::new();

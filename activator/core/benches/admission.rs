@@ -1,6 +1,6 @@
 //! What a request costs the core: `cargo bench -p activator-core`.
 
-use activator_core::{Admission, Ask, Chooser, Meter, Verdict};
+use activator_core::{Admission, Ask, Chooser, Meter, SeatKey, Session, Verdict};
 use divan::{Bencher, black_box};
 use domain::{LoadBalancing, Timestamp};
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ const NOW: Timestamp = Timestamp::from_secs(100);
 fn admission(seats: usize, limit: u32) -> Admission<u32> {
     let mut admission = Admission::new(NonZeroU32::new(limit), 20_000, LoadBalancing::LeastOutstanding, 1);
     for _ in 0..seats {
-        let seat = admission.add_seat();
+        let seat = admission.add_seat(SeatKey::default());
         admission.set_open(seat, true);
     }
     admission
@@ -92,4 +92,22 @@ fn balance(bencher: Bencher<'_, '_>, endpoints: usize) {
     let mut chooser = Chooser::new(LoadBalancing::LeastOutstanding, 1);
     let loads: Vec<u32> = (1..=10).cycle().take(endpoints).collect();
     bencher.bench_local(|| chooser.choose(black_box(loads.len()), |index| Some(loads[index])));
+}
+
+/// The replica of a session among so many, with room.
+#[divan::bench(args = [1, 10, 256, 1_000])]
+fn session_enter_and_leave(bencher: Bencher<'_, '_>, seats: usize) {
+    let mut admission = Admission::new(NonZeroU32::new(10), 20_000, LoadBalancing::LeastOutstanding, 1);
+    for number in 0..seats {
+        let seat = admission.add_seat(SeatKey::of(&domain::EndpointId::new(&number.to_string())));
+        admission.set_open(seat, true);
+    }
+    let ask = Ask { session: Some(Session::of(b"user-1")), ..Ask::default() };
+    let mut granted: Vec<(u32, _)> = Vec::new();
+    bencher.bench_local(|| {
+        if let Verdict::Go(slot) = admission.admit(black_box(ask), || 0) {
+            admission.release(slot);
+        }
+        admission.grant(64, &mut granted)
+    });
 }

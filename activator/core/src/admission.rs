@@ -1,98 +1,26 @@
 //! Who goes to which replica now, and who waits: one per revision.
 //!
-//! Invariants: first in, first out within a class; no replica carries more than the container concurrency, and without
+//! Invariants: first in, first out within a class, and the oldest first between them; no replica carries more than the container concurrency, and without
 //! one no more of a queue than its [`pace`](crate::pace) lets through; room never coexists with a waiting request once
 //! [`Admission::grant`] has returned fewer grants than it was allowed; at most `queue_depth` wait. Knative's breaker
 //! (knative-behaviour 12) keeps two semaphores for this and lets them disagree; here there is one state.
 
+mod ask;
+
+pub use ask::{Ask, Class, HOP_MARGIN, HOP_SHARE, SeatId, Slot, TicketId, Verdict};
+
+use crate::affinity::{SeatKey, preferred};
 use crate::balance::Chooser;
 use crate::pace::{Pace, UNANSWERED_MAX};
-use crate::queue::{Place, Queue};
+use crate::queue::Queue;
 use domain::{LoadBalancing, Timestamp};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// What a request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
-    /// Which line it stands in.
-    pub class: Class,
-    /// How much of a replica's concurrency it takes, at least 1. More than the limit counts as the limit.
-    pub weight: u32,
-}
-
-impl Default for Ask {
-    fn default() -> Self {
-        Self { class: Class::Normal, weight: 1 }
-    }
-}
-
-/// Lines of waiting requests, served in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Our own clients'.
-    Normal,
-    /// Another activator's, which has replicas of its own: it gets what ours leave.
-    Neighbour,
-}
-
-impl Class {
-    const COUNT: usize = 2;
-
-    const fn line(self) -> usize {
-        match self {
-            Self::Normal => 0,
-            Self::Neighbour => 1,
-        }
-    }
-}
-
-/// Names one waiting request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TicketId {
-    class: Class,
-    place: Place,
-}
-
-/// What happens to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes to this replica now.
-    Go(Slot),
-    /// It waits; its waiter will be handed back with a slot.
-    Wait(TicketId),
-    /// Too many wait already.
-    Full,
-}
-
-/// Room taken on one replica. Must be given back exactly once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a slot that is not released is lost"]
-pub struct Slot {
-    seat: SeatId,
-    weight: u32,
-    answered: bool,
-}
-
-impl Slot {
-    /// Where it is.
-    #[must_use]
-    pub const fn seat(&self) -> SeatId {
-        self.seat
-    }
-}
-
-/// A replica's place in the table. Places are reused under another generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SeatId {
-    /// Its index; small, for the caller's own tables.
-    pub index: u32,
-    generation: u32,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Seat {
     generation: u32,
+    key: SeatKey,
     state: SeatState,
     in_use: u32,
     /// What of that it has begun to answer; counted where no limit is.
@@ -124,6 +52,8 @@ pub struct Admission<W> {
     open: usize,
     /// Some seat has a pace.
     paced: bool,
+    /// Requests whose session has a replica, and that got another.
+    strayed: u64,
     lines: [Queue<Waiting<W>>; Class::COUNT],
 }
 
@@ -138,6 +68,7 @@ impl<W> Admission<W> {
             seats: Vec::new(),
             open: 0,
             paced: false,
+            strayed: 0,
             lines: [const { Queue::new() }; Class::COUNT],
         }
     }
@@ -171,7 +102,7 @@ impl<W> Admission<W> {
     /// queue. The caller still holds and then releases the slot it had.
     pub fn readmit(&mut self, ask: Ask, waiter: impl FnOnce() -> W) -> Verdict {
         self.slow_down();
-        match self.claim(ask.weight) {
+        match self.claim(ask) {
             Some(slot) => Verdict::Go(slot),
             None => {
                 let place = self.lines[ask.class.line()].push_front(Waiting { ask, waiter: waiter() });
@@ -231,15 +162,24 @@ impl<W> Admission<W> {
     pub fn grant(&mut self, max: usize, granted: &mut Vec<(W, Slot)>) -> usize {
         let before = granted.len();
         while granted.len() - before < max {
-            let Some(line) = self.lines.iter().position(|line| !line.is_empty()) else { break };
-            let Some(weight) = self.lines[line].front().map(|waiting| waiting.ask.weight) else { break };
-            let Some(slot) = self.claim(weight) else { break };
-            if let Some(waiting) = self.lines[line].pop_front() {
+            let Some(ask) = self.next() else { break };
+            let Some(slot) = self.claim(ask) else { break };
+            if let Some(waiting) = self.lines[ask.class.line()].pop_front() {
                 granted.push((waiting.waiter, slot));
             }
         }
         self.settle();
         granted.len() - before
+    }
+
+    /// What the oldest of all that wait asks for.
+    fn next(&self) -> Option<Ask> {
+        let [normal, neighbour] = &self.lines;
+        match (normal.front(), neighbour.front()) {
+            (Some(own), Some(other)) if other.ask.since < own.ask.since => Some(other.ask),
+            (Some(first), _) | (None, Some(first)) => Some(first.ask),
+            (None, None) => None,
+        }
     }
 
     /// A waiting request leaves. `None` when it was granted or cancelled before.
@@ -258,17 +198,18 @@ impl<W> Admission<W> {
 
     /// Room for one request that does not wait; none while others do.
     pub fn spare(&mut self, ask: Ask) -> Option<Slot> {
-        if self.anyone_waiting() { None } else { self.claim(ask.weight) }
+        if self.anyone_waiting() { None } else { self.claim(ask) }
     }
 
-    /// A replica appears. It gets nothing before [`Admission::set_open`].
+    /// A replica appears, which sessions know by `key`. It gets nothing before [`Admission::set_open`].
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
-    pub fn add_seat(&mut self) -> SeatId {
+    pub fn add_seat(&mut self, key: SeatKey) -> SeatId {
         let index = self.seats.iter().position(|seat| seat.state == SeatState::Vacant).unwrap_or_else(|| {
-            self.seats.push(Seat { generation: 0, state: SeatState::Vacant, in_use: 0, answering: 0, pace: None });
+            self.seats.push(Seat { generation: 0, key, state: SeatState::Vacant, in_use: 0, answering: 0, pace: None });
             self.seats.len() - 1
         });
         let seat = &mut self.seats[index];
+        seat.key = key;
         seat.state = SeatState::Closed;
         (seat.in_use, seat.answering) = (0, 0);
         SeatId { index: index as u32, generation: seat.generation }
@@ -307,6 +248,12 @@ impl<W> Admission<W> {
         self.lines[Class::Normal.line()].len()
     }
 
+    /// Since when the first of them waits.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<Timestamp> {
+        self.lines[Class::Normal.line()].front().map(|waiting| waiting.ask.since)
+    }
+
     /// Whether somebody waits, of whatever class.
     #[must_use]
     pub fn anyone_waiting(&self) -> bool {
@@ -329,6 +276,20 @@ impl<W> Admission<W> {
     #[must_use]
     pub fn in_use(&self, id: SeatId) -> u32 {
         self.seats.get(id.index as usize).filter(|seat| seat.generation == id.generation).map_or(0, |seat| seat.in_use)
+    }
+
+    /// What a replica carries through slots is `in_use`, whatever was counted: its caller knows better. Follow with
+    /// [`Admission::grant`].
+    pub fn correct(&mut self, id: SeatId, in_use: u32) {
+        if let Some(seat) = self.seat_mut(id) {
+            (seat.in_use, seat.answering) = (in_use, seat.answering.min(in_use));
+        }
+    }
+
+    /// Requests that went to another replica than their session's, which had no room.
+    #[must_use]
+    pub const fn strayed(&self) -> u64 {
+        self.strayed
     }
 
     /// Whether requests need slots at all once nobody waits.
@@ -375,19 +336,28 @@ impl<W> Admission<W> {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "replicas are far fewer than 2^32")]
-    fn claim(&mut self, weight: u32) -> Option<Slot> {
+    fn claim(&mut self, Ask { weight, session, .. }: Ask) -> Option<Slot> {
         if self.open == 0 {
             return None;
         }
         let limit = self.limit.map_or(u32::MAX, NonZeroU32::get);
         let weight = weight.clamp(1, limit);
         let seats = &self.seats;
-        let index = self.chooser.choose(seats.len(), |i| {
+        let room = |i: usize| {
             let seat = &seats[i];
             let room = seat.pace.map_or(limit, |pace| pace.window(seat.answering));
             let fits = seat.in_use.saturating_add(weight.min(room)) <= room;
             (seat.state == SeatState::Open && fits).then_some(seat.in_use)
-        })?;
+        };
+        let home = session.and_then(|session| {
+            let open = |i: usize| (seats[i].state == SeatState::Open).then_some((seats[i].key, seats[i].in_use));
+            preferred(session, seats.len(), open)
+        });
+        let index = match home {
+            Some(home) if room(home.index).is_some() && !(self.limit.is_none() && home.is_crowded) => home.index,
+            Some(_) | None => self.chooser.choose(seats.len(), room)?,
+        };
+        self.strayed += u64::from(home.is_some_and(|home| home.index != index));
         let seat = &mut self.seats[index];
         seat.in_use += weight;
         let seat = SeatId { index: index as u32, generation: seat.generation };

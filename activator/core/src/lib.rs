@@ -4,6 +4,7 @@
 //! simulator and in tests.
 
 pub mod admission;
+pub mod affinity;
 pub mod balance;
 pub mod meter;
 pub mod pace;
@@ -12,6 +13,7 @@ pub mod patience;
 mod queue;
 
 pub use admission::{Admission, Ask, Class, SeatId, Slot, TicketId, Verdict};
+pub use affinity::{SeatKey, Session};
 pub use balance::Chooser;
 pub use meter::{Area, Meter, Reading};
 pub use part::Part;

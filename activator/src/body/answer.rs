@@ -6,6 +6,7 @@
 use super::{BodyError, Open};
 use crate::deadline::Deadline;
 use crate::error::RequestError;
+use crate::local::watchdog::Present;
 use crate::request::Until;
 use crate::upstream::exchange::Exchange;
 use bytes::Bytes;
@@ -37,6 +38,8 @@ struct Stream<S: Socket> {
     /// Taken out of the exchange already.
     ahead: Option<Frame<Bytes>>,
     exchange: Option<Exchange<S>>,
+    /// As long as the exchange.
+    present: Option<Present>,
     silence: Option<Duration>,
     until: Option<Until>,
     /// The nearer of the two.
@@ -83,6 +86,15 @@ impl<S: Socket> ResponseBody<S> {
         Ok(Self { content: Content::Upstream(Box::new(stream)), open: None })
     }
 
+    /// From here on it is this body that has the exchange, if that goes on.
+    #[must_use]
+    pub fn with_presence(mut self, present: Present) -> Self {
+        if let Content::Upstream(stream) = &mut self.content {
+            stream.present = Some(present);
+        }
+        self
+    }
+
     /// Keeps the client's connection marked as busy until this body is done with.
     #[must_use]
     pub fn with_open(mut self, open: Open) -> Self {
@@ -98,7 +110,8 @@ impl<S: Socket> Stream<S> {
         silence: Option<Duration>,
         until: Option<Until>,
     ) -> Self {
-        let mut stream = Self { ahead, exchange: Some(exchange), silence, until, deadline: Deadline::never() };
+        let mut stream =
+            Self { ahead, exchange: Some(exchange), present: None, silence, until, deadline: Deadline::never() };
         stream.deadline.set(stream.next_due());
         stream
     }
@@ -133,7 +146,7 @@ impl<S: Socket> Stream<S> {
                 {
                     permit.base().bounds.refuse(limit);
                 }
-                self.exchange = None;
+                self.give_up();
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
@@ -146,7 +159,7 @@ impl<S: Socket> Stream<S> {
                         Some(until) if Instant::now() >= until.at => RequestError::Timeout(until.total),
                         Some(_) | None => RequestError::Timeout(self.silence.unwrap_or_default()),
                     };
-                    self.exchange = None;
+                    self.give_up();
                     return Poll::Ready(Some(Err(BodyError::Clock(error))));
                 }
                 Poll::Pending
@@ -176,6 +189,11 @@ impl<S: Socket> Stream<S> {
         if let Some(exchange) = self.exchange.take() {
             exchange.complete();
         }
+        self.present = None;
+    }
+
+    fn give_up(&mut self) {
+        (self.exchange, self.present) = (None, None);
     }
 }
 

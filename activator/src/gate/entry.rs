@@ -103,7 +103,7 @@ impl Drop for HeldSlot {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             self.gate.change(|state| {
-                state.admission.release(slot);
+                state.take_back(slot);
                 Changed::Room
             });
         }

@@ -9,6 +9,7 @@ use activator_core::{Part, Warmth};
 use domain::{EndpointId, ReporterId, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 impl Gate {
@@ -87,9 +88,16 @@ impl Gate {
         }
     }
 
-    /// Another activator asks for room: it gets what our own clients leave, and is no load of ours.
+    /// For how long the oldest of those that wait here has.
     #[must_use]
-    pub fn borrow(&self) -> Option<Entry> {
+    pub fn waited(&self, now: Timestamp) -> Duration {
+        self.state.lock().admission.waiting_since().map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// Another activator asks for room, for a request that has `waited` there. It is no load of ours, and gets what our own
+    /// clients leave that have waited as long, or nearly (`HOP_MARGIN`).
+    #[must_use]
+    pub fn borrow(&self, now: Timestamp, waited: Duration) -> Option<Entry> {
         let gate = self.itself.upgrade()?;
         let _abort = AbortOnPanic::new();
         let mut state = self.state.lock();
@@ -97,14 +105,14 @@ impl Gate {
             return None;
         }
         let mut answer = None;
-        let verdict = state.admission.admit(Ask { class: Class::Neighbour, weight: 1 }, || {
+        let verdict = state.admission.admit(Ask::of_neighbour(now, waited), || {
             let (sender, receiver) = oneshot::channel();
             answer = Some(receiver);
             sender
         });
         self.publish(&state);
         match (verdict, answer) {
-            (Verdict::Go(slot), _) => Some(Entry::Go(HeldSlot::of(gate, slot))),
+            (Verdict::Go(slot), _) => Some(Entry::Go(HeldSlot::out(gate, &mut state, slot))),
             (Verdict::Wait(ticket), Some(answer)) => {
                 Some(Entry::Wait(Waiting { gate, ticket, answer, is_cold: false, returns: false }))
             }
@@ -117,7 +125,8 @@ impl Gate {
     pub fn spare(&self) -> Option<HeldSlot> {
         let gate = self.itself.upgrade()?;
         let _abort = AbortOnPanic::new();
-        let slot = self.state.lock().admission.spare(Ask::default())?;
-        Some(HeldSlot::of(gate, slot))
+        let mut state = self.state.lock();
+        let slot = state.admission.spare(Ask::default())?;
+        Some(HeldSlot::out(gate, &mut state, slot))
     }
 }

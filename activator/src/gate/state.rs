@@ -4,6 +4,7 @@ use super::Gate;
 use super::early::Early;
 use super::entry::{Answer, StartFailure};
 use crate::local::Endpoint;
+use crate::local::watchdog::Sight;
 use activator_core::admission::SeatId;
 use activator_core::{Admission, Part, Warmth};
 use domain::report::UNREACHABLE_MAX;
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) failure: Option<StartFailure>,
     /// What the platform says is wrong with the replicas.
     pub(super) trouble: Option<Arc<str>>,
+    /// When slots were compared last.
+    pub(super) watched: Option<Timestamp>,
 }
 
 pub(super) struct Seat {
@@ -40,9 +43,22 @@ pub(super) struct Seat {
     pub(super) allowed: bool,
     /// While it is not ready and may be probed by us; then it is no suspect.
     pub(super) early: Option<Early>,
+    /// How much of it requests have.
+    pub(super) out: u32,
+    pub(super) sight: Sight,
 }
 
 impl Seat {
+    /// Of a replica nobody has sent anything to.
+    pub(super) fn new(
+        id: SeatId,
+        endpoint: Arc<Endpoint>,
+        (ready, allowed): (bool, bool),
+        early: Option<Early>,
+    ) -> Self {
+        Self { id, endpoint, ready, suspect: false, allowed, early, out: 0, sight: Sight::default() }
+    }
+
     /// The platform says so, or our own probe does before it.
     fn answers(&self) -> bool {
         self.ready || self.early.as_ref().is_some_and(Early::has_passed)
@@ -93,6 +109,26 @@ impl State {
         };
         if warm {
             self.failure = None;
+        }
+    }
+}
+
+/// A panic while the lock is held ends the process. One that began before does not: a request that panicked gives its
+/// slot back while it unwinds.
+pub(super) struct AbortOnPanic {
+    unwinding: bool,
+}
+
+impl AbortOnPanic {
+    pub(super) fn new() -> Self {
+        Self { unwinding: std::thread::panicking() }
+    }
+}
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if !self.unwinding && std::thread::panicking() {
+            std::process::abort();
         }
     }
 }

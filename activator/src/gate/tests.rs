@@ -72,7 +72,7 @@ fn usable(gate: &Gate) -> Vec<String> {
 fn the_door_is_open_only_for_unlimited_warm_traffic_with_nobody_waiting() {
     let (unlimited, _) = gate(0, 10);
     assert!(!unlimited.is_open());
-    let first = waiting(unlimited.enter(NOW));
+    let first = waiting(unlimited.enter(NOW, Ask::default()));
     unlimited.set_endpoints(NOW, 1, &listed(&["a"]));
     assert!(unlimited.is_open(), "who waited has been granted");
     drop(first);
@@ -89,7 +89,7 @@ fn the_door_is_open_only_for_unlimited_warm_traffic_with_nobody_waiting() {
 #[test]
 fn grants_go_in_order_and_what_nobody_takes_goes_to_the_next() {
     let (gate, edges) = gate(1, 10);
-    let mut line: Vec<Waiting> = (0..4).map(|_| waiting(gate.enter(NOW))).collect();
+    let mut line: Vec<Waiting> = (0..4).map(|_| waiting(gate.enter(NOW, Ask::default()))).collect();
     assert_eq!((gate.waiting(), edges.0.load(Ordering::Relaxed)), (4, 1));
     gate.set_endpoints(NOW, 1, &listed(&["a"]));
     assert_eq!(gate.waiting(), 3);
@@ -105,10 +105,10 @@ fn grants_go_in_order_and_what_nobody_takes_goes_to_the_next() {
     drop(slot);
     drop(line);
     assert_eq!(gate.waiting(), 0);
-    drop(going(gate.enter(NOW)));
+    drop(going(gate.enter(NOW, Ask::default())));
     drop(waiting({
         gate.set_endpoints(NOW, 2, &[]);
-        gate.enter(NOW)
+        gate.enter(NOW, Ask::default())
     }));
     assert_eq!(edges.0.load(Ordering::Relaxed), 2, "told once each time that a queue forms");
 }
@@ -117,11 +117,11 @@ fn grants_go_in_order_and_what_nobody_takes_goes_to_the_next() {
 fn who_comes_back_stands_at_the_head() {
     let (gate, _) = gate(1, 1);
     gate.set_endpoints(NOW, 1, &listed(&["a"]));
-    let slot = going(gate.enter(NOW));
-    let mut newcomer = waiting(gate.enter(NOW));
-    assert!(matches!(gate.enter(NOW), Entry::Full(1)));
+    let slot = going(gate.enter(NOW, Ask::default()));
+    let mut newcomer = waiting(gate.enter(NOW, Ask::default()));
+    assert!(matches!(gate.enter(NOW, Ask::default()), Entry::Full(1)));
     // However full the queue is: it had its turn already.
-    let mut returning = waiting(gate.reenter(NOW, Class::Normal));
+    let mut returning = waiting(gate.reenter(NOW, Ask::default()));
     assert!(returning.returns && !newcomer.returns);
     drop(slot);
     assert!(granted(&mut newcomer).is_none());
@@ -163,8 +163,8 @@ fn lists_that_are_older_than_what_is_known_change_nothing() {
 fn a_replica_that_left_takes_its_slots_with_it() {
     let (gate, _) = gate(1, 10);
     gate.set_endpoints(NOW, 1, &listed(&["a"]));
-    let old = going(gate.enter(NOW));
-    let mut next = waiting(gate.enter(NOW));
+    let old = going(gate.enter(NOW, Ask::default()));
+    let mut next = waiting(gate.enter(NOW, Ask::default()));
     let (_, _, before) = gate.snapshot();
     gate.set_endpoints(NOW, 2, &listed(&["b"]));
     let slot = granted(&mut next).unwrap().unwrap();
@@ -173,26 +173,26 @@ fn a_replica_that_left_takes_its_slots_with_it() {
     assert_eq!(after[slot.seat_index() as usize].as_ref().unwrap().id, EndpointId::new("b"));
     // The old slot means nothing any more, although its seat is used again.
     drop(old);
-    assert!(matches!(gate.enter(NOW), Entry::Wait(_)));
+    assert!(matches!(gate.enter(NOW, Ask::default()), Entry::Wait(_)));
 }
 
 #[test]
 fn a_failed_start_refuses_until_the_next_may_be_asked_for() {
     let (gate, _) = gate(0, 10);
-    let mut held = waiting(gate.enter(NOW));
+    let mut held = waiting(gate.enter(NOW, Ask::default()));
     let at = Timestamp::from_secs;
     let failure = StartFailure { reason: "no such file".into(), retry_at: at(20) };
     gate.fail_start(&failure);
     assert_eq!(granted(&mut held).unwrap().unwrap_err(), failure);
-    assert!(matches!(gate.enter(at(19)), Entry::StartFailed(_)));
+    assert!(matches!(gate.enter(at(19), Ask::default()), Entry::StartFailed(_)));
     assert_eq!(gate.warmth(), Warmth::Asleep);
-    let again = gate.enter(at(20));
+    let again = gate.enter(at(20), Ask::default());
     assert!(matches!(again, Entry::Wait(_)), "the next request asks for the next start");
     assert_eq!(gate.warmth(), Warmth::Waking { since: at(20) });
     // A replica that became ready meanwhile is worth more than the news of a failure.
     gate.set_endpoints(at(21), 1, &listed(&["a"]));
     gate.fail_start(&failure);
-    assert!(matches!(gate.enter(at(22)), Entry::Go(_)));
+    assert!(matches!(gate.enter(at(22), Ask::default()), Entry::Go(_)));
     assert_eq!(gate.warmth(), Warmth::Warm { since: at(21) });
 }
 
@@ -200,11 +200,11 @@ fn a_failed_start_refuses_until_the_next_may_be_asked_for() {
 fn patience_follows_the_warmth() {
     let (gate, _) = gate(1, 10);
     let at = Timestamp::from_secs;
-    let held = waiting(gate.enter(at(100)));
+    let held = waiting(gate.enter(at(100), Ask::default()));
     assert_eq!(gate.patience(at(100)).0, at(100 + 1800));
     gate.set_endpoints(at(160), 1, &listed(&["a"]));
     assert_eq!(gate.patience(at(100)).0, at(160 + 60), "its full time from the first ready replica");
-    let second = waiting(gate.enter(at(170)));
+    let second = waiting(gate.enter(at(170), Ask::default()));
     gate.set_endpoints(at(180), 2, &[]);
     assert_eq!(gate.patience(at(170)).0, at(180 + 1800), "the last replica died while somebody waits");
     drop((held, second));
@@ -220,7 +220,7 @@ fn cold(id: &str, check: ProbeCheck) -> Listed {
 fn a_cold_replica_is_opened_by_a_pass_and_closed_by_a_refusal() {
     let (gate, _) = gate(0, 10);
     let (a, at) = (EndpointId::new("a"), Timestamp::from_secs);
-    let mut held = waiting(gate.enter(at(1)));
+    let mut held = waiting(gate.enter(at(1), Ask::default()));
     gate.set_endpoints(at(2), 1, &[cold("a", ProbeCheck::Tcp { port: None })]);
     assert_eq!(gate.cold(), ColdCount { probed: 0, unprobed: 1 });
     let taken = gate.take_cold(9);
@@ -234,7 +234,7 @@ fn a_cold_replica_is_opened_by_a_pass_and_closed_by_a_refusal() {
 
     gate.set_suspect(at(4), &a, true);
     assert!(!gate.is_open() && gate.is_cold(&taken[0].endpoint));
-    let again = waiting(gate.reenter(at(4), Class::Normal));
+    let again = waiting(gate.reenter(at(4), Ask::default()));
     assert_eq!(gate.take_cold(9)[0].since, at(2), "it is as old as it was");
     gate.set_suspect(at(4), &a, true);
     assert_eq!(gate.cold(), ColdCount { probed: 1, unprobed: 0 }, "a second refusal does not start a second probe");
@@ -291,9 +291,9 @@ fn a_pass_does_not_undo_a_drain() {
 fn unwinding_through_the_gate_ends_nothing() {
     let (gate, _) = gate(1, 10);
     gate.set_endpoints(NOW, 1, &listed(&["a"]));
-    let slot = going(gate.enter(NOW));
-    let next = waiting(gate.enter(NOW));
-    let mut last = waiting(gate.enter(NOW));
+    let slot = going(gate.enter(NOW, Ask::default()));
+    let next = waiting(gate.enter(NOW, Ask::default()));
+    let mut last = waiting(gate.enter(NOW, Ask::default()));
     let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
         let _held = (slot, next);
         panic!("on purpose");
@@ -315,7 +315,7 @@ fn the_limit_holds_between_threads() {
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 for round in 0..500 {
-                    let slot = match gate.enter(NOW) {
+                    let slot = match gate.enter(NOW, Ask::default()) {
                         Entry::Go(slot) => slot,
                         Entry::Wait(mut waiting) if (thread + round) % 5 == 0 => {
                             // It gives up, perhaps in the moment in which it is granted.
@@ -339,8 +339,8 @@ fn the_limit_holds_between_threads() {
         }
     });
     assert_eq!(gate.waiting(), 0);
-    let all: Vec<HeldSlot> = (0..2 * LIMIT).map(|_| going(gate.enter(NOW))).collect();
-    assert!(matches!(gate.enter(NOW), Entry::Wait(_)));
+    let all: Vec<HeldSlot> = (0..2 * LIMIT).map(|_| going(gate.enter(NOW, Ask::default()))).collect();
+    assert!(matches!(gate.enter(NOW, Ask::default()), Entry::Wait(_)));
     drop(all);
 }
 
@@ -356,7 +356,7 @@ fn a_queue_goes_to_a_new_replica_at_the_pace_of_its_answers() {
     }
     let at = Timestamp::from_millis;
     let (gate, _) = gate(0, 1000);
-    let mut line: VecDeque<Waiting> = (0..200).map(|_| waiting(gate.enter(NOW))).collect();
+    let mut line: VecDeque<Waiting> = (0..200).map(|_| waiting(gate.enter(NOW, Ask::default()))).collect();
     gate.set_endpoints(NOW, 1, &listed(&["a"]));
     let mut first = gone(&mut line);
     assert_eq!((first.len(), gate.waiting(), gate.is_open(), gate.paced()), (8, 192, false, 1));
@@ -381,4 +381,5 @@ fn a_queue_goes_to_a_new_replica_at_the_pace_of_its_answers() {
     drop((second, third));
 }
 
+mod out;
 mod share;

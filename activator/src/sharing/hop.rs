@@ -1,7 +1,7 @@
 //! Asks other activators for slots while requests wait here and theirs are idle (kpa-behaviour 4.10).
 //!
-//! The question waits with the owner until there is a slot that the owner's own requests leave; so such a slot is taken up
-//! after one round trip, and nobody polls.
+//! The question waits with the owner, as old as the oldest request that it asks for, until a slot falls to it among the
+//! owner's own requests; so such a slot is taken up after one round trip, and nobody polls.
 //!
 //! Invariants: per revision and other activator at most one question is on its way; at most [`ASKS_MAX`] in all, and who had
 //! no place is the next to be asked, so that nobody is passed over for ever.
@@ -21,8 +21,8 @@ use futures_util::stream::FuturesUnordered;
 use http::header::HeaderValue;
 use http::{Method, Request};
 use http_body_util::Full;
-use runtime::Tasks;
 use runtime::net::Connect;
+use runtime::{Clock, Tasks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,6 +68,7 @@ pub struct Hop<C> {
     revisions: Arc<Revisions>,
     own: ReporterId,
     neighbours: watch::Receiver<Vec<Peer>>,
+    clock: Clock,
     tasks: Tasks,
     thirsty: BTreeMap<RevisionId, Thirst>,
     /// The others, as requests are sent to them.
@@ -83,6 +84,7 @@ impl<C: Connect + Clone> Hop<C> {
         connector: C,
         revisions: Arc<Revisions>,
         neighbours: watch::Receiver<Vec<Peer>>,
+        clock: Clock,
         tasks: Tasks,
     ) -> Self {
         Self {
@@ -90,6 +92,7 @@ impl<C: Connect + Clone> Hop<C> {
             revisions,
             own,
             neighbours,
+            clock,
             tasks,
             thirsty: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -167,6 +170,7 @@ impl<C: Connect + Clone> Hop<C> {
             let waiting = thirst.handle.gate.waiting();
             let lenders = thirst.handle.gate.lenders();
             thirst.put_off.retain(|peer| lenders.contains(peer));
+            let waited = thirst.handle.gate.waited(self.clock.now()).as_millis();
             let share = waiting.div_ceil(u32::try_from(lenders.len()).unwrap_or(1).max(1));
             for peer in lenders {
                 if !thirst.asked.contains(&peer)
@@ -174,13 +178,13 @@ impl<C: Connect + Clone> Hop<C> {
                     && let Some(endpoint) = self.endpoints.get(&peer)
                 {
                     let first = thirst.put_off.contains(&peer);
-                    questions.push((!first, id.clone(), peer, endpoint.address, share));
+                    questions.push((!first, id.clone(), peer, endpoint.address, (waited, share)));
                 }
             }
             waiting > 0 || !thirst.asked.is_empty()
         });
         questions.sort_by_key(|(later, ..)| *later);
-        for (_, revision, peer, address, share) in questions {
+        for (_, revision, peer, address, (waited, share)) in questions {
             let Some(thirst) = self.thirsty.get_mut(&revision) else { continue };
             if self.asks.len() >= ASKS_MAX {
                 // Once, however often it is looked at until there is a place.
@@ -194,12 +198,12 @@ impl<C: Connect + Clone> Hop<C> {
             if share > WANT_MAX {
                 self.revisions.shares().reach(Bound::Want);
             }
-            self.ask(revision, peer, address, share.min(WANT_MAX));
+            self.ask(revision, peer, address, (waited, share.min(WANT_MAX)));
         }
     }
 
-    fn ask(&mut self, revision: RevisionId, peer: ReporterId, address: SocketAddr, want: u32) {
-        let target = format!("{SLOTS_PATH}?revision={revision}&want={want}");
+    fn ask(&mut self, revision: RevisionId, peer: ReporterId, address: SocketAddr, (waited, want): (u128, u32)) {
+        let target = format!("{SLOTS_PATH}?revision={revision}&waited={waited}&want={want}");
         let request = self.request(&target);
         let mut line = self.lines.entry(address).or_default().pop().unwrap_or_default();
         let (connector, tasks) = (self.connector.clone(), self.tasks.clone());

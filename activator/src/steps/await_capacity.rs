@@ -6,12 +6,13 @@
 use super::{Response, Step};
 use crate::bounds::{Stock, Taken};
 use crate::error::RequestError;
-use crate::gate::{Entry, Gate, HeldSlot, StartFailure, Waiting};
-use crate::local::{Local, Permit};
+use crate::gate::{Entry, HeldSlot, StartFailure, Waiting};
+use crate::local::watchdog::Parked;
+use crate::local::{Counters, Local, Permit};
 use crate::request::{Admitted, Counted, Routed, Wait};
 use crate::worker::Worker;
 use activator_core::Warmth;
-use activator_core::admission::Class;
+use activator_core::admission::Ask;
 use domain::Timestamp;
 use runtime::net::Connect;
 use runtime::watched::Watch;
@@ -33,15 +34,16 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
             let permit = local.permit(*slot).ok_or(RequestError::ClaimUnknown)?;
             return self.0.run(worker, Admitted { counted, permit, wait: Wait::default() }).await;
         }
-        let open = if local.handle.gate.is_open() { local.choose() } else { None };
+        let open = if local.handle.gate.is_open() { local.choose(counted.routed.session) } else { None };
         let (permit, wait) = match open {
             Some(seat) => (Permit::new(seat, None), Wait::default()),
             None if counted.routed.exempt && !matches!(local.handle.gate.warmth(), Warmth::Warm { .. }) => {
                 return Err(RequestError::NoCapacity);
             }
             None => {
-                let Routed { arrived, ref mut request, .. } = counted.routed;
-                match local.handle.gate.enter(arrived) {
+                let Routed { arrived, session, ref mut request, .. } = counted.routed;
+                let ask = Ask { session, since: arrived, ..Ask::default() };
+                match local.handle.gate.enter(arrived, ask) {
                     Entry::Go(slot) if let Some(seat) = local.seat(slot.seat_index()) => {
                         (Permit::new(seat, Some(slot)), Wait::default())
                     }
@@ -50,8 +52,7 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
                         if matches!(entry, Entry::Wait(_)) {
                             request.body.hold(&worker.base.bounds, worker.settings.load().held_bytes_max)?;
                         }
-                        let arrival = (arrived, Class::Normal);
-                        Box::pin(acquire(worker, local, arrival, &request.open.peer().watch, entry)).await?
+                        Box::pin(acquire(worker, local, (arrived, ask), &request.open.peer().watch, entry)).await?
                     }
                 }
             }
@@ -60,14 +61,14 @@ impl<C: Connect, N: Step<C, Admitted<C::Stream>>> Step<C, Counted<C::Stream>> fo
     }
 }
 
-/// Follows an entry at the gate to a permit, for a request that has `arrived` and stands in the line of its `class`.
+/// Follows an entry at the gate to a permit, for a request that has `arrived` and was asked for as `ask` says.
 ///
 /// # Errors
 /// Refused, or waited too long.
 pub async fn acquire<C: Connect>(
     worker: &Worker<C>,
     local: &Arc<Local<C::Stream>>,
-    (arrived, class): (Timestamp, Class),
+    (arrived, ask): (Timestamp, Ask),
     watch: &Watch,
     mut entry: Entry,
 ) -> Result<(Permit<C::Stream>, Wait), RequestError> {
@@ -80,9 +81,9 @@ pub async fn acquire<C: Connect>(
             Entry::Wait(mut waiting) => {
                 wait.cold |= waiting.is_cold;
                 let _held = if waiting.returns {
-                    Held::returning(worker, watch)
+                    Held::returning(worker, watch, &local.counters)
                 } else {
-                    Held::admitted(worker, watch, &local.handle.gate)?
+                    Held::admitted(worker, watch, local)?
                 };
                 let slot = patiently(worker, local, arrived, &mut waiting).await?;
                 wait.queued = worker.base.clock.now() - arrived;
@@ -92,7 +93,7 @@ pub async fn acquire<C: Connect>(
         match local.permit(slot) {
             Some(permit) => return Ok((permit, wait)),
             // The replica left between the grant and now: the request keeps its place.
-            None => entry = local.handle.gate.reenter(worker.base.clock.now(), class),
+            None => entry = local.handle.gate.reenter(worker.base.clock.now(), ask),
         }
     }
 }
@@ -133,30 +134,35 @@ fn start_failed<C: Connect>(worker: &Worker<C>, failure: &StartFailure) -> Reque
 pub(super) struct Held<'a> {
     watch: &'a Watch,
     _taken: Taken,
+    _parked: Parked<'a>,
 }
 
 impl<'a> Held<'a> {
-    /// One that waits at `gate`.
+    /// One that waits at the gate of `local`.
     ///
     /// # Errors
     /// As many wait as may, in all or at this gate.
-    fn admitted<C: Connect>(worker: &Worker<C>, watch: &'a Watch, gate: &Gate) -> Result<Self, RequestError> {
+    fn admitted<C: Connect>(
+        worker: &Worker<C>,
+        watch: &'a Watch,
+        local: &'a Local<C::Stream>,
+    ) -> Result<Self, RequestError> {
         let max = u64::from(worker.settings.load().held_requests_max);
-        if u64::from(gate.waiting()) > max / 2 {
+        if u64::from(local.handle.gate.waiting()) > max / 2 {
             return Err(RequestError::HeldShareFull(max / 2));
         }
         let taken = worker.base.bounds.take(Stock::HeldRequests, 1, max);
-        Ok(Self::of(watch, taken.ok_or(RequestError::HeldRequestsFull(max))?))
+        Ok(Self::of(watch, taken.ok_or(RequestError::HeldRequestsFull(max))?, &local.counters))
     }
 
     /// One that was admitted before: it keeps its place, however many wait.
-    pub(super) fn returning<C: Connect>(worker: &Worker<C>, watch: &'a Watch) -> Self {
-        Self::of(watch, worker.base.bounds.take_anyway(Stock::HeldRequests, 1))
+    pub(super) fn returning<C: Connect>(worker: &Worker<C>, watch: &'a Watch, counters: &'a Counters) -> Self {
+        Self::of(watch, worker.base.bounds.take_anyway(Stock::HeldRequests, 1), counters)
     }
 
-    fn of(watch: &'a Watch, taken: Taken) -> Self {
+    fn of(watch: &'a Watch, taken: Taken, counters: &'a Counters) -> Self {
         watch.hold();
-        Self { watch, _taken: taken }
+        Self { watch, _taken: taken, _parked: Parked::new(counters) }
     }
 }
 

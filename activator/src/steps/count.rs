@@ -3,6 +3,7 @@
 use super::{Response, Step};
 use crate::error::{Outcome, RequestError};
 use crate::local::Counters;
+use crate::local::watchdog::Present;
 use crate::request::{Counted, Routed};
 use crate::upstream::exchange::InFlight;
 use crate::worker::Worker;
@@ -18,20 +19,23 @@ pub struct Count<N>(pub N);
 impl<C: Connect, N: Step<C, Counted<C::Stream>>> Step<C, Routed<C::Stream>> for Count<N> {
     async fn run(&self, worker: &Arc<Worker<C>>, input: Routed<C::Stream>) -> Result<Response<C>, RequestError> {
         // What another activator sends on is counted there.
-        if input.exempt || input.claimed.is_some() {
-            return self.0.run(worker, Counted { routed: input, in_flight: InFlight::none() }).await;
+        let counts = !input.exempt && input.claimed.is_none();
+        let present = Present::new(Arc::clone(&input.local.counters), counts);
+        if !counts {
+            let result = self.0.run(worker, Counted { routed: input, in_flight: InFlight::none() }).await;
+            return result.map(|response| response.map(|body| body.with_presence(present)));
         }
-        let (counters, arrived) = (Arc::clone(&input.local.counters), input.arrived);
+        let arrived = input.arrived;
         let in_flight = InFlight::enter(Arc::clone(&input.local), arrived);
-        let unanswered =
-            Unanswered { counters: &counters, worker, arrived, until: input.request.until.map(|until| until.at) };
+        let until = input.request.until.map(|until| until.at);
+        let unanswered = Unanswered { counters: present.counters(), worker, arrived, until };
         let result = self.0.run(worker, Counted { routed: input, in_flight }).await;
         let outcome = match &result {
             Ok(response) => Outcome::of_status(response.status().as_u16()),
             Err(error) => error.outcome(),
         };
         unanswered.end(outcome);
-        result
+        result.map(|response| response.map(|body| body.with_presence(present)))
     }
 }
 

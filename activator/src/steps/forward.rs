@@ -11,6 +11,7 @@ use crate::headers::{self, Next};
 use crate::request::{Admitted, Counted, Request, Routed, Until, Wait};
 use crate::upstream::tunnel;
 use crate::worker::Worker;
+use activator_core::Ask;
 use domain::Protocol;
 use http::header::{HeaderName, HeaderValue};
 use http::{StatusCode, Version};
@@ -31,12 +32,12 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
         if routed.request.asked.wants_upgrade(&routed.request.head) {
             return Box::pin(tunnel::open(worker, routed, in_flight, permit, wait)).await;
         }
-        let Routed { request, local, limits, arrived, .. } = routed;
+        let Routed { request, local, limits, session, arrived, .. } = routed;
         let next = next_protocol(*limits.protocol, request.head.version);
         let claimed = request.asked.is_claimed();
         let (outgoing, open, until) = translate(*request, next, *limits.idle_timeout, wait.queued);
-        let mut trip =
-            Trip::new(worker, &local, &limits, &open.peer().watch, next, arrived, wait).of_neighbour(claimed);
+        let asked = (arrived, Ask { session, since: arrived, ..Ask::default() });
+        let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, next, asked, wait).of_neighbour(claimed);
         let mut outgoing = Some(outgoing);
         trip.until_answered(&mut outgoing, permit).await?;
 

@@ -25,6 +25,8 @@ pub const LEND_WAIT: Duration = Duration::from_secs(2);
 struct Asked {
     revision: Option<RevisionId>,
     want: usize,
+    /// For how long the oldest request has that it asks for.
+    waited: Duration,
     returned: Vec<u64>,
 }
 
@@ -35,6 +37,7 @@ impl Asked {
             match key {
                 "revision" => asked.revision = value.parse().ok(),
                 "want" => asked.want = value.parse().unwrap_or(0).min(WANT_MAX as usize),
+                "waited" => asked.waited = Duration::from_millis(value.parse().unwrap_or(0)),
                 "returned" => asked.returned = value.split('.').filter_map(|id| id.parse().ok()).collect(),
                 _ => {}
             }
@@ -51,19 +54,19 @@ pub fn is_asked<C: Connect>(worker: &Worker<C>, head: &Parts) -> bool {
 
 /// Answers with the numbers of the claims.
 pub async fn lend<C: Connect>(worker: &Worker<C>, uri: Uri) -> Response<C> {
-    let Asked { revision, want, returned } = Asked::of(&uri);
+    let Asked { revision, want, waited, returned } = Asked::of(&uri);
     worker.revisions.shares().claims.give_back(returned);
     let handle = revision.and_then(|id| worker.revisions.get(&id));
     let text = match handle.filter(|_| want > 0) {
-        Some(handle) => claims(worker, &handle, want).await,
+        Some(handle) => claims(worker, &handle, want, waited).await,
         None => String::new(),
     };
     http::Response::new(ResponseBody::full(Bytes::from(text)))
 }
 
 /// One claim as soon as there is room for one, and as many more as there are at that moment.
-async fn claims<C: Connect>(worker: &Worker<C>, handle: &Arc<Handle>, want: usize) -> String {
-    let first = match handle.gate.borrow() {
+async fn claims<C: Connect>(worker: &Worker<C>, handle: &Arc<Handle>, want: usize, waited: Duration) -> String {
+    let first = match handle.gate.borrow(worker.base.clock.now(), waited) {
         Some(Entry::Go(slot)) => Some(slot),
         Some(Entry::Wait(mut waiting)) => {
             tokio::time::timeout(LEND_WAIT, waiting.granted()).await.ok().and_then(Result::ok)
@@ -93,8 +96,13 @@ mod tests {
         for (target, expected) in [
             (
                 "/.kpa/slots?revision=default/model&want=3",
-                Asked { revision: Some(RevisionId::new("default", "model")), want: 3, returned: Vec::new() },
+                Asked { revision: Some(RevisionId::new("default", "model")), want: 3, ..Asked::default() },
             ),
+            (
+                "/.kpa/slots?waited=1500&want=1",
+                Asked { want: 1, waited: Duration::from_millis(1500), ..Asked::default() },
+            ),
+            ("/.kpa/slots?waited=-1&want=1", Asked { want: 1, ..Asked::default() }),
             ("/.kpa/slots?returned=1.22.x", Asked { returned: vec![1, 22], ..Asked::default() }),
             ("/.kpa/slots?want=999999&revision=model", Asked { want: WANT_MAX as usize, ..Asked::default() }),
             ("/.kpa/slots?want=-1&&x=&=y", Asked::default()),

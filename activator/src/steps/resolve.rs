@@ -4,6 +4,7 @@
 
 use super::{Response, Step};
 use crate::error::RequestError;
+use crate::headers::session::session;
 use crate::request::{Door, Request, Routed};
 use crate::sharing::CLAIM;
 use crate::worker::{Worker, well_formed};
@@ -64,8 +65,9 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     // Health checkers and scrapers neither count nor wake.
     let exempt = asked.exempt_agent || peer.settings.exempt_paths.iter().any(|path| path == head.uri.path());
     let limits = local.limits();
+    let session = limits.session_affinity.as_ref().and_then(|affinity| session(affinity, &head.headers));
     let arrived = worker.base.clock.now();
-    Ok(Routed { request, local, limits, arrived, exempt, claimed: None })
+    Ok(Routed { request, local, limits, session, arrived, exempt, claimed: None })
 }
 
 /// A request that another activator has announced: it has found its revision, and a slot is kept for it.
@@ -75,5 +77,7 @@ fn claimed<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Rout
     let local = worker.named(&handle.id)?;
     let limits = local.limits();
     let arrived = worker.base.clock.now();
-    Ok(Routed { request, local, limits, arrived, exempt: false, claimed: Some(Box::new(slot)) })
+    // Who announced it has seen to where it goes; what it belongs to says so again only where that replica fails.
+    let session = limits.session_affinity.as_ref().and_then(|affinity| session(affinity, &request.head.headers));
+    Ok(Routed { request, local, limits, session, arrived, exempt: false, claimed: Some(Box::new(slot)) })
 }

@@ -19,15 +19,16 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// Keeps what a second sending needs. Done only for connections that may have gone stale: under load nobody pays.
-    pub(super) fn of(request: &mut Request<RequestBody>) -> Self {
-        let repeatable = matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-        ) || request.headers().contains_key(IDEMPOTENCY_KEY);
+    /// Keeps what a second sending needs, if anything can come of it. On a connection that is `trusted` a request without a
+    /// body needs nothing: the connection gives it back. So nobody pays under load.
+    pub(super) fn of(request: &mut Request<RequestBody>, trusted: bool) -> Option<Self> {
+        let repeatable = is_repeatable(request);
+        if trusted && (!repeatable || request.body().is_none()) {
+            return None;
+        }
         let kept = request.body_mut().keep();
         let (parts, ()) = clone_head(request).into_parts();
-        Self { head: parts, kept, repeatable }
+        Some(Self { head: parts, kept, repeatable })
     }
 
     /// The request once more, if it may be sent again and all of its body is at hand. One that was `refused` unseen may
@@ -42,6 +43,14 @@ impl Spare {
         };
         Some(Request::from_parts(self.head, body))
     }
+}
+
+/// Whether it does no harm to carry it out twice.
+pub(super) fn is_repeatable<B>(request: &Request<B>) -> bool {
+    matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    ) || request.headers().contains_key(IDEMPOTENCY_KEY)
 }
 
 fn clone_head(request: &Request<RequestBody>) -> Request<()> {

@@ -5,12 +5,13 @@
 
 use super::await_capacity::{Held, acquire};
 use super::respond::REASON;
-use super::spare::Spare;
+use super::spare::{Spare, is_repeatable};
 use crate::body::{REPLAY_BYTES_MAX, RequestBody};
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::gate::Entry;
 use crate::headers::Next;
-use crate::local::{Local, Permit};
+use crate::local::watchdog::Parked;
+use crate::local::{Counters, Local, Permit};
 use crate::request::Wait;
 use crate::sharing::CLAIM;
 use crate::sharing::lent::Lent;
@@ -18,7 +19,8 @@ use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Detached, Exchange, SendError};
 use crate::upstream::pool::TRUSTED_IDLE;
 use crate::worker::Worker;
-use activator_core::admission::Class;
+use activator_core::admission::{Ask, Class};
+use crossbeam_utils::CachePadded;
 use domain::{Limits, OnDisconnect, Timestamp};
 use http::{HeaderMap, Request};
 use http_body::Body;
@@ -52,8 +54,8 @@ pub struct Trip<'a, C: Connect> {
     watch: &'a Watch,
     next: Next,
     arrived: Timestamp,
-    /// The line in which it waits for another try.
-    class: Class,
+    /// What it asks for when it needs another try: the line it stands in, whose replica it prefers.
+    ask: Ask,
     wait: Wait,
     /// When the latest permit came.
     permitted: Timestamp,
@@ -91,19 +93,18 @@ impl<'a, C: Connect> Trip<'a, C> {
         limits: &'a Limits,
         watch: &'a Watch,
         next: Next,
-        arrived: Timestamp,
+        (arrived, ask): (Timestamp, Ask),
         wait: Wait,
     ) -> Self {
         let permitted = arrived + wait.queued;
-        let class = Class::Normal;
-        Self { worker, local, limits, watch, next, arrived, class, wait, permitted, exchange: None, answer: None }
+        Self { worker, local, limits, watch, next, arrived, ask, wait, permitted, exchange: None, answer: None }
     }
 
     /// The same for a request that another activator has sent on, if it was `claimed`: one hop is all it may make.
     #[must_use]
     pub const fn of_neighbour(mut self, claimed: bool) -> Self {
         if claimed {
-            self.class = Class::Neighbour;
+            self.ask.class = Class::Neighbour;
         }
         self
     }
@@ -141,8 +142,9 @@ impl<'a, C: Connect> Trip<'a, C> {
                 Err(Setback::Final(error)) => return Err(error),
                 Err(Setback::Again(failed)) => failed,
             };
-            if self.class == Class::Neighbour && !replayed && may_go_back(outgoing) {
+            if self.ask.class == Class::Neighbour && !replayed && may_go_back(outgoing) {
                 drop(failed);
+                let _parked = Parked::new(&self.local.counters);
                 Box::pin(read_whole(outgoing)).await?;
                 return Err(RequestError::ClaimUnknown);
             }
@@ -165,7 +167,7 @@ impl<'a, C: Connect> Trip<'a, C> {
         tries.count += 1;
         if tries.count < TRIES_MAX {
             // The place at the head of the queue is taken before the slot is given up.
-            let entry = self.local.handle.gate.reenter(clock.now(), self.class);
+            let entry = self.local.handle.gate.reenter(clock.now(), self.ask);
             drop(failed);
             return self.reacquire(entry).await;
         }
@@ -182,16 +184,16 @@ impl<'a, C: Connect> Trip<'a, C> {
         if let Some(body) = body {
             body.hold(&self.worker.base.bounds, self.worker.settings.load().held_bytes_max)?;
         }
-        let held = Held::returning(self.worker, self.watch);
+        let held = Held::returning(self.worker, self.watch, &self.local.counters);
         tokio::time::sleep(tries.pause).await;
         drop(held);
         *tries = Tries { count: 0, pause: (tries.pause * 2).min(PAUSE_MAX) };
-        let entry = self.local.handle.gate.reenter(clock.now(), self.class);
+        let entry = self.local.handle.gate.reenter(clock.now(), self.ask);
         self.reacquire(entry).await
     }
 
     async fn reacquire(&mut self, entry: Entry) -> Result<Permit<C::Stream>, RequestError> {
-        let (permit, wait) = acquire(self.worker, self.local, (self.arrived, self.class), self.watch, entry).await?;
+        let (permit, wait) = acquire(self.worker, self.local, (self.arrived, self.ask), self.watch, entry).await?;
         self.wait = Wait { queued: self.wait.queued.max(wait.queued), cold: self.wait.cold || wait.cold };
         self.permitted = self.worker.base.clock.now();
         Ok(permit)
@@ -221,8 +223,10 @@ impl<'a, C: Connect> Trip<'a, C> {
         if let Some(request) = outgoing {
             announce(request.headers_mut(), lent);
         }
-        let reused = self.next == Next::Http2 || self.exchange.as_ref().is_some_and(Exchange::is_reused);
-        let spare = outgoing.as_mut().filter(|_| !trusted && !*replayed).map(|request| Box::new(Spare::of(request)));
+        let used = self.exchange.as_ref().is_some_and(Exchange::is_reused);
+        let reused = used || self.next == Next::Http2;
+        let spare =
+            outgoing.as_mut().filter(|_| !*replayed).and_then(|request| Spare::of(request, trusted)).map(Box::new);
         let sent = match *self.limits.response_start_timeout {
             None => self.send(outgoing).await,
             Some(limit) => match Box::pin(tokio::time::timeout(limit, self.send(outgoing))).await {
@@ -236,14 +240,21 @@ impl<'a, C: Connect> Trip<'a, C> {
             Some(Err(error)) => error,
             None => return Err(Setback::Final(RequestError::Internal)),
         };
-        let (returned, refused, answer_begun) = match failed {
-            SendError::NotSent(request) => (Some(*request), false, false),
-            SendError::Refused => (None, true, false),
-            SendError::Broken { answer_begun } => (None, false, answer_begun),
+        let (returned, refused, answer_begun, whole) = match failed {
+            SendError::NotSent(request) => (Some(*request), false, false, None),
+            SendError::Refused => (None, true, false, None),
+            SendError::Broken { answer_begun, request } => (None, false, answer_begun, request),
             SendError::Client(error) => return Err(Setback::Final(error)),
         };
         let permit = self.exchange.take().and_then(Exchange::failed);
-        let again = spare.and_then(|spare| spare.again(refused));
+        if let Some(permit) = permit.as_ref().filter(|permit| !used && !answer_begun && permit.lent().is_none())
+            && returned.is_none()
+            && !refused
+        {
+            self.worker.broke(&self.local.handle, &permit.seat.endpoint);
+        }
+        let whole = whole.filter(|request| !*replayed && is_repeatable(request)).map(|request| *request);
+        let again = spare.and_then(|spare| spare.again(refused)).or(whole);
         match retry_class(returned.is_some() || refused, reused, answer_begun, again.is_some()) {
             RetryClass::NotSent => *outgoing = returned.or(again),
             RetryClass::Replay if self.local.counters.may_replay() => {
@@ -322,8 +333,8 @@ impl<'a, C: Connect> Trip<'a, C> {
         if !finish || !exchange.permit().is_some_and(Permit::is_limited) {
             return Some(exchange.send(outgoing, &mut self.answer).await);
         }
-        let tasks = self.worker.base.tasks.clone();
-        let (sent, answer, exchange) = Box::pin(to_the_end(self.exchange.take()?, outgoing.take(), tasks)).await?;
+        let owner = (self.worker.base.tasks.clone(), Arc::clone(&self.local.counters));
+        let (sent, answer, exchange) = Box::pin(to_the_end(self.exchange.take()?, outgoing.take(), owner)).await?;
         (self.answer, self.exchange) = (answer, Some(exchange));
         Some(sent)
     }
@@ -361,7 +372,7 @@ pub fn announce(headers: &mut HeaderMap, lent: Option<&Lent>) {
 async fn to_the_end<S: Socket>(
     mut exchange: Exchange<S>,
     mut outgoing: Outgoing,
-    tasks: Tasks,
+    (tasks, counters): (Tasks, Arc<CachePadded<Counters>>),
 ) -> Option<(Sent, Answer, Exchange<S>)> {
     let (tell, mut told) = oneshot::channel();
     let work = async move {
@@ -371,6 +382,6 @@ async fn to_the_end<S: Socket>(
             exchange.abandon();
         }
     };
-    Detached::new(work, tasks).await;
+    Detached::new(work, tasks, counters).await;
     told.try_recv().ok()
 }

@@ -35,6 +35,8 @@ const COPY_BYTES_MAX: usize = 8 * 1024;
 pub enum Failure {
     /// The replica closed, or the connection broke; with the request if not a byte of it was written.
     Closed(Option<Box<Request<RequestBody>>>),
+    /// The same after some of it was written, and before a byte of an answer came; with the request if it has no body.
+    Unanswered(Option<Box<Request<RequestBody>>>),
     /// What came is no answer.
     Unreadable(Unreadable),
     /// The client's body broke off or stalled.
@@ -138,7 +140,10 @@ impl<S: Socket> Connection<S> {
                         Err(unreadable) => return Poll::Ready(Err(Failure::Unreadable(unreadable))),
                     }
                 }
-                Poll::Ready(Ok(0) | Err(_)) if !self.heard => return Poll::Ready(Err(Failure::Closed(None))),
+                Poll::Ready(Ok(0) | Err(_)) if !self.heard => {
+                    let whole = self.request.take().filter(|request| request.body().is_none());
+                    return Poll::Ready(Err(Failure::Unanswered(whole.map(Box::new))));
+                }
                 Poll::Ready(Ok(0) | Err(_)) => {
                     return Poll::Ready(Err(Failure::Unreadable(Unreadable("an answer's head broke off"))));
                 }
@@ -171,9 +176,10 @@ impl<S: Socket> Connection<S> {
                     return match self.poll_send(cx) {
                         Poll::Ready(Err(Failure::Upload(error))) => self.break_off(error),
                         // Nothing else can go wrong that the next read does not say.
-                        Poll::Ready(Err(Failure::Closed(_) | Failure::Unreadable(_)) | Ok(())) | Poll::Pending => {
-                            Poll::Pending
-                        }
+                        Poll::Ready(
+                            Err(Failure::Closed(_) | Failure::Unanswered(_) | Failure::Unreadable(_)) | Ok(()),
+                        )
+                        | Poll::Pending => Poll::Pending,
                     };
                 }
             }

@@ -7,8 +7,10 @@ use super::connection::{Connection, Failure};
 use super::h2::StreamGuard;
 use crate::body::{BodyError, RequestBody};
 use crate::error::RequestError;
-use crate::local::{Local, Permit};
+use crate::local::watchdog::Present;
+use crate::local::{Counters, Local, Permit};
 use bytes::Bytes;
+use crossbeam_utils::CachePadded;
 use domain::{OnDisconnect, Timestamp};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -53,6 +55,12 @@ impl<S: Socket> InFlight<S> {
         Self { local: None }
     }
 
+    /// Whether it counts.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        self.local.is_some()
+    }
+
     /// Falls now, for somebody who knows the time.
     pub fn exit(&mut self, now: Timestamp) {
         if let Some(local) = self.local.take() {
@@ -93,6 +101,8 @@ pub enum SendError {
     Broken {
         /// Some of an answer had come.
         answer_begun: bool,
+        /// The request, where none had come and it is whole without having been kept.
+        request: Option<Box<Request<RequestBody>>>,
     },
 }
 
@@ -100,8 +110,9 @@ impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Closed(Some(request)) => Self::NotSent(request),
-            Failure::Closed(None) => Self::Broken { answer_begun: false },
-            Failure::Unreadable(_) => Self::Broken { answer_begun: true },
+            Failure::Closed(None) => Self::Broken { answer_begun: false, request: None },
+            Failure::Unanswered(request) => Self::Broken { answer_begun: false, request },
+            Failure::Unreadable(_) => Self::Broken { answer_begun: true, request: None },
             Failure::Upload(error) => Self::Client(error.of_client()),
         }
     }
@@ -267,7 +278,7 @@ impl<S: Socket> Exchange<S> {
             self.line = None;
             return;
         }
-        let tasks = permit.base().tasks.clone();
+        let (tasks, present) = (permit.base().tasks.clone(), Present::new(Arc::clone(&permit.seat.counters), false));
         let at_most = match self.on_disconnect {
             OnDisconnect::Cancel => ABORT_GRACE,
             // An upload that was cut off has no answer to be read to its end, and the replica works on it all the same.
@@ -275,6 +286,7 @@ impl<S: Socket> Exchange<S> {
         };
         if self.on_disconnect == OnDisconnect::Finish && self.answered {
             tasks.spawn("finish an abandoned answer", async move {
+                let _present = present;
                 loop {
                     match poll_fn(|cx| self.poll_body(cx)).await {
                         Some(Ok(_)) => {}
@@ -298,7 +310,7 @@ impl<S: Socket> Exchange<S> {
                 }
             };
             drop(tokio::time::timeout(at_most, closed).await);
-            drop(permit);
+            drop((permit, present));
         });
     }
 }
@@ -324,12 +336,13 @@ impl<S: Socket> Drop for Exchange<S> {
 pub struct Detached<F: Future<Output = ()> + Send + 'static> {
     work: Option<Pin<Box<F>>>,
     tasks: runtime::Tasks,
+    counters: Arc<CachePadded<Counters>>,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Detached<F> {
-    /// `work` will be finished, whoever waits for it.
-    pub fn new(work: F, tasks: runtime::Tasks) -> Self {
-        Self { work: Some(Box::pin(work)), tasks }
+    /// `work` will be finished, whoever waits for it; `counters` are those of the exchange that it has.
+    pub fn new(work: F, tasks: runtime::Tasks, counters: Arc<CachePadded<Counters>>) -> Self {
+        Self { work: Some(Box::pin(work)), tasks, counters }
     }
 }
 
@@ -347,7 +360,11 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Detached<F> {
 impl<F: Future<Output = ()> + Send + 'static> Drop for Detached<F> {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
-            self.tasks.spawn("finish an abandoned exchange", work);
+            let present = Present::new(Arc::clone(&self.counters), false);
+            self.tasks.spawn("finish an abandoned exchange", async move {
+                work.await;
+                drop(present);
+            });
         }
     }
 }

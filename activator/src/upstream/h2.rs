@@ -66,7 +66,7 @@ fn reason(mut failed: TrySendError<Request<RequestBody>>) -> SendError {
     }
     match request {
         Some(request) => SendError::NotSent(Box::new(request)),
-        None => SendError::Broken { answer_begun: failed.error().is_parse() },
+        None => SendError::Broken { answer_begun: failed.error().is_parse(), request: None },
     }
 }
 

@@ -9,11 +9,13 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::error::RequestError;
 use crate::headers::{self, Next};
 use crate::local::Permit;
+use crate::local::watchdog::Present;
 use crate::request::{Request, Routed, Wait};
 use crate::steps::Response;
 use crate::steps::forward::tell_wait;
 use crate::steps::trip::{Tries, Trip, announce};
 use crate::worker::Worker;
+use activator_core::Ask;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{StatusCode, Version};
 use hyper::client::conn::http1;
@@ -36,7 +38,7 @@ pub async fn open<C: Connect>(
     mut permit: Permit<C::Stream>,
     wait: Wait,
 ) -> Result<Response<C>, RequestError> {
-    let Routed { request, limits, local, arrived, .. } = routed;
+    let Routed { request, limits, local, session, arrived, .. } = routed;
     let Request { mut head, asked: fields, body, open, until } = *request;
     let client_side = head.extensions.remove::<OnUpgrade>().ok_or(RequestError::Internal)?;
     let asked = head.headers.get(UPGRADE).cloned().ok_or(RequestError::Internal)?;
@@ -46,8 +48,8 @@ pub async fn open<C: Connect>(
     head.headers.insert(UPGRADE, asked.clone());
     let mut body = RequestBody::from_client(body, *limits.idle_timeout);
 
-    let mut trip =
-        Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, arrived, wait).of_neighbour(claimed);
+    let ask = (arrived, Ask { session, since: arrived, ..Ask::default() });
+    let mut trip = Trip::new(worker, &local, &limits, &open.peer().watch, Next::Http1, ask, wait).of_neighbour(claimed);
     let mut tries = Tries::default();
     let socket = loop {
         let endpoint = Arc::clone(&permit.seat.endpoint);
@@ -84,7 +86,8 @@ pub async fn open<C: Connect>(
         return Err(RequestError::Broken);
     }
     let replica_side = hyper::upgrade::on(&mut response);
-    worker.base.tasks.spawn("tunnel", join(client_side, replica_side, permit, in_flight, open));
+    let present = Present::new(Arc::clone(&local.counters), in_flight.counts());
+    worker.base.tasks.spawn("tunnel", join((client_side, replica_side), permit, in_flight, open, present));
 
     let (mut head, _) = response.into_parts();
     headers::forward_response(&mut head);
@@ -98,16 +101,16 @@ pub async fn open<C: Connect>(
 }
 
 async fn join<S: Socket>(
-    client: OnUpgrade,
-    replica: OnUpgrade,
+    (client, replica): (OnUpgrade, OnUpgrade),
     permit: Permit<S>,
     in_flight: InFlight<S>,
     open: crate::body::Open,
+    present: Present,
 ) {
     if let (Ok(client), Ok(replica)) = (client.await, replica.await) {
         let (mut from_client, to_client) = tokio::io::split(TokioIo::new(client));
         pass_on(&mut from_client, to_client, TokioIo::new(replica)).await;
-        drop((permit, in_flight));
+        drop((permit, in_flight, present));
         // With something unread, a close would take back what the client was sent last.
         let mut rest = from_client.take(LINGER_BYTES_MAX as u64);
         drop(tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await);

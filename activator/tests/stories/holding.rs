@@ -3,7 +3,7 @@
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Wire, eventually, ok};
 use activator::Settings;
-use activator_core::admission::Class;
+use activator_core::Ask;
 use domain::{Change, Limits, RevisionId, Trouble};
 use platform::fixed::default_revision;
 use runtime::net::Tcp;
@@ -191,7 +191,7 @@ async fn nobody_waits_at_the_door_of_a_removed_revision() {
     let handle = rig.handle();
     rig.tell(Change::Deleted(svc())).await;
     eventually("it is removed", || rig.activator.revisions().get(&svc()).is_none()).await;
-    let again = handle.gate.reenter(rig.activator.workers()[0].base.clock.now(), Class::Normal);
+    let again = handle.gate.reenter(rig.activator.workers()[0].base.clock.now(), Ask::default());
     assert!(matches!(again, activator::gate::Entry::StartFailed(_)), "{again:?}");
 }
 

@@ -5,11 +5,13 @@
 
 #![cfg(test)]
 
+mod affinity;
 mod bodies;
 mod clocks;
 mod concurrency;
 mod disconnects;
 mod early;
+mod ejection;
 mod h2;
 mod hangups;
 mod headers;
@@ -27,4 +29,5 @@ mod routing;
 mod sharing;
 mod tunnels;
 mod uploads;
+mod watchdog;
 mod wire;

@@ -3,10 +3,13 @@
 use crate::wire::{Message, Wire, eventually};
 use activator::bounds::{Bounds, Limit};
 use activator::error::Outcome;
+use activator::local::watchdog::{WATCH_EVERY, What};
 use activator::reporter::ReporterSettings;
 use activator::revisions::Handle;
 use activator::{Activator, Settings, Setup};
-use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Peer, Replicas, ReporterId, Revision, RevisionId};
+use domain::{
+    Change, Endpoint, EndpointId, EndpointState, Limits, Peer, Replicas, ReporterId, Revision, RevisionId, Timestamp,
+};
 use domain::{ScaleTargetRef, origin::Resolved};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -76,6 +79,7 @@ pub(crate) struct Rig<C: Connect + Clone = Tcp> {
     pub(crate) internal: Vec<SocketAddr>,
     changes: mpsc::Sender<Change>,
     version: AtomicU64,
+    looks: AtomicU64,
 }
 
 impl Rig {
@@ -150,7 +154,7 @@ impl<C: Connect + Clone> Rig<C> {
             internal.push(inner.local_addr().unwrap());
             tasks.spawn("worker", run.serve(wrap(listener), Some(wrap(inner))));
         }
-        Self { activator, tasks, addresses, internal, changes, version: AtomicU64::new(0) }
+        Self { activator, tasks, addresses, internal, changes, version: AtomicU64::new(0), looks: AtomicU64::new(0) }
     }
 
     pub(crate) async fn tell(&self, change: Change) {
@@ -232,12 +236,31 @@ impl<C: Connect + Clone> Rig<C> {
         told
     }
 
-    /// Everything has been given back.
+    /// Everything has been given back, and what is counted is what is there.
     #[track_caller]
     pub(crate) fn at_rest(&self) -> impl Future<Output = ()> {
-        eventually("nothing in flight, no permit out, nobody waiting", || {
+        let rest = eventually("nothing in flight, no permit out, nobody waiting", || {
             self.in_flight() == 0 && self.permits() == 0 && self.waiting() == 0
-        })
+        });
+        async move {
+            rest.await;
+            assert_eq!(self.differences(), [0; What::COUNT + 1], "in flight, permits, slots");
+        }
+    }
+
+    /// What has been told of counts, now that each is looked at often enough to be told. No turn of a task lies between the
+    /// looks: what differs for a moment only differs here.
+    pub(crate) fn differences(&self) -> [u64; What::COUNT + 1] {
+        for _ in 0..2 {
+            self.activator.workers().iter().for_each(|worker| worker.watch());
+            // Time that no process reaches: nobody has looked in it.
+            let look = (1 << 40) + self.looks.fetch_add(1, Relaxed) * WATCH_EVERY.as_secs();
+            self.handle().gate.watch(Timestamp::from_secs(look), &svc());
+        }
+        let told = |what: What| {
+            self.handle().counters().iter().map(|counters| counters.differences[what as usize].load(Relaxed)).sum()
+        };
+        [told(What::InFlight), told(What::Permits), self.handle().gate.differences()]
     }
 }
 

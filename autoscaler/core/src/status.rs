@@ -252,6 +252,9 @@ pub fn settings(scaling: &ScalingSpec, limits: &Limits) -> Vec<Setting> {
         off("idle-timeout", &limits.idle_timeout),
         off("timeout", &limits.timeout),
         plain("load-balancing", &limits.load_balancing),
+        show("session-affinity", &limits.session_affinity, |affinity| {
+            affinity.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+        }),
     ]);
     settings
 }

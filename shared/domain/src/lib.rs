@@ -8,12 +8,14 @@
 //! ```
 
 pub mod activator_config;
+pub mod affinity;
 pub mod annotations;
 pub mod change;
 mod config_map;
 pub mod defaults;
 pub mod duration;
 pub mod endpoint;
+pub mod hash;
 pub mod host;
 pub mod limits;
 pub mod origin;
@@ -29,6 +31,7 @@ pub mod units;
 pub mod why;
 
 pub use activator_config::{ActivatorConfig, Forwarding};
+pub use affinity::SessionAffinity;
 pub use change::{Change, Foreign, Peer, Trouble};
 pub use endpoint::{Endpoint, EndpointId, EndpointState};
 pub use limits::{Limits, LoadBalancing, OnDisconnect, Protocol};

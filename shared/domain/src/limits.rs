@@ -1,5 +1,6 @@
 //! What the activator enforces for one revision: kpa-behaviour section 2, resolved.
 
+use crate::affinity::SessionAffinity;
 use crate::origin::Resolved;
 use crate::revision::UnknownWord;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub struct Limits {
     pub drain_timeout: Resolved<Duration>,
     /// `load-balancing`. Default least-outstanding.
     pub load_balancing: Resolved<LoadBalancing>,
+    /// `session-affinity`: requests that carry the same value go to the same replica while it has room. Default none.
+    #[serde(default)]
+    pub session_affinity: Resolved<Option<SessionAffinity>>,
 }
 
 impl Default for Limits {
@@ -57,6 +61,7 @@ impl Default for Limits {
             timeout: Resolved::default_value(None),
             drain_timeout: default(Duration::from_secs(3600)),
             load_balancing: Resolved::default_value(LoadBalancing::LeastOutstanding),
+            session_affinity: Resolved::default_value(None),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! data. A row left out means "unchanged and idle"; a missing frame means nothing.
 
 use crate::endpoint::EndpointId;
+use crate::hash::{self, fnv};
 use crate::revision::RevisionId;
 use crate::time::Millis;
 use crate::units::RequestMillis;
@@ -225,7 +226,7 @@ impl Sharing {
     /// version of ours.
     #[must_use]
     pub fn fingerprint(members: &[ReporterId]) -> u64 {
-        members.iter().fold(FNV_BASIS, |hash, member| fnv(fnv(hash, member.as_str().as_bytes()), &[0]))
+        members.iter().fold(hash::BASIS, |hash, member| fnv(fnv(hash, member.as_str().as_bytes()), &[0]))
     }
 
     /// Whose `endpoint` is: the member for which the hash of both names is greatest. A member that comes or goes moves
@@ -233,20 +234,10 @@ impl Sharing {
     #[must_use]
     pub fn owner<'a>(members: &'a [ReporterId], endpoint: &EndpointId) -> Option<&'a ReporterId> {
         let score = |member: &ReporterId| {
-            let names = fnv(fnv(fnv(FNV_BASIS, member.as_str().as_bytes()), &[0]), endpoint.as_str().as_bytes());
-            // FNV mixes its last bytes badly, and names differ in those: the finaliser of SplitMix64.
-            let mixed = (names ^ (names >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^ (mixed >> 31)
+            hash::mix(fnv(fnv(fnv(hash::BASIS, member.as_str().as_bytes()), &[0]), endpoint.as_str().as_bytes()))
         };
         members.iter().max_by_key(|member| score(member))
     }
-}
-
-const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-
-fn fnv(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// A start that failed (kpa-behaviour 5.4).

@@ -1,17 +1,24 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a step without a subject does nothing")]
 
 use super::*;
+use crate::affinity::{SeatKey, Session};
 use crate::pace::FIRST_WINDOW;
 use proptest::prelude::*;
+
+mod sessions;
 
 fn limit(count: u32) -> Option<NonZeroU32> {
     NonZeroU32::new(count)
 }
 
 fn opened(admission: &mut Admission<u32>) -> SeatId {
-    let seat = admission.add_seat();
+    let seat = admission.add_seat(SeatKey::default());
     admission.set_open(seat, true);
     seat
+}
+
+fn key(number: usize) -> SeatKey {
+    SeatKey::of(&domain::EndpointId::new(&format!("replica-{number}")))
 }
 
 fn granted(admission: &mut Admission<u32>) -> Vec<u32> {
@@ -145,7 +152,9 @@ proptest! {
                 Move::Arrive => {
                     next += 1;
                     let waited_before = line.len();
-                    match admission.admit(Ask::default(), || next) {
+                    // Some belong to sessions; nothing of what holds for all depends on that.
+                    let session = (!next.is_multiple_of(3)).then(|| Session::of(&[(next % 7) as u8]));
+                    match admission.admit(Ask { session, ..Ask::default() }, || next) {
                         Verdict::Go(slot) => {
                             prop_assert!(line.is_empty(), "nobody overtakes");
                             running.push((next, slot));
@@ -173,7 +182,7 @@ proptest! {
                     admission.release(slot);
                 }
                 Move::AddSeat if seats.len() < 5 => {
-                    let seat = admission.add_seat();
+                    let seat = admission.add_seat(key(seats.len()));
                     admission.set_open(seat, true);
                     seats.push((seat, true));
                 }
@@ -237,7 +246,7 @@ proptest! {
             prop_assert!(matches!(admission.admit(Ask::default(), || n), Verdict::Wait(_)));
         }
         let mut begun = vec![0_u32; replicas];
-        let seats: Vec<_> = (0..replicas).map(|_| { let s = admission.add_seat(); admission.set_open(s, true); s }).collect();
+        let seats: Vec<_> = (0..replicas).map(|_| { let s = admission.add_seat(SeatKey::default()); admission.set_open(s, true); s }).collect();
         let (mut asked, mut answering) = (Vec::new(), Vec::new());
         let mut sent = 0;
         for (begins, which) in moves {

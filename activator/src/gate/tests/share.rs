@@ -22,7 +22,7 @@ fn owned(own: &str) -> Vec<EndpointId> {
 
 /// Everything that there is room for.
 fn all(gate: &Gate) -> Vec<HeldSlot> {
-    std::iter::from_fn(|| match gate.enter(NOW) {
+    std::iter::from_fn(|| match gate.enter(NOW, Ask::default()) {
         Entry::Go(slot) => Some(slot),
         Entry::Wait(_) | Entry::Full(_) | Entry::StartFailed(_) => None,
     })
@@ -93,7 +93,7 @@ fn who_has_waited_longest_gets_what_is_lent() {
     drop(back);
     assert_eq!(unused.take().len(), 0, "it was used");
 
-    let (first, mut second) = (waiting(gate.enter(NOW)), waiting(gate.enter(NOW)));
+    let (first, mut second) = (waiting(gate.enter(NOW, Ask::default())), waiting(gate.enter(NOW, Ask::default())));
     assert_eq!(gate.lenders(), BTreeSet::from([ReporterId::new("b")]));
     // One who leaves without looking takes nothing with it.
     let mut gone = first;
@@ -107,20 +107,40 @@ fn who_has_waited_longest_gets_what_is_lent() {
     drop((slots, gone));
     assert!(edges.1.load(Ordering::Relaxed) == 0, "nothing changed while somebody waited");
     let slots = all(&gate);
-    let last = waiting(gate.enter(NOW));
+    let last = waiting(gate.enter(NOW, Ask::default()));
     gate.set_endpoints(NOW, 2, &listed(&NAMES[..7]));
     assert_eq!(edges.1.load(Ordering::Relaxed), 1, "other replicas, so perhaps other activators");
     drop((slots, last));
 }
 
 #[test]
+fn who_has_waited_longer_elsewhere_goes_before_our_own_by_a_margin() {
+    let (now, waited) = (Timestamp::from_secs(100), Duration::from_millis);
+    let (gate, _) = gate(1, 10);
+    gate.set_endpoints(now, 1, &listed(&["r-1"]));
+    let mut slot = going(gate.enter(now, Ask::default()));
+    // Ours has waited for a second.
+    let since = now.before(waited(1000));
+    for (elsewhere, goes_first) in [(0, false), (1000, false), (1070, false), (1090, true), (60_000, true)] {
+        let mut own = waiting(gate.enter(now, Ask { since, ..Ask::default() }));
+        assert_eq!(gate.waited(now), waited(1000));
+        let mut asked = waiting(gate.borrow(now, waited(elsewhere)).unwrap());
+        drop(slot);
+        let (first, second) = if goes_first { (&mut asked, &mut own) } else { (&mut own, &mut asked) };
+        drop(granted(first).unwrap().unwrap());
+        slot = granted(second).unwrap().unwrap();
+    }
+    assert_eq!(gate.waited(now), Duration::ZERO);
+}
+
+#[test]
 fn others_get_what_our_own_leave() {
     let (gate, _) = gate(1, 10);
-    assert!(gate.borrow().is_none(), "nothing is there");
+    assert!(gate.borrow(NOW, Duration::ZERO).is_none(), "nothing is there");
     gate.set_endpoints(NOW, 1, &listed(&["r-1"]));
-    let slot = going(gate.borrow().unwrap());
-    let mut asked = waiting(gate.borrow().unwrap());
-    let mut own = waiting(gate.enter(NOW));
+    let slot = going(gate.borrow(NOW, Duration::ZERO).unwrap());
+    let mut asked = waiting(gate.borrow(NOW, Duration::ZERO).unwrap());
+    let mut own = waiting(gate.enter(NOW, Ask::default()));
     assert_eq!(gate.waiting(), 1, "who asks is no load of ours");
     drop(slot);
     let slot = granted(&mut own).unwrap().unwrap();
@@ -132,5 +152,5 @@ fn others_get_what_our_own_leave() {
     assert!(gate.spare().is_some());
     let (unlimited, _) = super::gate(0, 10);
     unlimited.set_endpoints(NOW, 1, &listed(&["r-1"]));
-    assert!(unlimited.borrow().is_none(), "there is nothing to lend");
+    assert!(unlimited.borrow(NOW, Duration::ZERO).is_none(), "there is nothing to lend");
 }

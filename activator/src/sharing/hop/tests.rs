@@ -1,5 +1,6 @@
 use super::*;
 use crate::gate::Entry;
+use activator_core::Ask;
 use domain::origin::Resolved;
 use domain::{EndpointState, Limits, Revision, Sharing, Timestamp};
 use runtime::WakeLog;
@@ -42,11 +43,12 @@ fn asker() -> (Hop<Tcp>, Vec<Entry>) {
             let limits = Limits { container_concurrency, ..Limits::default() };
             let handle = revisions.apply(Arc::new(Revision { limits, ..platform::fixed::default_revision(id) }));
             handle.gate.set_endpoints(NOW, 1, &(0..REPLICAS).map(replica).collect::<Vec<_>>());
-            handle.gate.enter(NOW)
+            handle.gate.enter(NOW, Ask::default())
         })
         .collect();
     let peers = (0..MEMBERS).map(|number| Peer { id: reporter(number), address: address(number) }).collect();
-    let mut hop = Hop::new(reporter(0), Tcp, Arc::clone(&revisions), watch::channel(peers).1, Tasks::new());
+    let mut hop =
+        Hop::new(reporter(0), Tcp, Arc::clone(&revisions), watch::channel(peers).1, Clock::start(), Tasks::new());
     hop.follow_neighbours();
     for id in revisions.waiting().take() {
         hop.thirst(id);

@@ -190,6 +190,14 @@ keys! {
         Kind::Word(&["least-outstanding", "first-available", "round-robin", "power-of-two"]),
         default "least-outstanding",
         "How a replica is chosen among those with room.";
+    SESSION_AFFINITY = "kpa.dev/session-affinity",
+        Kind::Text("header=NAME or cookie=NAME, such as header=X-Session-Id"),
+        default "none",
+        "Requests whose field or cookie has the same value go to the same ready replica, whichever worker or activator they \
+         come to, and a replica that comes or goes moves only its own sessions. One that is full gets no more: then \
+         kpa.dev/load-balancing chooses among the others, and nobody waits for a session's sake. Full is \
+         kpa.dev/container-concurrency, or without one more than twice the mean in flight, from 8 on, by each worker's own \
+         counts. With container-concurrency and several activators each sends a session to a replica of its own.";
     MAX_SCALE_UP_RATE = "kpa.dev/max-scale-up-rate", Kind::Number(Range::above(1.0)),
         default "cluster max-scale-up-rate",
         "The most by which one decision multiplies the ready replicas.";

@@ -3,6 +3,7 @@
 use super::keys;
 use super::kind::{Kind, Refused, quoted};
 use super::read::{Reader, Reading};
+use crate::affinity::{BadAffinity, SessionAffinity};
 use crate::host;
 use crate::limits::{Limits, OnDisconnect};
 use crate::origin::{Origin, Resolved};
@@ -64,6 +65,12 @@ pub(super) fn limits(reader: &mut Reader<'_>, last: Option<&Limits>) -> Limits {
             last.map(|l| &*l.load_balancing),
             built_in.load_balancing,
         ),
+        session_affinity: reader.value(
+            &keys::SESSION_AFFINITY,
+            session_affinity,
+            last.map(|l| &*l.session_affinity),
+            built_in.session_affinity,
+        ),
     }
 }
 
@@ -120,6 +127,10 @@ fn hosts(_: &Kind, text: &str) -> Result<Vec<String>, Refused> {
         }
     }
     if hosts.is_empty() { Err(Refused(format!("{} names no host", quoted(text)))) } else { Ok(hosts) }
+}
+
+fn session_affinity(_: &Kind, text: &str) -> Result<Option<SessionAffinity>, Refused> {
+    text.parse().map(Some).map_err(|why: BadAffinity| Refused(format!("{} {why}", quoted(text))))
 }
 
 fn path_prefix(_: &Kind, text: &str) -> Result<Option<String>, Refused> {

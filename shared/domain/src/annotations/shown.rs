@@ -1,5 +1,6 @@
 //! Values as they would be written in an annotation or a config key.
 
+use crate::affinity::SessionAffinity;
 use crate::duration;
 use crate::limits::{LoadBalancing, OnDisconnect, Protocol};
 use crate::scaling::{Aggregation, Manual};
@@ -60,6 +61,12 @@ impl Shown for Option<u16> {
 impl Shown for Option<String> {
     fn shown(&self) -> String {
         self.clone().unwrap_or_else(|| "none".into())
+    }
+}
+
+impl Shown for Option<SessionAffinity> {
+    fn shown(&self) -> String {
+        self.as_ref().map_or_else(|| "none".into(), ToString::to_string)
     }
 }
 

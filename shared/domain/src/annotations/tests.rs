@@ -143,6 +143,11 @@ fn our_own_ranges() {
     accepts("kpa:timeout", &["off", "300s", "168h"], &["169h", "5"]);
     accepts("kpa:drain-timeout", &["0s", "1h"], &["off"]);
     accepts("kpa:load-balancing", &["least-outstanding", "power-of-two"], &["random"]);
+    accepts(
+        "kpa:session-affinity",
+        &["header=X-Session-Id", "cookie=SID"],
+        &["", "X-Session-Id", "header=", "cookie=a b", "header=cookie", "off"],
+    );
     accepts("kpa:max-scale-up-rate", &["1.01", "1000"], &["1", "0", "NaN", "inf"]);
     accepts("kpa:max-scale-down-rate", &["1.01"], &["1", "-inf"]);
     accepts("kpa:scale-to-zero-grace-period", &["1ns", "1h"], &["0s", "2h"]);
@@ -167,8 +172,8 @@ fn every_row_is_read() {
             let metadata = Map::from([(name.to_owned(), nonsense.to_owned())]);
             let input = Annotated { place: "test", metadata: &metadata, template: &Map::new() };
             let resolution = resolve(&input, &Defaults::default(), None);
-            let free =
-                matches!(row.kind, Kind::Text(_)) && !nonsense.trim().is_empty() && row.key != "kpa.dev/path-prefix";
+            let has_form = ["kpa.dev/path-prefix", "kpa.dev/session-affinity"].contains(&row.key);
+            let free = matches!(row.kind, Kind::Text(_)) && !nonsense.trim().is_empty() && !has_form;
             assert!(free || refused(&resolution).len() == 1, "{name} is not read");
         }
     }
@@ -193,6 +198,7 @@ fn values_arrive_with_their_origin() {
             ("kpa:container-concurrency", "2"),
             ("kpa:protocol", "h2c"),
             ("kpa:load-balancing", "round-robin"),
+            ("kpa:session-affinity", "header=X-Session-Id"),
             ("kpa:timeout", "5m"),
             ("kpa:manual", "hold"),
             ("kpa:exact", "true"),
@@ -220,6 +226,8 @@ fn values_arrive_with_their_origin() {
     assert_eq!((scaling.signals[0].signal, *scaling.signals[0].total), (Signal::Rps, 50.0));
     assert_eq!(all.limits.protocol, Resolved::new(Protocol::H2c, Origin::Annotation));
     assert_eq!(all.limits.load_balancing.value, LoadBalancing::RoundRobin);
+    let session = crate::SessionAffinity::Header("x-session-id".into());
+    assert_eq!(all.limits.session_affinity, Resolved::new(Some(session), Origin::Annotation));
     assert_eq!(all.limits.on_disconnect, Resolved::default_value(OnDisconnect::Finish));
     assert_eq!(all.limits.timeout.value, Some(Duration::from_secs(300)));
     assert_eq!(all.port, Some(Resolved::new(9000, Origin::Annotation)));
