@@ -8,8 +8,9 @@
 //! breaks off ends in a reset, never as if it were whole.
 
 use super::{Limited, answer};
-use crate::body::{Incoming, Stream};
-use crate::bounds::Limit;
+use crate::body::{Incoming, ResponseBody, Stream};
+use crate::bounds::{Bounds, Limit};
+use crate::deadline::Deadline;
 use crate::request::Peer;
 use crate::stack::Stack;
 use crate::worker::Worker;
@@ -30,6 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Streams a client may open on one connection.
 pub const H2_STREAMS_MAX: u32 = 100;
@@ -118,7 +121,8 @@ impl<C: Connect, S: Socket> Http2<C, S> {
         let body = Incoming::Http2(Stream::new(recv, &head.headers, Arc::clone(&self.window)));
         let (worker, stack, peer) = (Arc::clone(&self.worker), Arc::clone(&self.stack), Arc::clone(&self.peer));
         self.worker.base.tasks.spawn("stream of a client", async move {
-            exchange(answer(&worker, &stack, &peer, head, body), respond).await;
+            let told = (&*worker.base.bounds, peer.settings.keep_alive);
+            exchange(answer(&worker, &stack, &peer, head, body), respond, told).await;
         });
     }
 }
@@ -163,10 +167,11 @@ impl Limited for h2::Error {
 }
 
 /// One request, until its answer has been handed to the connection or the client has reset it.
-async fn exchange<B>(answering: impl Future<Output = Result<Response<B>, Infallible>>, mut respond: SendResponse<Bytes>)
-where
-    B: Body<Data = Bytes, Error: Error + 'static>,
-{
+async fn exchange<S: Socket>(
+    answering: impl Future<Output = Result<Response<ResponseBody<S>>, Infallible>>,
+    mut respond: SendResponse<Bytes>,
+    told: (&Bounds, Duration),
+) {
     let answer = {
         let mut answering = pin!(answering);
         poll_fn(|cx| match answering.as_mut().poll(cx) {
@@ -185,7 +190,7 @@ where
     }
     match respond.send_response(Response::from_parts(head, ()), ends) {
         Ok(_) if ends => {}
-        Ok(stream) => Box::pin(send(body, stream)).await,
+        Ok(stream) => Box::pin(send(body, stream, told)).await,
         Err(_) => respond.send_reset(Reason::INTERNAL_ERROR),
     }
 }
@@ -195,39 +200,62 @@ fn date() -> HeaderValue {
 }
 
 /// Sends a body, as fast as the client makes room.
-async fn send<B>(body: B, mut stream: SendStream<Bytes>)
-where
-    B: Body<Data = Bytes, Error: Error + 'static>,
-{
-    let mut body = pin!(body);
+///
+/// A client that makes none is silent, so the clocks of the answer run meanwhile. What is left when its replica is done
+/// waits for `patience`: neither the stream nor its bytes are kept for somebody who may never come for them.
+async fn send<S: Socket>(
+    mut body: ResponseBody<S>,
+    mut stream: SendStream<Bytes>,
+    (bounds, patience): (&Bounds, Duration),
+) {
     // What waits for room, and whether it is the last. Room is asked for only then: an idle stream would keep it from
-    // others.
+    // others. It is handed on in pieces for which there is room, so that each is seen to be taken.
     let mut next: Option<(Bytes, bool)> = None;
+    let mut rest = Deadline::never();
     poll_fn(|cx| {
         loop {
             if stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if let Some((data, last)) = next.take() {
+            if let Some((data, last)) = &mut next {
                 while !data.is_empty() && stream.capacity() == 0 {
                     match stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(_))) => {}
                         Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                         Poll::Pending => {
-                            next = Some((data, last));
-                            return Poll::Pending;
+                            let limit = if body.is_under_way() {
+                                ready!(body.poll_untaken(cx))
+                            } else {
+                                if !rest.is_set() {
+                                    rest.set(Some(Instant::now() + patience));
+                                }
+                                ready!(rest.poll(cx));
+                                Some(Limit::SlowBody)
+                            };
+                            if let Some(limit) = limit {
+                                bounds.refuse(limit);
+                            }
+                            stream.send_reset(Reason::CANCEL);
+                            return Poll::Ready(());
                         }
                     }
                 }
-                if stream.send_data(data, last).is_err() || last {
+                rest.set(None);
+                body.taken();
+                let piece = data.split_to(data.len().min(stream.capacity()));
+                let ends = *last && data.is_empty();
+                if stream.send_data(piece, ends).is_err() || ends {
                     return Poll::Ready(());
                 }
+                if !data.is_empty() {
+                    continue;
+                }
+                next = None;
             }
-            match ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map(http_body::Frame::into_data)) {
+            match ready!(Pin::new(&mut body).poll_frame(cx)).map(|frame| frame.map(http_body::Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
                     if !data.is_empty() {
-                        // h2 asks for the rest by itself when it has the data.
-                        stream.reserve_capacity(1);
+                        stream.reserve_capacity(data.len());
                     }
                     next = Some((data, body.is_end_stream()));
                 }
