@@ -6,7 +6,7 @@ use crate::rig::{Rig, limits, set};
 use crate::wire::{eventually, soon};
 use activator::Settings;
 use activator::bounds::Limit;
-use activator::connection::{H2_ERROR_RESETS_MAX, H2_PENDING_RESETS_MAX};
+use activator::connection::{H2_CANCELS_MAX, H2_ERROR_RESETS_MAX, H2_PENDING_RESETS_MAX};
 use domain::Protocol;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -50,10 +50,10 @@ async fn floods_that_cost_something_end_their_connection() {
         tasks.spawn("flood", async move { drop(writer.write_all(&flood).await) });
         let mut said = Vec::new();
         let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut said)).await;
-        let calm = [&[GOAWAY, 0, 0, 0, 0, 0][..]].concat();
-        let at = said.windows(calm.len()).rposition(|six| six == calm);
+        let farewell = [GOAWAY, 0, 0, 0, 0, 0];
+        let at = said.windows(farewell.len()).rposition(|six| six == farewell);
         let at = at.unwrap_or_else(|| panic!("{what}: no GOAWAY in {} bytes", said.len()));
-        let code = &said[at + calm.len() + 4..][..4];
+        let code = &said[at + farewell.len() + 4..][..4];
         assert_eq!(code, ENHANCE_YOUR_CALM.to_be_bytes(), "{what}");
         eventually("it is counted", || rig.refused(Limit::Resets) == 1).await;
         others_are_served(&rig).await;
@@ -138,4 +138,56 @@ async fn floods_that_cost_nothing_leave_others_alone() {
         soon(served.wait()).await;
         rig.at_rest().await;
     }
+}
+
+/// Rapid reset at a rhythm in which each request has just reached its replica: it gets around the bound on open streams.
+#[tokio::test]
+async fn a_client_that_gives_up_most_of_what_it_asks_is_told_to_calm_down() {
+    const AT_ONCE: usize = 50;
+    let (rig, _backend) = rig().await;
+    let mut client = Client::new(rig.addresses[0]).await;
+    let mut cancelled = 0;
+    for numbers in streams(20 * AT_ONCE).collect::<Vec<_>>().chunks(AT_ONCE) {
+        if !client.send(numbers.iter().flat_map(|n| get(*n, "/held")).collect::<Vec<_>>()).await {
+            break;
+        }
+        eventually("they run, or were refused", || {
+            rig.in_flight() as usize == AT_ONCE || rig.refused(Limit::Resets) == 1
+        })
+        .await;
+        if rig.refused(Limit::Resets) == 1 {
+            break;
+        }
+        client.send(numbers.iter().flat_map(|n| reset(*n)).collect::<Vec<_>>()).await;
+        rig.at_rest().await;
+        cancelled += AT_ONCE;
+    }
+    assert_eq!(client.ends().await, Some(ENHANCE_YOUR_CALM));
+    let bound = H2_CANCELS_MAX as usize;
+    assert!((bound..=bound + 2 * AT_ONCE).contains(&cancelled), "{cancelled}");
+    assert_eq!(rig.refused(Limit::Resets), 1);
+    others_are_served(&rig).await;
+    rig.at_rest().await;
+}
+
+/// As many are given up as are waited for: a client whose calls have deadlines, or that asks twice and takes what is first.
+#[tokio::test]
+async fn a_client_that_gives_up_less_than_half_goes_on() {
+    let (rig, backend) = rig().await;
+    let mut client = Client::new(rig.addresses[0]).await;
+    let mut numbers = streams(10_000);
+    for n in 1..=H2_CANCELS_MAX as usize + 100 {
+        let (given_up, waited_for, also) = (numbers.next().unwrap(), numbers.next().unwrap(), numbers.next().unwrap());
+        client.send([get(given_up, "/held"), get(waited_for, "/"), get(also, "/")].concat()).await;
+        for _ in 0..2 {
+            // In whichever order they come.
+            let came = client.until(|frame| frame.kind == DATA).await;
+            assert!([waited_for, also].contains(&came.stream), "{came:?}");
+        }
+        eventually("the replica has all", || backend.count() == 3 * n).await;
+        client.send(reset(given_up)).await;
+    }
+    rig.at_rest().await;
+    assert!(client.is_served(numbers.next().unwrap()).await);
+    assert_eq!(rig.refused(Limit::Resets), 0);
 }

@@ -26,7 +26,6 @@ pub(crate) const WHOLE: u8 = END_STREAM | END_HEADERS;
 
 pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
-pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
 pub(crate) const STREAM_CLOSED: u32 = 5;
 pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
@@ -194,17 +193,14 @@ impl Client {
     }
 
     /// The code of the GOAWAY that ends the connection; `None` when it ends without.
-    #[track_caller]
-    pub(crate) fn ends(&mut self) -> impl Future<Output = Option<u32>> {
-        async move {
-            let mut code = None;
-            while let Some(frame) = self.next().await {
-                if frame.kind == GOAWAY {
-                    code = Some(frame.code());
-                }
+    pub(crate) async fn ends(&mut self) -> Option<u32> {
+        let mut code = None;
+        while let Some(frame) = self.next().await {
+            if frame.kind == GOAWAY {
+                code = Some(frame.code());
             }
-            code
         }
+        code
     }
 
     /// Whether a new stream is answered with 200.
