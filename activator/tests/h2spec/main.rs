@@ -13,10 +13,10 @@ mod hpack;
 mod kinds;
 mod limits;
 #[path = "../stories/rig.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the stories use all of it")]
 mod rig;
 mod stalls;
 mod streams;
 #[path = "../stories/wire.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the stories use all of it")]
 mod wire;
