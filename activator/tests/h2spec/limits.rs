@@ -6,7 +6,7 @@ use crate::rig::{Rig, limits, set};
 use crate::wire::{GET, eventually, soon};
 use activator::Settings;
 use activator::bounds::{Limit, Stock};
-use domain::{Limits, Protocol};
+use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Protocol, RevisionId};
 use http::Response;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,4 +102,36 @@ async fn a_replica_that_resets_every_stream_breaks_its_own_answers_alone() {
     others_are_served(&rig).await;
     assert!(client.is_served(0x1001).await);
     rig.at_rest().await;
+}
+
+/// A service's queue is its own: one that is full refuses, and the service beside it is served.
+#[tokio::test]
+async fn a_full_queue_refuses_and_the_service_beside_it_is_served() {
+    let (_plain, backend) = rig().await;
+    let rig = Rig::new(limits(|l| l.queue_depth = set(1)), &[]).await;
+    let warm = RevisionId::new("default", "warm");
+    rig.apply(&warm, limits(|l| l.protocol = set(Protocol::Http1))).await;
+    let endpoint = Endpoint {
+        id: EndpointId::new("w-1"),
+        address: backend.address,
+        state: EndpointState::Ready,
+        early_probe: None,
+    };
+    rig.tell(Change::Endpoints { revision: warm, version: 1, endpoints: [endpoint].into() }).await;
+    let mut held = rig.client().await;
+    held.send(GET).await;
+    eventually("one waits", || rig.waiting() == 1).await;
+    let answer = rig.client().await.ask(GET).await;
+    assert_eq!((answer.status(), answer.field("x-kpa-reason")), (503, Some("queue_full")));
+    let mut client = Client::new(rig.addresses[0]).await;
+    client.send(get(1, "/")).await;
+    assert_eq!(client.until(|frame| frame.kind == HEADERS).await.status(), 503);
+    assert_eq!(rig.refused(Limit::QueueDepth), 2);
+    let answer = rig.client().await.ask("GET / HTTP/1.1\r\nhost: warm.default\r\n\r\n").await;
+    assert_eq!(answer.text(), "hello", "over HTTP/1.1");
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "warm.default"), (":path", "/")];
+    client.send(frame(HEADERS, WHOLE, 3, &block(&fields))).await;
+    let body = client.until(|frame| frame.stream == 3 && frame.kind == DATA).await;
+    assert_eq!(body.payload, b"hello", "over HTTP/2, on the connection that was refused");
+    assert_eq!(rig.waiting(), 1, "who was let in goes on waiting");
 }
