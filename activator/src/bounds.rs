@@ -20,9 +20,11 @@ pub enum Limit {
     UriLength,
     /// `head-timeout` of config-activator.
     SlowHead,
-    /// `kpa.dev/idle-timeout`, where it is the client who is silent.
+    /// `kpa.dev/idle-timeout`, where it is the client who is silent: sends no body, or over HTTP/2 takes no answer. And
+    /// `keep-alive-timeout`, where the answer is over for its replica and the client of HTTP/2 does not take the rest.
     SlowBody,
-    /// [`crate::connection::H2_PENDING_RESETS_MAX`] and [`crate::connection::H2_ERROR_RESETS_MAX`].
+    /// [`crate::connection::H2_PENDING_RESETS_MAX`], [`crate::connection::H2_ERROR_RESETS_MAX`],
+    /// [`crate::connection::H2_CANCELS_MAX`], and what the h2 library takes for a flood: empty DATA, heads in endless pieces.
     Resets,
     /// `kpa.dev/queue-depth`.
     QueueDepth,

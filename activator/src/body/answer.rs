@@ -4,6 +4,7 @@
 //! breaks, takes too long or is dropped.
 
 use super::{BodyError, Open};
+use crate::bounds::Limit;
 use crate::deadline::Deadline;
 use crate::error::RequestError;
 use crate::local::watchdog::Present;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use runtime::net::Socket;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -101,6 +102,30 @@ impl<S: Socket> ResponseBody<S> {
         self.open = Some(open);
         self
     }
+
+    /// Whether a replica is still at it, so that the clocks of its answer run.
+    pub fn is_under_way(&self) -> bool {
+        matches!(&self.content, Content::Upstream(stream) if stream.exchange.is_some())
+    }
+
+    /// For as long as the client makes no room for what was read of it: nothing more is read, and the clocks run on. Ready
+    /// when one of them has run out, with the limit that was reached if it is the client's silence; the exchange is given
+    /// up then.
+    pub fn poll_untaken(&mut self, cx: &mut Context<'_>) -> Poll<Option<Limit>> {
+        match &mut self.content {
+            Content::Upstream(stream) => stream.poll_untaken(cx),
+            Content::Empty | Content::Full(_) => Poll::Pending,
+        }
+    }
+
+    /// The client has made room for something: it is not silent.
+    pub fn taken(&mut self) {
+        if let Content::Upstream(stream) = &mut self.content
+            && stream.silence.is_some()
+        {
+            stream.deadline.set(stream.next_due());
+        }
+    }
 }
 
 impl<S: Socket> Stream<S> {
@@ -165,6 +190,16 @@ impl<S: Socket> Stream<S> {
                 Poll::Pending
             }
         }
+    }
+
+    fn poll_untaken(&mut self, cx: &mut Context<'_>) -> Poll<Option<Limit>> {
+        if self.exchange.is_none() {
+            return Poll::Pending;
+        }
+        ready!(self.deadline.poll(cx));
+        self.exchange = None;
+        let is_silence = self.until.is_none_or(|until| Instant::now() < until.at);
+        Poll::Ready(is_silence.then_some(Limit::SlowBody))
     }
 
     fn is_over(&self) -> bool {

@@ -8,8 +8,9 @@
 //! breaks off ends in a reset, never as if it were whole.
 
 use super::{Limited, answer};
-use crate::body::{Incoming, Stream};
-use crate::bounds::Limit;
+use crate::body::{Incoming, ResponseBody, Stream};
+use crate::bounds::{Bounds, Limit};
+use crate::deadline::Deadline;
 use crate::request::Peer;
 use crate::stack::Stack;
 use crate::worker::Worker;
@@ -27,9 +28,10 @@ use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Streams a client may open on one connection.
 pub const H2_STREAMS_MAX: u32 = 100;
@@ -45,6 +47,11 @@ pub const H2_CONNECTION_WINDOW: u32 = H2_STREAMS_MAX * H2_STREAM_WINDOW + 1024 *
 pub const H2_PENDING_RESETS_MAX: usize = 20;
 /// Streams of a connection that we may have reset because the client broke the protocol; beyond, the same.
 pub const H2_ERROR_RESETS_MAX: usize = 1024;
+/// Requests of a connection that a client may have given up early, where those are more than half of its requests; beyond,
+/// the same. Each has cost a replica something, and none counts against [`H2_STREAMS_MAX`] any more.
+pub const H2_CANCELS_MAX: u32 = 500;
+/// Given up later than this, a request was wanted: its client has waited.
+pub const H2_EARLY_CANCEL: Duration = Duration::from_secs(1);
 /// Response bytes buffered for one HTTP/2 stream.
 const H2_SEND_BUFFER: usize = 256 * 1024;
 
@@ -75,6 +82,24 @@ impl Window {
     }
 }
 
+/// What a client has begun and given up on one connection.
+#[derive(Debug, Default)]
+struct Cancels {
+    begun: u32,
+    early: Arc<AtomicU32>,
+    is_over: bool,
+}
+
+impl Cancels {
+    /// Whether the client has just gone too far.
+    fn are_too_many(&mut self) -> bool {
+        let early = self.early.load(Relaxed);
+        let more = !self.is_over && early > H2_CANCELS_MAX && early > self.begun / 2;
+        self.is_over |= more;
+        more
+    }
+}
+
 /// A connection.
 pub(super) struct Http2<C: Connect, S> {
     state: State<S>,
@@ -83,6 +108,7 @@ pub(super) struct Http2<C: Connect, S> {
     stack: Arc<Stack>,
     peer: Arc<Peer>,
     window: Arc<Window>,
+    cancels: Cancels,
 }
 
 enum State<S> {
@@ -101,7 +127,8 @@ impl<C: Connect, S: Socket> Http2<C, S> {
             .max_send_buffer_size(H2_SEND_BUFFER)
             .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(io));
-        Self { state: State::Handshake(handshake), closing: false, worker, stack, peer, window: Arc::default() }
+        let (window, cancels) = (Arc::default(), Cancels::default());
+        Self { state: State::Handshake(handshake), closing: false, worker, stack, peer, window, cancels }
     }
 
     /// What is under way ends, nothing new begins (RFC 9113 section 6.8).
@@ -113,12 +140,18 @@ impl<C: Connect, S: Socket> Http2<C, S> {
     }
 
     /// Answers a request in a task of its own.
-    fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let (head, recv) = request.into_parts();
         let body = Incoming::Http2(Stream::new(recv, &head.headers, Arc::clone(&self.window)));
         let (worker, stack, peer) = (Arc::clone(&self.worker), Arc::clone(&self.stack), Arc::clone(&self.peer));
+        self.cancels.begun = self.cancels.begun.saturating_add(1);
+        let (began, early) = (Instant::now(), Arc::clone(&self.cancels.early));
         self.worker.base.tasks.spawn("stream of a client", async move {
-            exchange(answer(&worker, &stack, &peer, head, body), respond).await;
+            let told = (&*worker.base.bounds, peer.settings.keep_alive);
+            let end = exchange(answer(&worker, &stack, &peer, head, body), respond, told).await;
+            if end == End::Reset && began.elapsed() < H2_EARLY_CANCEL {
+                early.fetch_add(1, Relaxed);
+            }
         });
     }
 }
@@ -144,6 +177,10 @@ impl<C: Connect, S: Socket> Future for Http2<C, S> {
                     {
                         this.window.raised.store(true, Relaxed);
                     }
+                    if this.cancels.are_too_many() {
+                        this.worker.base.bounds.refuse(Limit::Resets);
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    }
                     match ready!(connection.poll_accept(cx)) {
                         Some(Ok((request, respond))) => this.begin(request, respond),
                         Some(Err(error)) => return Poll::Ready(Err(error)),
@@ -162,11 +199,21 @@ impl Limited for h2::Error {
     }
 }
 
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Its client reset it, or the connection broke.
+    Reset,
+    /// In any other way.
+    Ours,
+}
+
 /// One request, until its answer has been handed to the connection or the client has reset it.
-async fn exchange<B>(answering: impl Future<Output = Result<Response<B>, Infallible>>, mut respond: SendResponse<Bytes>)
-where
-    B: Body<Data = Bytes, Error: Error + 'static>,
-{
+async fn exchange<S: Socket>(
+    answering: impl Future<Output = Result<Response<ResponseBody<S>>, Infallible>>,
+    mut respond: SendResponse<Bytes>,
+    told: (&Bounds, Duration),
+) -> End {
     let answer = {
         let mut answering = pin!(answering);
         poll_fn(|cx| match answering.as_mut().poll(cx) {
@@ -176,7 +223,7 @@ where
         })
         .await
     };
-    let Some((mut head, body)) = answer.map(Response::into_parts) else { return };
+    let Some((mut head, body)) = answer.map(Response::into_parts) else { return End::Reset };
     // RFC 9110 section 6.6.1.
     head.headers.entry(DATE).or_insert_with(date);
     let ends = body.is_end_stream();
@@ -184,9 +231,12 @@ where
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
     match respond.send_response(Response::from_parts(head, ()), ends) {
-        Ok(_) if ends => {}
-        Ok(stream) => Box::pin(send(body, stream)).await,
-        Err(_) => respond.send_reset(Reason::INTERNAL_ERROR),
+        Ok(_) if ends => End::Ours,
+        Ok(stream) => Box::pin(send(body, stream, told)).await,
+        Err(_) => {
+            respond.send_reset(Reason::INTERNAL_ERROR);
+            End::Ours
+        }
     }
 }
 
@@ -195,39 +245,62 @@ fn date() -> HeaderValue {
 }
 
 /// Sends a body, as fast as the client makes room.
-async fn send<B>(body: B, mut stream: SendStream<Bytes>)
-where
-    B: Body<Data = Bytes, Error: Error + 'static>,
-{
-    let mut body = pin!(body);
+///
+/// A client that makes none is silent, so the clocks of the answer run meanwhile. What is left when its replica is done
+/// waits for `patience`: neither the stream nor its bytes are kept for somebody who may never come for them.
+async fn send<S: Socket>(
+    mut body: ResponseBody<S>,
+    mut stream: SendStream<Bytes>,
+    (bounds, patience): (&Bounds, Duration),
+) -> End {
     // What waits for room, and whether it is the last. Room is asked for only then: an idle stream would keep it from
-    // others.
+    // others. It is handed on in pieces for which there is room, so that each is seen to be taken.
     let mut next: Option<(Bytes, bool)> = None;
+    let mut rest = Deadline::never();
     poll_fn(|cx| {
         loop {
             if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(());
+                return Poll::Ready(End::Reset);
             }
-            if let Some((data, last)) = next.take() {
+            if let Some((data, last)) = &mut next {
                 while !data.is_empty() && stream.capacity() == 0 {
                     match stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(_))) => {}
-                        Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                        Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(End::Reset),
                         Poll::Pending => {
-                            next = Some((data, last));
-                            return Poll::Pending;
+                            let limit = if body.is_under_way() {
+                                ready!(body.poll_untaken(cx))
+                            } else {
+                                if !rest.is_set() {
+                                    rest.set(Some(Instant::now() + patience));
+                                }
+                                ready!(rest.poll(cx));
+                                Some(Limit::SlowBody)
+                            };
+                            if let Some(limit) = limit {
+                                bounds.refuse(limit);
+                            }
+                            stream.send_reset(Reason::CANCEL);
+                            return Poll::Ready(End::Ours);
                         }
                     }
                 }
-                if stream.send_data(data, last).is_err() || last {
-                    return Poll::Ready(());
+                rest.set(None);
+                body.taken();
+                let piece = data.split_to(data.len().min(stream.capacity()));
+                let ends = *last && data.is_empty();
+                if stream.send_data(piece, ends).is_err() || ends {
+                    return Poll::Ready(End::Ours);
                 }
+                if !data.is_empty() {
+                    continue;
+                }
+                next = None;
             }
-            match ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map(http_body::Frame::into_data)) {
+            match ready!(Pin::new(&mut body).poll_frame(cx)).map(|frame| frame.map(http_body::Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
                     if !data.is_empty() {
-                        // h2 asks for the rest by itself when it has the data.
-                        stream.reserve_capacity(1);
+                        stream.reserve_capacity(data.len());
                     }
                     next = Some((data, body.is_end_stream()));
                 }
@@ -236,21 +309,21 @@ where
                         stream.reserve_capacity(0);
                         // It fails only where the stream is over.
                         let _ = stream.send_trailers(trailers);
-                        return Poll::Ready(());
+                        return Poll::Ready(End::Ours);
                     }
                 }
                 Some(Err(error)) => {
                     stream.send_reset(reason(&error));
-                    return Poll::Ready(());
+                    return Poll::Ready(End::Ours);
                 }
                 None => {
                     let _ = stream.send_data(Bytes::new(), true);
-                    return Poll::Ready(());
+                    return Poll::Ready(End::Ours);
                 }
             }
         }
     })
-    .await;
+    .await
 }
 
 /// Why a replica broke its answer off, if it spoke HTTP/2 too.
