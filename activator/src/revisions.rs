@@ -7,6 +7,7 @@ use crate::bounds::Bounds;
 use crate::gate::{Edge, Gate, StartFailure};
 use crate::local::Counters;
 use crate::sharing::Shares;
+use crate::tls::backend::{Backend, Roots};
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use dashmap::DashMap;
@@ -98,6 +99,8 @@ pub struct Handle {
     pub id: RevisionId,
     /// Its door.
     pub gate: Arc<Gate>,
+    /// How its replicas are reached over TLS.
+    pub backend: Backend,
     revision: ArcSwap<Revision>,
     counters: Mutex<Vec<Arc<CachePadded<Counters>>>>,
     flag: Arc<Flag>,
@@ -118,6 +121,7 @@ impl Handle {
         Arc::new(Self {
             id: revision.id.clone(),
             gate,
+            backend: Backend::new(revision.id.clone(), Arc::clone(&revisions.roots), Arc::clone(&revisions.bounds)),
             revision: ArcSwap::new(revision),
             counters: Mutex::default(),
             flag,
@@ -167,6 +171,7 @@ pub struct Revisions {
     shares: Shares,
     wakes: Arc<WakeLog>,
     bounds: Arc<Bounds>,
+    roots: Arc<Roots>,
     seed: u64,
 }
 
@@ -184,6 +189,7 @@ impl Revisions {
             shares: Shares::new(seed << CLAIM_BITS),
             wakes,
             bounds: Arc::default(),
+            roots: Arc::default(),
             seed,
         })
     }
@@ -192,6 +198,12 @@ impl Revisions {
     #[must_use]
     pub const fn bounds(&self) -> &Arc<Bounds> {
         &self.bounds
+    }
+
+    /// The roots of replicas whose revision names none.
+    #[must_use]
+    pub const fn backend_roots(&self) -> &Arc<Roots> {
+        &self.roots
     }
 
     /// Who has something urgent to report.
@@ -265,6 +277,9 @@ impl Revisions {
         let handle = self.by_id.entry(revision.id.clone()).or_insert_with(|| self.handle(&revision));
         let handle = Arc::clone(&handle);
         handle.gate.configure(Arc::new(revision.limits.clone()));
+        if !*revision.limits.backend_tls {
+            handle.backend.forget();
+        }
         handle.revision.store(revision);
         handle
     }

@@ -9,11 +9,13 @@ use super::spare::Spare;
 use crate::body::{REPLAY_BYTES_MAX, RequestBody};
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::gate::Entry;
-use crate::headers::Next;
+use crate::headers::{Next, set_scheme};
 use crate::local::{Local, Permit};
 use crate::request::Wait;
 use crate::sharing::CLAIM;
 use crate::sharing::lent::Lent;
+use crate::tls::fault::Fault;
+use crate::tls::stream::ToReplica;
 use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Detached, Exchange, SendError};
 use crate::upstream::pool::TRUSTED_IDLE;
@@ -175,8 +177,12 @@ impl<'a, C: Connect> Trip<'a, C> {
         let (gate, deadline) = (&self.local.handle.gate, *self.limits.start_deadline);
         let due = if started { gate.patience(self.arrived).0 } else { self.arrived + deadline };
         if clock.now() >= due {
-            let not_started = || RequestError::not_started(deadline, gate.trouble().as_deref());
-            return Err(if started { RequestError::Unreachable } else { not_started() });
+            let not_started = || {
+                let trouble = gate.trouble();
+                let tls = self.local.handle.backend.failure().map(Fault::of_replica);
+                RequestError::not_started(deadline, tls.or(trouble.as_deref()))
+            };
+            return Err(if started { self.unreachable() } else { not_started() });
         }
         drop(failed);
         if let Some(body) = body {
@@ -220,6 +226,9 @@ impl<'a, C: Connect> Trip<'a, C> {
         }
         if let Some(request) = outgoing {
             announce(request.headers_mut(), lent);
+            if self.next == Next::Http2 && *self.limits.backend_tls {
+                set_scheme(request.uri_mut(), lent.is_none());
+            }
         }
         let reused = self.next == Next::Http2 || self.exchange.as_ref().is_some_and(Exchange::is_reused);
         let spare = outgoing.as_mut().filter(|_| !trusted && !*replayed).map(|request| Box::new(Spare::of(request)));
@@ -272,16 +281,17 @@ impl<'a, C: Connect> Trip<'a, C> {
     /// room for it costs every request.
     async fn line(&mut self, permit: Permit<C::Stream>) -> Result<bool, Permit<C::Stream>> {
         let (pool, on_disconnect) = (&permit.seat.pool, *self.limits.on_disconnect);
+        let secured = self.secured(&permit);
         match self.next {
             Next::Http1 => {
-                if let Some(connection) = pool.take(self.permitted, *self.limits.upstream_idle_timeout) {
+                if let Some(connection) = pool.take(self.permitted, *self.limits.upstream_idle_timeout, secured) {
                     let trusted = self.permitted.since(connection.idle_since) < TRUSTED_IDLE;
                     self.exchange = Some(Exchange::http1(connection, permit, on_disconnect));
                     return Ok(trusted);
                 }
             }
             Next::Http2 => {
-                if let Some(stream) = pool.h2.stream() {
+                if let Some(stream) = pool.h2.stream(secured) {
                     self.exchange = Some(Exchange::http2(stream, permit, on_disconnect));
                     return Ok(false);
                 }
@@ -305,13 +315,38 @@ impl<'a, C: Connect> Trip<'a, C> {
         Ok(self.next == Next::Http1)
     }
 
+    /// The settings, where they ask for TLS to the permit's replica. Another activator is no replica.
+    fn secured(&self, permit: &Permit<C::Stream>) -> Option<&'a Limits> {
+        (*self.limits.backend_tls && permit.lent().is_none()).then_some(self.limits)
+    }
+
+    /// No replica could be reached, and why as far as it is known.
+    #[must_use]
+    pub fn unreachable(&self) -> RequestError {
+        match self.local.handle.backend.failure() {
+            Some(fault) if *self.limits.backend_tls => RequestError::BackendTls(fault),
+            Some(_) | None => RequestError::Unreachable,
+        }
+    }
+
     /// A new connection to the permit's replica, or nothing in time.
-    pub fn connect(&self, permit: &Permit<C::Stream>) -> impl Future<Output = Option<C::Stream>> + Send + use<'a, C> {
+    pub fn connect(
+        &self,
+        permit: &Permit<C::Stream>,
+    ) -> impl Future<Output = Option<ToReplica<C::Stream>>> + Send + use<'a, C> {
         let endpoint = &permit.seat.endpoint;
         if let (Next::Http1, Some(limit), None) = (self.next, *self.limits.container_concurrency, permit.lent()) {
             endpoint.make_room(limit);
         }
-        self.worker.connect(endpoint.address, *self.limits.connect_timeout)
+        let (worker, local, secured) = (self.worker, self.local, self.secured(permit));
+        let (to, limit) = ((endpoint.address, self.next), *self.limits.connect_timeout);
+        async move {
+            match secured {
+                None => worker.connect(to.0, limit).await.map(ToReplica::Plain),
+                // Boxed, so that others have no room for it.
+                Some(limits) => Box::pin(local.handle.backend.connect(&worker.connector, to, limits, limit)).await,
+            }
+        }
     }
 
     /// Sends the request. Where the slot has to stay until the replica is done, the exchange goes on without us when the

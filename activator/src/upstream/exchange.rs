@@ -8,6 +8,7 @@ use super::h2::StreamGuard;
 use crate::body::{BodyError, RequestBody};
 use crate::error::RequestError;
 use crate::local::{Local, Permit};
+use crate::tls::stream::ToReplica;
 use bytes::Bytes;
 use domain::{OnDisconnect, Timestamp};
 use http::{Request, Response};
@@ -74,7 +75,7 @@ impl<S: Socket> Drop for InFlight<S> {
 #[derive(Debug)]
 enum Line<S: Socket> {
     /// HTTP/1.1, driven by whoever polls the exchange.
-    Own(Box<Connection<S>>),
+    Own(Box<Connection<ToReplica<S>>>),
     /// A connection that its own task drives: a stream of HTTP/2, or HTTP/1.1 that was asked to become a tunnel and
     /// answered as if it had not been.
     Driven { stream: Option<StreamGuard>, incoming: Option<Incoming> },
@@ -124,7 +125,11 @@ impl<S: Socket> Exchange<S> {
     }
 
     /// On an HTTP/1.1 connection of our own.
-    pub const fn http1(connection: Box<Connection<S>>, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
+    pub const fn http1(
+        connection: Box<Connection<ToReplica<S>>>,
+        permit: Permit<S>,
+        on_disconnect: OnDisconnect,
+    ) -> Self {
         Self::on(Line::Own(connection), permit, on_disconnect)
     }
 

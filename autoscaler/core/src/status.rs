@@ -252,6 +252,13 @@ pub fn settings(scaling: &ScalingSpec, limits: &Limits) -> Vec<Setting> {
         off("idle-timeout", &limits.idle_timeout),
         off("timeout", &limits.timeout),
         plain("load-balancing", &limits.load_balancing),
+        plain("backend-tls", &limits.backend_tls),
+        show("backend-ca", &limits.backend_ca, |roots| {
+            roots.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+        }),
+        show("backend-server-name", &limits.backend_server_name, |name| {
+            name.clone().unwrap_or_else(|| "none".to_owned())
+        }),
     ]);
     settings
 }

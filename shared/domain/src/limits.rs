@@ -1,6 +1,7 @@
 //! What the activator enforces for one revision: kpa-behaviour section 2, resolved.
 
 use crate::origin::Resolved;
+use crate::pem::Certificates;
 use crate::revision::UnknownWord;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -38,6 +39,15 @@ pub struct Limits {
     pub drain_timeout: Resolved<Duration>,
     /// `load-balancing`. Default least-outstanding.
     pub load_balancing: Resolved<LoadBalancing>,
+    /// `backend-tls`: replicas are reached over TLS. Default false.
+    #[serde(default)]
+    pub backend_tls: Resolved<bool>,
+    /// `backend-ca`: roots that a replica's certificate has to lead to. Default those of the activator's `--backend-ca`.
+    #[serde(default)]
+    pub backend_ca: Resolved<Option<Certificates>>,
+    /// `backend-server-name`: whose a replica's certificate has to be. Default `<service>.<namespace>`.
+    #[serde(default)]
+    pub backend_server_name: Resolved<Option<String>>,
 }
 
 impl Default for Limits {
@@ -57,6 +67,9 @@ impl Default for Limits {
             timeout: Resolved::default_value(None),
             drain_timeout: default(Duration::from_secs(3600)),
             load_balancing: Resolved::default_value(LoadBalancing::LeastOutstanding),
+            backend_tls: Resolved::default_value(false),
+            backend_ca: Resolved::default_value(None),
+            backend_server_name: Resolved::default_value(None),
         }
     }
 }
@@ -103,7 +116,7 @@ words! {
         Auto = "auto",
         /// HTTP/1.1.
         Http1 = "http1",
-        /// HTTP/2 over cleartext, by prior knowledge (RFC 9113 section 3.3).
+        /// HTTP/2 over cleartext, by prior knowledge (RFC 9113 section 3.3), or over TLS where `backend-tls` says so.
         H2c = "h2c",
     }
     "auto, http1, h2c"
