@@ -20,6 +20,12 @@ const END: &str = "-----END CERTIFICATE-----";
 pub struct Certificates(Arc<str>);
 
 impl Certificates {
+    /// No certificate at all: nothing leads to it.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Arc::from(""))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

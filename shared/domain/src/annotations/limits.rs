@@ -1,8 +1,9 @@
 //! The request path's keys: limits, routing, port.
 
-use super::keys;
+use super::keys::{self, KeyDoc};
 use super::kind::{Kind, Refused, quoted};
 use super::read::{Reader, Reading};
+use super::shown::Shown;
 use crate::host;
 use crate::limits::{Limits, OnDisconnect};
 use crate::origin::{Origin, Resolved};
@@ -66,8 +67,16 @@ pub(super) fn limits(reader: &mut Reader<'_>, last: Option<&Limits>) -> Limits {
             last.map(|l| &*l.load_balancing),
             built_in.load_balancing,
         ),
-        backend_tls: reader.value(&keys::BACKEND_TLS, Kind::flag, last.map(|l| &*l.backend_tls), built_in.backend_tls),
-        backend_ca: reader.value(&keys::BACKEND_CA, certificates, last.map(|l| &*l.backend_ca), built_in.backend_ca),
+        backend_tls: unless_refused(reader, &keys::BACKEND_TLS, Kind::flag, last.map(|l| *l.backend_tls), true)
+            .unwrap_or(built_in.backend_tls),
+        backend_ca: unless_refused(
+            reader,
+            &keys::BACKEND_CA,
+            certificates,
+            last.map(|l| l.backend_ca.value.clone()),
+            Some(Certificates::none()),
+        )
+        .unwrap_or(built_in.backend_ca),
         backend_server_name: reader.value(
             &keys::BACKEND_SERVER_NAME,
             server_name,
@@ -77,6 +86,24 @@ pub(super) fn limits(reader: &mut Reader<'_>, last: Option<&Limits>) -> Limits {
     };
     check_backend(reader, &limits);
     limits
+}
+
+/// The value of a key that protects something: a wrong one that was never right is taken for `strictest`, not for the
+/// default. `None` where there is none.
+fn unless_refused<T: Shown>(
+    reader: &mut Reader<'_>,
+    row: &KeyDoc,
+    parse: impl FnOnce(&Kind, &str) -> Result<T, Refused>,
+    last: Option<T>,
+    strictest: T,
+) -> Option<Resolved<T>> {
+    match reader.read(row, parse, last.as_ref().map(Shown::shown)) {
+        Reading::Good(value) => Some(value),
+        Reading::Absent => None,
+        Reading::Refused => {
+            Some(last.map_or(Resolved::default_value(strictest), |last| Resolved::new(last, Origin::LastGood)))
+        }
+    }
 }
 
 /// Says what has no effect alone.
