@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod backend_tls;
 mod bodies;
 mod clocks;
 mod concurrency;
@@ -19,11 +20,13 @@ mod memory;
 mod outcomes;
 mod pace;
 mod panics;
+mod pki;
 mod reports;
 mod retries;
 mod rig;
 mod routing;
 mod sharing;
+mod tls;
 mod tunnels;
 mod uploads;
 mod wire;
