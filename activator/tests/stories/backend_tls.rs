@@ -4,19 +4,25 @@ use crate::http2::{Sent, ask, client, full, request};
 use crate::pki::{Authority, Pair};
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Message, Wire, eventually, ok, post, soon};
+use activator::Settings;
 use activator::tls::fault::Fault;
+use activator::upstream::pool::TRUSTED_IDLE;
 use domain::{Certificates, Change, Endpoint, EndpointId, EndpointState, Limits, Probe, ProbeCheck, Protocol};
 use http::{HeaderValue, Response};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
+use runtime::net::{Connect, Socket, Tcp};
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -143,6 +149,8 @@ async fn requests_go_over_tls_and_connections_are_kept() {
         let answer = client.ask(post(body)).await;
         assert_eq!((answer.status(), answer.text()), (200, "hello"));
         rig.at_rest().await;
+        // So long that it is looked at before it is used again.
+        tokio::time::sleep(TRUSTED_IDLE).await;
     }
     assert_eq!((replica.secured(), replica.plain.load(Relaxed)), (1, 0));
     assert_eq!(*replica.names.lock(), [Some("svc.default".to_owned())]);
@@ -182,6 +190,66 @@ async fn large_bodies_go_both_ways_whole() {
         let ((), all) = soon(async { tokio::join!(send, receive) }).await;
         assert!(all.starts_with(b"HTTP/1.1 200"));
         assert!(all[all.len() - body.len()..].iter().eq(body.iter().rev()));
+    }
+}
+
+/// A connection that takes little, and nothing every other time.
+#[derive(Debug)]
+struct Narrow(TcpStream, bool);
+
+#[derive(Debug, Clone)]
+struct Narrowly;
+
+impl Connect for Narrowly {
+    type Stream = Narrow;
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<Narrow> {
+        Ok(Narrow(Tcp.connect(to).await?, false))
+    }
+}
+
+impl Socket for Narrow {
+    fn is_read_closed(&self) -> bool {
+        self.0.is_read_closed()
+    }
+}
+
+impl AsyncRead for Narrow {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Narrow {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.1 = !self.1;
+        if self.1 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.0).poll_write(cx, &buf[..buf.len().min(100)])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// The end of a request does not stay behind in TLS where the network is slow.
+#[tokio::test]
+async fn a_slow_network_gets_the_whole_request() {
+    let authority = Authority::new();
+    let replica = Replica::new(&authority.sign(&["svc.default"]), |request| ok(&request.body.len().to_string())).await;
+    let rig = Rig::bare(Settings::default(), 1, Narrowly).await;
+    let rig = rig.with_service(secured(&authority, |_| {}), &[replica.address]).await;
+    let mut client = rig.client().await;
+    for length in [0, 300, 5_000, 100_000] {
+        let answer = client.ask(post(&"x".repeat(length))).await;
+        assert_eq!((answer.status(), answer.text()), (200, length.to_string().as_str()));
     }
 }
 
@@ -356,15 +424,30 @@ async fn who_cannot_prove_itself_gets_nothing() {
     }
 }
 
+/// One that answers what is no TLS is known at once, one that waits for more after the connect timeout.
 #[tokio::test]
 async fn a_plain_replica_is_not_spoken_to_in_clear() {
     let authority = Authority::new();
-    let backend = Backend::new(|_| ok("secret")).await;
-    let settings = secured(&authority, |l| l.start_deadline = set(Duration::from_millis(1)));
-    let rig = Rig::new(settings, &[backend.address]).await;
-    assert_eq!(rig.client().await.ask(GET).await.status(), 503);
-    assert_eq!(backend.count(), 0);
-    assert!(all_failed(&rig) > 0);
+    for (answers, fault) in [(true, Fault::NotTls), (false, Fault::Timeout)] {
+        let backend = Backend::script(move |mut wire, _, backend| async move {
+            wire.take(1).await;
+            if answers {
+                wire.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+            }
+            if let Some(request) = wire.request().await {
+                backend.note(request);
+            }
+        })
+        .await;
+        let settings = secured(&authority, |l| {
+            l.start_deadline = set(Duration::from_millis(1));
+            l.connect_timeout = set(if answers { Duration::from_secs(20) } else { Duration::from_millis(50) });
+        });
+        let rig = Rig::new(settings, &[backend.address]).await;
+        assert_eq!(rig.client().await.ask(GET).await.status(), 503);
+        assert_eq!(backend.count(), 0);
+        assert!(failed(&rig, fault) > 0);
+    }
 }
 
 #[tokio::test]

@@ -103,8 +103,11 @@ impl Rig {
         let rig = Self::start(settings, 1, Tcp, |listener| listener, ("a", None), Some(server)).await;
         rig.with_service(limits, replicas).await
     }
+}
 
-    async fn with_service(self, limits: Limits, replicas: &[SocketAddr]) -> Self {
+impl<C: Connect + Clone> Rig<C> {
+    /// With the usual service.
+    pub(crate) async fn with_service(self, limits: Limits, replicas: &[SocketAddr]) -> Self {
         let rig = self;
         rig.apply(&svc(), limits).await;
         rig.tell(Change::Synced).await;
@@ -112,9 +115,7 @@ impl Rig {
         eventually("synced", || rig.activator.revisions().is_synced()).await;
         rig
     }
-}
 
-impl<C: Connect + Clone> Rig<C> {
     /// An activator that has been told nothing, with its workers on this test's own thread.
     pub(crate) async fn bare(settings: Settings, workers: usize, connector: C) -> Self {
         Self::behind(settings, workers, connector, |listener| listener).await
