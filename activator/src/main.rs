@@ -115,8 +115,15 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     let admin = tokio::net::TcpListener::bind(arguments.admin).await?;
     tracing::info!("listening on http://{}, admin on http://{}", arguments.listen, arguments.admin);
     let secure_listeners = arguments.tls_listen.map(|address| runtime::listen::bind(address, workers)).transpose()?;
-    let tls_files = tls_files(&arguments);
-    let backend_ca = arguments.backend_ca.clone();
+    // Before anything runs: what cannot be used ends the program with nothing but its own error.
+    let server = match tls_files(&arguments) {
+        Some(files) => Some(files.load().await?),
+        None => None,
+    };
+    let roots = match &arguments.backend_ca {
+        Some(path) => Some(FollowedRoots::load(path.clone()).await?),
+        None => None,
+    };
 
     let boot = runtime::clock::unix_millis();
     let (platform, reporter, neighbours) = if arguments.upstream.is_empty() {
@@ -149,13 +156,10 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     );
     let revisions = Arc::clone(activator.revisions());
     revisions.bounds().share_descriptors(files.now);
-    let server = match tls_files {
-        Some(files) => Some(FollowedServer::begin(files, Arc::clone(revisions.bounds())).await?),
-        None => None,
-    };
-    if let Some(path) = backend_ca {
+    let server = server.map(|loaded| FollowedServer::new(loaded, Arc::clone(revisions.bounds())));
+    if let Some(loaded) = roots {
         let roots = Arc::clone(revisions.backend_roots());
-        let followed = FollowedRoots::begin(path, roots, Arc::clone(revisions.bounds())).await?;
+        let followed = FollowedRoots::new(loaded, roots, Arc::clone(revisions.bounds()));
         tasks.service("follow the roots of replicas", followed.run());
     }
     let secure = secure_listeners.zip(server.as_ref().map(|followed| Arc::clone(followed.server())));

@@ -77,6 +77,16 @@ impl ServerFiles {
         Ok(Material { certificate: read(&self.certificate).await?, key: read(&self.key).await?, client_roots })
     }
 
+    /// Reads them for the first time.
+    ///
+    /// # Errors
+    /// They cannot be read or used.
+    pub async fn load(self) -> Result<LoadedServer, FilesError> {
+        let material = self.read().await?;
+        let credentials = self.understand(&material)?;
+        Ok(LoadedServer { files: self, material, credentials })
+    }
+
     fn understand(&self, material: &Material) -> Result<Credentials, FilesError> {
         Credentials::of(material).map_err(|why| FilesError::Unusable { files: self.names(), why: why.to_string() })
     }
@@ -86,6 +96,14 @@ impl ServerFiles {
         let names: Vec<String> = paths.into_iter().flatten().map(|path| path.display().to_string()).collect();
         names.join(", ")
     }
+}
+
+/// [`ServerFiles`] that were right when they were read.
+#[derive(Debug)]
+pub struct LoadedServer {
+    files: ServerFiles,
+    material: Material,
+    credentials: Credentials,
 }
 
 /// What was seen last under the names of some files: news is what differs from it.
@@ -113,16 +131,12 @@ pub struct FollowedServer {
 }
 
 impl FollowedServer {
-    /// Reads `files` for the first time.
-    ///
-    /// # Errors
-    /// They cannot be read or used.
-    pub async fn begin(files: ServerFiles, bounds: Arc<Bounds>) -> Result<Self, FilesError> {
-        let material = files.read().await?;
-        let credentials = files.understand(&material)?;
+    /// Begins with what was `loaded`.
+    #[must_use]
+    pub fn new(loaded: LoadedServer, bounds: Arc<Bounds>) -> Self {
+        let LoadedServer { files, material, credentials } = loaded;
         note(&bounds.tls, &credentials, &files);
-        let server = Arc::new(Server::new(credentials));
-        Ok(Self { files, seen: Seen(Ok(material)), server, bounds })
+        Self { files, seen: Seen(Ok(material)), server: Arc::new(Server::new(credentials)), bounds }
     }
 
     /// What listeners need.
@@ -169,6 +183,14 @@ fn note(counts: &Counts, credentials: &Credentials, files: &ServerFiles) {
     }
 }
 
+/// Roots that were right when they were read.
+#[derive(Debug)]
+pub struct LoadedRoots {
+    path: PathBuf,
+    pem: Vec<u8>,
+    roots: Roots,
+}
+
 /// The file of the roots that replicas' certificates lead to where a revision names none, followed.
 #[derive(Debug)]
 pub struct FollowedRoots {
@@ -179,14 +201,22 @@ pub struct FollowedRoots {
 }
 
 impl FollowedRoots {
-    /// Reads `path` for the first time, for `roots`.
+    /// Reads `path` for the first time.
     ///
     /// # Errors
     /// It cannot be read or used.
-    pub async fn begin(path: PathBuf, roots: Arc<Roots>, bounds: Arc<Bounds>) -> Result<Self, FilesError> {
-        let pem = read(&path).await?;
+    pub async fn load(path: PathBuf) -> Result<LoadedRoots, FilesError> {
+        let (pem, roots) = (read(&path).await?, Roots::default());
         roots.set(&pem).map_err(|why| FilesError::Unusable { files: path.display().to_string(), why })?;
-        Ok(Self { path, seen: Seen(Ok(pem)), roots, bounds })
+        Ok(LoadedRoots { path, pem, roots })
+    }
+
+    /// Begins with what was `loaded`, which is in force at `roots` from now on.
+    #[must_use]
+    pub fn new(loaded: LoadedRoots, roots: Arc<Roots>, bounds: Arc<Bounds>) -> Self {
+        let LoadedRoots { path, pem, roots: read } = loaded;
+        roots.take_over(&read);
+        Self { path, seen: Seen(Ok(pem)), roots, bounds }
     }
 
     /// Looks at the file, for ever.

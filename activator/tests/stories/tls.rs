@@ -1,6 +1,6 @@
 //! Clients behind TLS.
 
-use crate::http2::{Sent, ask, full, request};
+use crate::http2::{Sent, ask, full, h2_backend, request};
 use crate::pki::{Authority, Pair, Visitor};
 use crate::rig::{Backend, Rig};
 use crate::wire::{GET, Wire, eventually, ok, soon};
@@ -75,9 +75,7 @@ async fn both_http_versions_and_both_tls_versions_are_served() {
         let visitor = Visitor { versions, alpn: &["h2", "http/1.1"], shows: None };
         let stream = visitor.visit(&authority, rig.secure[0]).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        // The replica speaks HTTP/1.1 only.
-        rig.apply(&crate::rig::svc(), crate::rig::limits(|l| l.protocol = crate::rig::set(domain::Protocol::Http1)))
-            .await;
+        // The replica speaks HTTP/1.1 only, like most that browsers go to.
         let (mut client, _tasks) = h2_over(stream).await;
         let mut asked = request("POST", "/", full("x"));
         *asked.uri_mut() = "https://svc.default/".parse().unwrap();
@@ -91,6 +89,23 @@ async fn both_http_versions_and_both_tls_versions_are_served() {
     assert_eq!(backend.last().field("x-forwarded-proto"), Some("http"), "the plain door is as before");
     assert_eq!(all_failed(&rig), 0);
     rig.at_rest().await;
+}
+
+/// gRPC has no other way than HTTP/2.
+#[tokio::test]
+async fn grpc_goes_on_in_http2() {
+    let authority = Authority::new();
+    let replica = h2_backend(|_| http::Response::new(full("hi"))).await;
+    let server = Arc::new(plain_server(&authority));
+    let rig = Rig::secured(Settings::default(), Limits::default(), &[replica.address], server).await;
+    let visitor = Visitor { alpn: &["h2"], ..Visitor::default() };
+    let (mut client, _tasks) = h2_over(visitor.visit(&authority, rig.secure[0]).await.unwrap()).await;
+    let mut call = request("POST", "/pkg.Svc/Call", full("x"));
+    *call.uri_mut() = "https://svc.default/pkg.Svc/Call".parse().unwrap();
+    call.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
+    assert_eq!(ask(&mut client, call).await.status(), 200);
+    let seen = replica.seen.lock();
+    assert_eq!((seen[0].head.version, seen[0].head.uri.scheme_str()), (http::Version::HTTP_2, Some("http")));
 }
 
 #[tokio::test]
@@ -238,7 +253,7 @@ async fn changed_files_are_taken_and_broken_ones_are_not() {
     let backend = Backend::new(|_| ok("hello")).await;
     // The rig makes its own counts, so the files get others.
     let bounds = Arc::<Bounds>::default();
-    let mut followed = FollowedServer::begin(mount.files(), Arc::clone(&bounds)).await.unwrap();
+    let mut followed = FollowedServer::new(mount.files().load().await.unwrap(), Arc::clone(&bounds));
     let server = Arc::clone(followed.server());
     let rig = Rig::secured(Settings::default(), Limits::default(), &[backend.address], server).await;
     let to = rig.secure[0];
@@ -286,7 +301,7 @@ async fn changed_files_are_taken_and_broken_ones_are_not() {
 async fn bad_files_are_refused_at_the_start() {
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
     let mount = Mount(folder.path());
-    let begin = async || FollowedServer::begin(mount.files(), Arc::default()).await.map(drop).unwrap_err().to_string();
+    let begin = async || mount.files().load().await.map(drop).unwrap_err().to_string();
     let error = begin().await;
     assert!(error.contains("tls.crt cannot be read: No such file"), "{error}");
     let (one, other) = (authority.sign(&["svc.default"]), authority.sign(&["svc.default"]));

@@ -111,7 +111,7 @@ pub(crate) use words;
 words! {
     /// What is spoken to the replica.
     Protocol {
-        /// As the client came: HTTP/1.1 or HTTP/2.
+        /// As the client came: HTTP/1.1 or HTTP/2. HTTP/2 that a client agreed on with us behind TLS counts for gRPC only.
         #[default]
         Auto = "auto",
         /// HTTP/1.1.

@@ -139,7 +139,8 @@ keys! {
         "The port that serves.";
     PROTOCOL = "kpa.dev/protocol", Kind::Word(&["auto", "http1", "h2c"]),
         default "auto",
-        "What is spoken to the replica: HTTP/1.1, HTTP/2 over cleartext, or as the client came. With kpa.dev/backend-tls h2c is \
+        "What is spoken to the replica: HTTP/1.1, HTTP/2 over cleartext, or as the client came (from clients \
+         behind TLS only gRPC goes on in HTTP/2). With kpa.dev/backend-tls h2c is \
          HTTP/2 over TLS. A port named h2c, or \
          with appProtocol kubernetes.io/h2c, makes it h2c.";
     BACKEND_TLS = "kpa.dev/backend-tls", Kind::Flag,
