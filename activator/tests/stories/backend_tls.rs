@@ -5,7 +5,8 @@ use crate::pki::{Authority, Pair};
 use crate::rig::{Backend, Rig, limits, set, svc};
 use crate::wire::{GET, Message, Wire, eventually, ok, post, soon};
 use activator::Settings;
-use activator::tls::fault::Fault;
+use activator::tls::fault::{Fault, Reload};
+use activator::tls::files::FollowedRoots;
 use activator::upstream::pool::TRUSTED_IDLE;
 use domain::{Certificates, Change, Endpoint, EndpointId, EndpointState, Limits, Probe, ProbeCheck, Protocol};
 use http::{HeaderValue, Response};
@@ -606,4 +607,39 @@ async fn a_cold_replica_that_cannot_prove_itself_is_not_opened() {
     assert_eq!((rig.waiting(), rig.handle().gate.cold().probed, rig.permits()), (1, 1, 0));
     drop(client);
     rig.at_rest().await;
+}
+
+#[tokio::test]
+async fn the_file_of_roots_is_followed() {
+    let (authority, stranger, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("ca.pem");
+    std::fs::write(&path, &stranger.pem).unwrap();
+    let replica = Replica::new(&authority.sign(&["svc.default"]), |_| ok("hello")).await;
+    let settings = secured(&authority, |l| {
+        l.backend_ca = set(None);
+        l.start_deadline = set(Duration::from_millis(1));
+        l.upstream_idle_timeout = set(Duration::ZERO);
+    });
+    let rig = Rig::new(settings, &[replica.address]).await;
+    let loaded = FollowedRoots::load(path.clone()).await.unwrap();
+    let roots = Arc::clone(rig.activator.revisions().backend_roots());
+    let mut followed = FollowedRoots::new(loaded, roots, Arc::clone(rig.bounds()));
+    assert_eq!(rig.client().await.ask(GET).await.status(), 503);
+    assert!(failed(&rig, Fault::Untrusted) > 0);
+    let reloads = || Reload::ALL.map(|reload| rig.bounds().tls.reloads(reload));
+    for (content, expected) in [("nothing", [0, 1]), (authority.pem.as_str(), [1, 1]), ("", [1, 2])] {
+        std::fs::write(&path, content).unwrap();
+        followed.look().await;
+        followed.look().await;
+        assert_eq!(reloads(), expected);
+    }
+    let client = async || rig.client().await.ask(GET).await.status();
+    let end = tokio::time::Instant::now() + crate::wire::PATIENCE;
+    // The prober lets the replica go on when it has seen it prove itself.
+    while client().await != 200 {
+        assert!(tokio::time::Instant::now() < end);
+    }
+    std::fs::write(&path, vec![b'x'; 2 << 20]).unwrap();
+    let error = FollowedRoots::load(path).await.unwrap_err().to_string();
+    assert!(error.contains("more than 1048576 bytes"), "{error}");
 }
