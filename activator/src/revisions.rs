@@ -4,6 +4,7 @@
 //! when [`Revisions::epoch`] has changed; a host is "unknown" only once the table has been filled.
 
 use crate::bounds::Bounds;
+use crate::error::RequestError;
 use crate::gate::{Edge, Gate, StartFailure};
 use crate::local::Counters;
 use crate::sharing::Shares;
@@ -12,7 +13,7 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use dashmap::DashMap;
 use domain::host::RouteTable;
-use domain::{Revision, RevisionId, Timestamp};
+use domain::{Limits, Revision, RevisionId, Timestamp};
 use parking_lot::Mutex;
 use runtime::WakeLog;
 use std::sync::Arc;
@@ -141,6 +142,19 @@ impl Handle {
     /// Every worker's counters.
     pub fn counters(&self) -> Vec<Arc<CachePadded<Counters>>> {
         self.counters.lock().clone()
+    }
+
+    /// No replica could be reached in time, with what is known of the reason. `started`: the last one that was tried has
+    /// answered before.
+    #[must_use]
+    pub fn none_reached(&self, started: bool, limits: &Limits) -> RequestError {
+        let tls = self.backend.failure().filter(|_| *limits.backend_tls);
+        match (started, tls) {
+            (true, Some(fault)) => RequestError::BackendTls(fault),
+            (true, None) => RequestError::Unreachable,
+            (false, Some(fault)) => RequestError::not_started(*limits.start_deadline, Some(fault.of_replica())),
+            (false, None) => RequestError::not_started(*limits.start_deadline, self.gate.trouble().as_deref()),
+        }
     }
 
     /// Asks the reporter for an urgent look.

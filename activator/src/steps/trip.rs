@@ -14,7 +14,6 @@ use crate::local::{Local, Permit};
 use crate::request::Wait;
 use crate::sharing::CLAIM;
 use crate::sharing::lent::Lent;
-use crate::tls::fault::Fault;
 use crate::tls::stream::ToReplica;
 use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Detached, Exchange, SendError};
@@ -174,15 +173,11 @@ impl<'a, C: Connect> Trip<'a, C> {
         // One that has never answered is still starting, whatever its platform says; of one that has, the platform may not
         // have heard yet that it is gone.
         let started = failed.seat.endpoint.answered.load(Relaxed);
-        let (gate, deadline) = (&self.local.handle.gate, *self.limits.start_deadline);
-        let due = if started { gate.patience(self.arrived).0 } else { self.arrived + deadline };
+        let handle = &self.local.handle;
+        let start = self.arrived + *self.limits.start_deadline;
+        let due = if started { handle.gate.patience(self.arrived).0 } else { start };
         if clock.now() >= due {
-            let not_started = || {
-                let trouble = gate.trouble();
-                let tls = self.local.handle.backend.failure().map(Fault::of_replica);
-                RequestError::not_started(deadline, tls.or(trouble.as_deref()))
-            };
-            return Err(if started { self.unreachable() } else { not_started() });
+            return Err(handle.none_reached(started, self.limits));
         }
         drop(failed);
         if let Some(body) = body {
@@ -318,15 +313,6 @@ impl<'a, C: Connect> Trip<'a, C> {
     /// The settings, where they ask for TLS to the permit's replica. Another activator is no replica.
     fn secured(&self, permit: &Permit<C::Stream>) -> Option<&'a Limits> {
         (*self.limits.backend_tls && permit.lent().is_none()).then_some(self.limits)
-    }
-
-    /// No replica could be reached, and why as far as it is known.
-    #[must_use]
-    pub fn unreachable(&self) -> RequestError {
-        match self.local.handle.backend.failure() {
-            Some(fault) if *self.limits.backend_tls => RequestError::BackendTls(fault),
-            Some(_) | None => RequestError::Unreachable,
-        }
     }
 
     /// A new connection to the permit's replica, or nothing in time.

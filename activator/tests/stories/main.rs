@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod backend_tls;
+mod backend_trust;
 mod bodies;
 mod clocks;
 mod concurrency;
@@ -27,6 +28,7 @@ mod rig;
 mod routing;
 mod sharing;
 mod tls;
+mod tls_replica;
 mod tunnels;
 mod uploads;
 mod wire;

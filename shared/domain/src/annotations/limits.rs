@@ -101,7 +101,8 @@ fn unless_refused<T: Shown>(
         Reading::Good(value) => Some(value),
         Reading::Absent => None,
         Reading::Refused => {
-            Some(last.map_or(Resolved::default_value(strictest), |last| Resolved::new(last, Origin::LastGood)))
+            let strictest = Resolved::default_value(strictest);
+            Some(last.map_or(strictest, |last| Resolved::new(last, Origin::LastGood)))
         }
     }
 }
