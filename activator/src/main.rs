@@ -107,14 +107,6 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode> {
-    let (tasks, clock, phase, metrics) = (Tasks::new(), Clock::start(), PhaseSender::new(), Metrics::install()?);
-    metrics.keep_up(&tasks);
-    let stop = Stop::on_signals(&tasks)?;
-    let workers = usize::from(arguments.workers);
-    let listeners = runtime::listen::bind(arguments.listen, workers)?;
-    let admin = tokio::net::TcpListener::bind(arguments.admin).await?;
-    tracing::info!("listening on http://{}, admin on http://{}", arguments.listen, arguments.admin);
-    let secure_listeners = arguments.tls_listen.map(|address| runtime::listen::bind(address, workers)).transpose()?;
     // Before anything runs: what cannot be used ends the program with nothing but its own error.
     let server = match tls_files(&arguments) {
         Some(files) => Some(files.load().await?),
@@ -124,6 +116,17 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
         Some(path) => Some(FollowedRoots::load(path.clone()).await?),
         None => None,
     };
+    let (tasks, clock, phase, metrics) = (Tasks::new(), Clock::start(), PhaseSender::new(), Metrics::install()?);
+    metrics.keep_up(&tasks);
+    let stop = Stop::on_signals(&tasks)?;
+    let workers = usize::from(arguments.workers);
+    let listeners = runtime::listen::bind(arguments.listen, workers)?;
+    let admin = tokio::net::TcpListener::bind(arguments.admin).await?;
+    tracing::info!("listening on http://{}, admin on http://{}", arguments.listen, arguments.admin);
+    let secure_listeners = arguments.tls_listen.map(|address| runtime::listen::bind(address, workers)).transpose()?;
+    if let Some(address) = arguments.tls_listen {
+        tracing::info!("listening on https://{address}");
+    }
 
     let boot = runtime::clock::unix_millis();
     let (platform, reporter, neighbours) = if arguments.upstream.is_empty() {
@@ -192,8 +195,7 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
 /// The files of `--tls-listen`.
 fn tls_files(arguments: &Arguments) -> Option<ServerFiles> {
     let Arguments { tls_listen, tls_cert, tls_key, tls_client_ca, .. } = arguments;
-    let address = (*tls_listen)?;
-    tracing::info!("listening on https://{address}");
+    (*tls_listen)?;
     Some(ServerFiles { certificate: tls_cert.clone()?, key: tls_key.clone()?, client_roots: tls_client_ca.clone() })
 }
 

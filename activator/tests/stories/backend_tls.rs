@@ -194,7 +194,8 @@ async fn an_answer_that_was_cut_is_not_taken_for_a_whole_one() {
     }
 }
 
-async fn h2_replica(pair: &Pair, alpn: &[&str]) -> (SocketAddr, Arc<Mutex<Vec<http::request::Parts>>>) {
+/// A replica of HTTP/2 behind TLS, and what it was asked.
+pub(crate) async fn h2_replica(pair: &Pair, alpn: &[&str]) -> (SocketAddr, Arc<Mutex<Vec<http::request::Parts>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<http::request::Parts>>>::default());
     let (acceptor, tasks, noted) = (TlsAcceptor::from(pair.server(alpn)), runtime::Tasks::new(), Arc::clone(&seen));

@@ -1,12 +1,17 @@
 //! Which replicas are trusted behind TLS, and what a change of that means.
 
+use crate::backend_tls::h2_replica;
+use crate::http2::{ask, client, full, request};
 use crate::pki::{Authority, Pair};
 use crate::rig::{Backend, Rig, limits, set, svc};
+use crate::sharing::{Two, is_of};
 use crate::tls_replica::{Replica, all_failed, failed, roots, secured};
 use crate::wire::{GET, PATIENCE, eventually, ok};
 use activator::tls::fault::{Fault, Reload};
 use activator::tls::files::FollowedRoots;
 use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Probe, ProbeCheck};
+use http_body_util::BodyExt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -259,4 +264,38 @@ async fn the_file_of_roots_is_followed() {
     std::fs::write(&path, vec![b'x'; 2 << 20]).unwrap();
     let error = FollowedRoots::load(path).await.unwrap_err().to_string();
     assert!(error.contains("more than 1048576 bytes"), "{error}");
+}
+
+/// Between activators nothing changes: TLS begins at the one that sends to the replica.
+#[tokio::test]
+async fn a_request_that_another_activator_sends_on_goes_over_tls_from_there() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["svc.default"]);
+    let limited = secured(&authority, |l| l.container_concurrency = set(NonZeroU32::new(1)));
+    let two = Two::with(limited).await;
+    let replica = loop {
+        let replica = Replica::new(&pair, |_| ok("hello")).await;
+        if is_of("b", replica.address) {
+            break replica;
+        }
+    };
+    two.replicas(&[replica.address]).await;
+    assert_eq!(two.a.client().await.ask(GET).await.text(), "hello");
+    assert_eq!((replica.secured(), replica.plain.load(Relaxed)), (1, 0));
+    two.at_rest().await;
+
+    let (address, seen) = loop {
+        let replica = h2_replica(&pair, &["h2"]).await;
+        if is_of("b", replica.0) {
+            break replica;
+        }
+    };
+    two.replicas(&[address]).await;
+    let (mut client, _tasks) = client(two.a.addresses[0]).await;
+    let answer = ask(&mut client, request("POST", "/a", full("x"))).await;
+    assert_eq!((answer.status().as_u16(), answer.headers().contains_key("x-from")), (200, true));
+    drop(answer.into_body().collect().await.unwrap());
+    assert_eq!(seen.lock()[0].uri, "https://svc.default/a");
+    two.at_rest().await;
+    assert_eq!(all_failed(&two.a) + all_failed(&two.b), 0);
 }

@@ -22,9 +22,9 @@ use tokio::sync::{Semaphore, watch};
 const WORD: &str = "0123456789abcdef";
 
 /// `a` and `b`.
-struct Two {
-    a: Rig,
-    b: Rig,
+pub(crate) struct Two {
+    pub(crate) a: Rig,
+    pub(crate) b: Rig,
     number: AtomicU64,
     peers: watch::Sender<Vec<Peer>>,
 }
@@ -39,11 +39,16 @@ fn names(members: &[&str]) -> Vec<ReporterId> {
 
 impl Two {
     async fn new() -> Self {
+        Self::with(one_at_a_time()).await
+    }
+
+    /// Where these settings hold.
+    pub(crate) async fn with(limits: Limits) -> Self {
         let peers = watch::Sender::new(Vec::new());
         let rig = async |name| {
             let rig =
                 Rig::beside(Settings::default(), 1, Tcp, |listener| listener, (name, Some(peers.subscribe()))).await;
-            rig.apply(&svc(), one_at_a_time()).await;
+            rig.apply(&svc(), limits.clone()).await;
             rig.tell(Change::Synced).await;
             eventually("synced", || rig.activator.revisions().is_synced()).await;
             rig
@@ -71,12 +76,12 @@ impl Two {
         }
     }
 
-    async fn replicas(&self, addresses: &[SocketAddr]) {
+    pub(crate) async fn replicas(&self, addresses: &[SocketAddr]) {
         self.a.replicas(addresses).await;
         self.b.replicas(addresses).await;
     }
 
-    async fn at_rest(&self) {
+    pub(crate) async fn at_rest(&self) {
         self.a.at_rest().await;
         self.b.at_rest().await;
         eventually("no slot is kept", || {
@@ -87,7 +92,7 @@ impl Two {
 }
 
 /// Whether a replica at this address is `owner`'s.
-fn is_of(owner: &str, address: SocketAddr) -> bool {
+pub(crate) fn is_of(owner: &str, address: SocketAddr) -> bool {
     let id = EndpointId::new(&address.to_string());
     Sharing::owner(&names(&["a", "b"]), &id) == Some(&ReporterId::new(owner))
 }
