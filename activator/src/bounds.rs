@@ -3,8 +3,13 @@
 //! Invariant: a warm request writes nothing here; a connection does when it begins and when it ends, a request while it
 //! waits, and a refusal.
 
+use crate::tls::fault::Counts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How long a client's TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A limit that can be reached (kpa-behaviour 4.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub enum Limit {
     UriLength,
     /// `head-timeout` of config-activator.
     SlowHead,
+    /// [`HANDSHAKE_TIMEOUT`].
+    SlowHandshake,
     /// `kpa.dev/idle-timeout`, where it is the client who is silent: sends no body, or over HTTP/2 takes no answer. And
     /// `keep-alive-timeout`, where the answer is over for its replica and the client of HTTP/2 does not take the rest.
     SlowBody,
@@ -38,7 +45,7 @@ pub enum Limit {
 
 impl Limit {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 
     /// Every limit, by index.
     pub const ALL: [Self; Self::COUNT] = [
@@ -47,6 +54,7 @@ impl Limit {
         Self::HeadSize,
         Self::UriLength,
         Self::SlowHead,
+        Self::SlowHandshake,
         Self::SlowBody,
         Self::Resets,
         Self::QueueDepth,
@@ -64,6 +72,7 @@ impl Limit {
             Self::HeadSize => "head_size",
             Self::UriLength => "uri_length",
             Self::SlowHead => "slow_head",
+            Self::SlowHandshake => "slow_handshake",
             Self::SlowBody => "slow_body",
             Self::Resets => "resets",
             Self::QueueDepth => "queue_depth",
@@ -94,6 +103,8 @@ pub struct Bounds {
     stocks: [AtomicU64; 3],
     refused: [AtomicU64; Limit::COUNT],
     unwatched: AtomicU64,
+    /// What became of TLS.
+    pub tls: Counts,
 }
 
 /// A part of a stock, given back on drop.
@@ -117,6 +128,7 @@ impl Default for Bounds {
             stocks: Default::default(),
             refused: Default::default(),
             unwatched: AtomicU64::new(0),
+            tls: Counts::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a client never sees internal text; a new variant does not compile until its rules are written here.
 
 use crate::bounds::Limit;
+use crate::tls::fault::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,9 @@ pub enum RequestError {
     /// The replica could not be reached.
     #[error("no replica could be reached")]
     Unreachable,
+    /// The replica could not be reached over TLS.
+    #[error("no replica could be reached over TLS: {}", .0.of_replica())]
+    BackendTls(Fault),
     /// The replica broke the exchange.
     #[error("the replica closed the connection before it answered")]
     Broken,
@@ -164,6 +168,7 @@ impl RequestError {
             Self::NoCapacity => reply(503, "no_capacity", UNAVAILABLE, Some(1)),
             Self::ClaimUnknown => reply(503, Self::CLAIM_UNKNOWN, UNAVAILABLE, Some(1)),
             Self::Unreachable => reply(502, "unreachable", UNAVAILABLE, None),
+            Self::BackendTls(_) => reply(502, "backend_tls", UNAVAILABLE, None),
             Self::Broken => reply(502, "broken", UNAVAILABLE, None),
             Self::ResponseStartTimeout(_) => reply(504, "response_start_timeout", DEADLINE, None),
             Self::Timeout(_) => reply(504, "timeout", DEADLINE, None),
@@ -196,6 +201,7 @@ impl RequestError {
             | Self::NoCapacity
             | Self::ClaimUnknown
             | Self::Unreachable
+            | Self::BackendTls(_)
             | Self::Broken
             | Self::ResponseStartTimeout(_)
             | Self::Timeout(_)
@@ -222,7 +228,7 @@ impl RequestError {
             }
             Self::QueueTimeout(_) => Outcome::QueueTimeout,
             Self::StartFailed { .. } => Outcome::StartFailed,
-            Self::Unreachable => Outcome::Unreachable,
+            Self::Unreachable | Self::BackendTls(_) => Outcome::Unreachable,
             Self::Broken => Outcome::Broken,
             Self::ResponseStartTimeout(_) | Self::Timeout(_) | Self::RequestStalled(_) => Outcome::Timeout,
             Self::ClientGone => Outcome::ClientGone,

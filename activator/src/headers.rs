@@ -8,7 +8,7 @@ pub mod session;
 
 pub use asked::{Asked, Tongue};
 
-use crate::request::Peer;
+use crate::request::{Door, Peer};
 use crate::sharing::CLAIM;
 use asked::Fields;
 use http::header::{
@@ -136,8 +136,8 @@ pub fn forward_request(head: &mut Parts, asked: Asked, peer: &Peer, next: Next, 
         head.headers.insert(HOST, value.clone());
         host = Some(value);
     }
-    // Only a trusted peer's word for it gets as far as here.
-    let secure = head.uri.scheme() == Some(&Scheme::HTTPS);
+    // Of others only a trusted peer's word for it gets as far as here.
+    let secure = peer.door == Door::Secure || head.uri.scheme() == Some(&Scheme::HTTPS);
     // The activator that it came from has said already who the client is.
     if !claimed {
         forwarded::tell(&mut head.headers, found, host, secure, peer);
@@ -188,6 +188,15 @@ fn to_http2(head: &mut Parts) {
     target.scheme = target.authority.is_some().then_some(Scheme::HTTP);
     target.path_and_query = Some(origin_form(target.path_and_query));
     head.uri = Uri::from_parts(target).unwrap_or_default();
+}
+
+/// Says in the target of an HTTP/2 request whether it goes through TLS.
+pub fn set_scheme(target: &mut Uri, secure: bool) {
+    let mut parts = std::mem::take(target).into_parts();
+    if parts.authority.is_some() {
+        parts.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
+    }
+    *target = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// Makes a replica's answer one of ours. Gives how long the replica will keep the connection, where it says so.

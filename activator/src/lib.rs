@@ -25,6 +25,7 @@ pub mod sharing;
 pub mod stack;
 pub mod steps;
 pub mod threads;
+pub mod tls;
 pub mod upstream;
 pub mod worker;
 

@@ -10,6 +10,7 @@ use crate::local::watchdog::What;
 use crate::local::{Counters, LATENCY_BUCKETS_MS};
 use crate::revisions::Revisions;
 use crate::sharing::{Bound, Shares};
+use crate::tls::fault::{Fault, Reload};
 use runtime::Clock;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
@@ -51,6 +52,10 @@ pub const ALL: &[(&str, &str, &str)] = &[
         "Times that a replica which refused a connection went on to be used, because too many others had.",
     ),
     ("activator_replicas_unprobed", "gauge", "Replicas that are to be asked so, and for which there is no place."),
+    ("activator_tls_handshakes_failed_total", "counter", "TLS handshakes of clients that failed (label reason)."),
+    ("activator_tls_reloads_total", "counter", "Changed files of certificates, keys and roots (label result)."),
+    ("activator_tls_certificate_expiry_seconds", "gauge", "Until when the certificate is valid, seconds since 1970."),
+    ("activator_backend_tls_failed_total", "counter", "TLS handshakes with replicas that failed (label reason)."),
 ];
 
 /// Appends the text of all request metrics.
@@ -68,6 +73,7 @@ pub fn render(revisions: &Revisions, clock: Clock, out: &mut String) {
             let _ = writeln!(out, "{name} {}", revisions.bounds().unwatched());
         }
         write_shares(revisions.shares(), name, out);
+        write_tls(revisions.bounds(), name, out);
     }
 }
 
@@ -93,6 +99,29 @@ fn write_shares(shares: &Shares, name: &str, out: &mut String) {
         for bound in Bound::ALL {
             let _ = writeln!(out, "{name}{{bound=\"{}\"}} {}", bound.label(), shares.reached(bound));
         }
+    }
+}
+
+fn write_tls(bounds: &Bounds, name: &str, out: &mut String) {
+    let reasons = |count: &dyn Fn(Fault) -> u64, out: &mut String| {
+        for fault in Fault::ALL {
+            let _ = writeln!(out, "{name}{{reason=\"{}\"}} {}", fault.label(), count(fault));
+        }
+    };
+    match name {
+        "activator_tls_handshakes_failed_total" => reasons(&|fault| bounds.tls.clients(fault), out),
+        "activator_backend_tls_failed_total" => reasons(&|fault| bounds.tls.replicas(fault), out),
+        "activator_tls_reloads_total" => {
+            for reload in Reload::ALL {
+                let _ = writeln!(out, "{name}{{result=\"{}\"}} {}", reload.label(), bounds.tls.reloads(reload));
+            }
+        }
+        "activator_tls_certificate_expiry_seconds" => {
+            if let Some(not_after) = bounds.tls.not_after() {
+                let _ = writeln!(out, "{name} {not_after}");
+            }
+        }
+        _ => {}
     }
 }
 

@@ -126,7 +126,7 @@ async fn rehabilitate<C: Connect>(suspect: Suspect, connector: C, clock: Clock) 
         if !handle.gate.endpoints().iter().any(|(known, _)| Arc::ptr_eq(known, &endpoint)) {
             return;
         }
-        if connects(&connector, endpoint.address).await {
+        if reaches(&connector, &handle, endpoint.address).await {
             endpoint.reach.connected();
             handle.gate.set_suspect(clock.now(), &endpoint.id, false);
             return;
@@ -134,6 +134,16 @@ async fn rehabilitate<C: Connect>(suspect: Suspect, connector: C, clock: Clock) 
         endpoint.reach.failed(clock.now());
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// Whether a request would get a connection to `address`, which is a replica of `handle`.
+async fn reaches<C: Connect>(connector: &C, handle: &Handle, address: std::net::SocketAddr) -> bool {
+    let limits = handle.gate.limits();
+    if !*limits.backend_tls {
+        return connects(connector, address).await;
+    }
+    let to = (address, cold::spoken(&limits));
+    handle.backend.connect(connector, to, &limits, CONNECT_LIMIT).await.is_some()
 }
 
 /// Whether `address` accepts a connection.

@@ -24,6 +24,8 @@ use tokio::time::Instant;
 pub enum Door {
     /// Anybody's.
     Public,
+    /// Anybody's, behind TLS.
+    Secure,
     /// Only our own programs'; `Knative-Serving-*` fields name the revision here (kpa-behaviour 3.3).
     Internal,
 }

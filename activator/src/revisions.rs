@@ -4,14 +4,16 @@
 //! when [`Revisions::epoch`] has changed; a host is "unknown" only once the table has been filled.
 
 use crate::bounds::Bounds;
+use crate::error::RequestError;
 use crate::gate::{Edge, Gate, StartFailure};
 use crate::local::Counters;
 use crate::sharing::Shares;
+use crate::tls::backend::{Backend, Roots};
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use dashmap::DashMap;
 use domain::host::RouteTable;
-use domain::{Revision, RevisionId, Timestamp};
+use domain::{Limits, Revision, RevisionId, Timestamp};
 use parking_lot::Mutex;
 use runtime::WakeLog;
 use std::sync::Arc;
@@ -98,6 +100,8 @@ pub struct Handle {
     pub id: RevisionId,
     /// Its door.
     pub gate: Arc<Gate>,
+    /// How its replicas are reached over TLS.
+    pub backend: Backend,
     revision: ArcSwap<Revision>,
     counters: Mutex<Vec<Arc<CachePadded<Counters>>>>,
     flag: Arc<Flag>,
@@ -118,6 +122,7 @@ impl Handle {
         Arc::new(Self {
             id: revision.id.clone(),
             gate,
+            backend: Backend::new(revision.id.clone(), Arc::clone(&revisions.roots), Arc::clone(&revisions.bounds)),
             revision: ArcSwap::new(revision),
             counters: Mutex::default(),
             flag,
@@ -137,6 +142,19 @@ impl Handle {
     /// Every worker's counters.
     pub fn counters(&self) -> Vec<Arc<CachePadded<Counters>>> {
         self.counters.lock().clone()
+    }
+
+    /// No replica could be reached in time, with what is known of the reason. `started`: the last one that was tried has
+    /// answered before.
+    #[must_use]
+    pub fn none_reached(&self, started: bool, limits: &Limits) -> RequestError {
+        let tls = self.backend.failure().filter(|_| *limits.backend_tls);
+        match (started, tls) {
+            (true, Some(fault)) => RequestError::BackendTls(fault),
+            (true, None) => RequestError::Unreachable,
+            (false, Some(fault)) => RequestError::not_started(*limits.start_deadline, Some(fault.of_replica())),
+            (false, None) => RequestError::not_started(*limits.start_deadline, self.gate.trouble().as_deref()),
+        }
     }
 
     /// Asks the reporter for an urgent look.
@@ -167,6 +185,7 @@ pub struct Revisions {
     shares: Shares,
     wakes: Arc<WakeLog>,
     bounds: Arc<Bounds>,
+    roots: Arc<Roots>,
     seed: u64,
 }
 
@@ -184,6 +203,7 @@ impl Revisions {
             shares: Shares::new(seed << CLAIM_BITS),
             wakes,
             bounds: Arc::default(),
+            roots: Arc::default(),
             seed,
         })
     }
@@ -192,6 +212,12 @@ impl Revisions {
     #[must_use]
     pub const fn bounds(&self) -> &Arc<Bounds> {
         &self.bounds
+    }
+
+    /// The roots of replicas whose revision names none.
+    #[must_use]
+    pub const fn backend_roots(&self) -> &Arc<Roots> {
+        &self.roots
     }
 
     /// Who has something urgent to report.
@@ -265,6 +291,9 @@ impl Revisions {
         let handle = self.by_id.entry(revision.id.clone()).or_insert_with(|| self.handle(&revision));
         let handle = Arc::clone(&handle);
         handle.gate.configure(Arc::new(revision.limits.clone()));
+        if !*revision.limits.backend_tls {
+            handle.backend.forget();
+        }
         handle.revision.store(revision);
         handle
     }

@@ -13,8 +13,10 @@ use crate::revisions::Revisions;
 use crate::settings::{Live, Settings};
 use crate::sharing::hop::Hop;
 use crate::stack::{Stack, stack};
+use crate::tls::server::Server;
 use crate::worker::{HOUSEKEEPING, Shared, Worker};
 use domain::Peer;
+use futures_util::FutureExt;
 use platform::Platform;
 use runtime::net::{Connect, Listener, Socket};
 use runtime::{Clock, Phase, PhaseSender, Tasks, WakeLog};
@@ -71,6 +73,16 @@ pub struct WorkerRun<C: Connect> {
     worker: Arc<Worker<C>>,
     stack: Arc<Stack>,
     close: CancellationToken,
+}
+
+/// Where the connections of one worker come in.
+pub struct Doors<L> {
+    /// Anybody's.
+    pub public: L,
+    /// Our own programs'.
+    pub internal: Option<L>,
+    /// Anybody's, behind TLS.
+    pub secure: Option<(L, Arc<Server>)>,
 }
 
 impl<C: Connect + Clone> Activator<C> {
@@ -180,14 +192,22 @@ impl<C: Connect + Clone> Activator<C> {
 impl<C: Connect> WorkerRun<C> {
     /// Accepts and serves connections until told to close; then accepts what has already arrived, and ends. What comes by
     /// `internal` is taken for our own programs'.
-    pub async fn serve<L: Listener>(self, mut listener: L, mut internal: Option<L>) {
+    pub async fn serve<L: Listener>(self, public: L, internal: Option<L>) {
+        self.serve_all(Doors { public, internal, secure: None }).await;
+    }
+
+    /// The same with every kind of door.
+    pub async fn serve_all<L: Listener>(self, doors: Doors<L>) {
+        let Doors { public: mut listener, mut internal, secure } = doors;
+        let (mut secure, server) = secure.unzip();
         let Self { worker, stack, close } = self;
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut watch = tokio::time::interval(WATCH_EVERY);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let failed = worker.base.tasks.failed();
-        let mut door = Doorkeeper::new(&worker, &stack);
+        let mut door = Doorkeeper::new(&worker, &stack, server);
+        let mut secure_first = false;
         loop {
             let (paused, until) = (door.paused.is_some(), door.paused.unwrap_or_else(Instant::now));
             tokio::select! {
@@ -199,15 +219,18 @@ impl<C: Connect> WorkerRun<C> {
                 _ = watch.tick() => worker.watch(),
                 () = sleep_until(until), if paused => door.paused = None,
                 accepted = next(&mut internal), if !paused => door.admit(accepted, Door::Internal),
-                accepted = listener.accept(), if !paused => door.admit(accepted, Door::Public),
+                (accepted, by) = next_client(&mut listener, &mut secure, secure_first), if !paused => {
+                    secure_first = by == Door::Public;
+                    door.admit(accepted, by);
+                }
             }
         }
         // What the kernel has completed before the close belongs to clients that believe they are connected. One turn of
         // the reactor first, so that it is known.
         tokio::task::yield_now().await;
         let mut pauses = 0;
-        while let Some(accepted) = futures_util::FutureExt::now_or_never(listener.accept()) {
-            door.admit(accepted, Door::Public);
+        while let Some((accepted, by)) = next_client(&mut listener, &mut secure, false).now_or_never() {
+            door.admit(accepted, by);
             if let Some(until) = door.paused.take() {
                 pauses += 1;
                 if pauses > LAST_PAUSES_MAX {
@@ -216,13 +239,13 @@ impl<C: Connect> WorkerRun<C> {
                 sleep_until(until).await;
             }
         }
-        while let Some(accepted) = futures_util::FutureExt::now_or_never(next(&mut internal)) {
+        while let Some(accepted) = next(&mut internal).now_or_never() {
             door.admit(accepted, Door::Internal);
             if door.paused.is_some() {
                 break;
             }
         }
-        drop((listener, internal));
+        drop((listener, internal, secure));
         worker.base.tasks.wait().await;
     }
 }
@@ -235,10 +258,33 @@ async fn next<L: Listener>(listener: &mut Option<L>) -> io::Result<(L::Stream, S
     }
 }
 
+/// The next connection of anybody. Both listeners have their turn: a flood at one does not hide the other.
+async fn next_client<L: Listener>(
+    public: &mut L,
+    secure: &mut Option<L>,
+    secure_first: bool,
+) -> (io::Result<(L::Stream, SocketAddr)>, Door) {
+    let Some(secure) = secure else { return (public.accept().await, Door::Public) };
+    if secure_first {
+        tokio::select! {
+            biased; // Whose turn it is.
+            accepted = secure.accept() => (accepted, Door::Secure),
+            accepted = public.accept() => (accepted, Door::Public),
+        }
+    } else {
+        tokio::select! {
+            biased; // Whose turn it is.
+            accepted = public.accept() => (accepted, Door::Public),
+            accepted = secure.accept() => (accepted, Door::Secure),
+        }
+    }
+}
+
 /// Lets connections in, or not.
 struct Doorkeeper<'a, C: Connect> {
     worker: &'a Arc<Worker<C>>,
     stack: &'a Arc<Stack>,
+    server: Option<Arc<Server>>,
     /// Nothing is accepted before.
     paused: Option<Instant>,
     news: Rarely,
@@ -260,8 +306,8 @@ impl Rarely {
 }
 
 impl<'a, C: Connect> Doorkeeper<'a, C> {
-    const fn new(worker: &'a Arc<Worker<C>>, stack: &'a Arc<Stack>) -> Self {
-        Self { worker, stack, paused: None, news: Rarely(None) }
+    const fn new(worker: &'a Arc<Worker<C>>, stack: &'a Arc<Stack>, server: Option<Arc<Server>>) -> Self {
+        Self { worker, stack, server, paused: None, news: Rarely(None) }
     }
 
     fn admit<S: Socket>(&mut self, accepted: io::Result<(S, SocketAddr)>, door: Door) {
@@ -281,7 +327,7 @@ impl<'a, C: Connect> Doorkeeper<'a, C> {
         };
         let max = bounds.connections_max(self.worker.settings.load().connections_max);
         let place = match door {
-            Door::Public => bounds.take(Stock::Connections, 1, max),
+            Door::Public | Door::Secure => bounds.take(Stock::Connections, 1, max),
             Door::Internal => Some(bounds.take_anyway(Stock::Connections, 1)),
         };
         let Some(place) = place else {
@@ -295,7 +341,19 @@ impl<'a, C: Connect> Doorkeeper<'a, C> {
             }
             return;
         };
-        let serving = connection::serve(socket, (peer, door), Arc::clone(self.worker), Arc::clone(self.stack));
+        let (worker, stack) = (Arc::clone(self.worker), Arc::clone(self.stack));
+        if let (Door::Secure, Some(server)) = (door, &self.server) {
+            let server = Arc::clone(server);
+            self.worker.base.tasks.spawn("client connection behind TLS", async move {
+                let accepted = Box::pin(server.accept(socket, peer, &worker.base.bounds)).await;
+                if let Some(socket) = accepted {
+                    connection::serve(socket, (peer, door), worker, stack).await;
+                }
+                drop(place);
+            });
+            return;
+        }
+        let serving = connection::serve(socket, (peer, door), worker, stack);
         self.worker.base.tasks.spawn("client connection", async move {
             serving.await;
             drop(place);

@@ -2,10 +2,12 @@
 //!
 //! Invariant: a worker that ends is noticed by whoever started it, whatever ended it.
 
-use crate::serve::WorkerRun;
+use crate::serve::{Doors, WorkerRun};
+use crate::tls::server::Server;
 use runtime::net::Connect;
 use std::io;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +26,16 @@ impl Drop for Ended {
     }
 }
 
+fn listen(doors: Doors<TcpListener>) -> io::Result<Doors<tokio::net::TcpListener>> {
+    let listen = tokio::net::TcpListener::from_std;
+    let Doors { public, internal, secure } = doors;
+    let secure = secure.map(|(listener, server)| Ok::<_, io::Error>((listen(listener)?, server)));
+    Ok(Doors { public: listen(public)?, internal: internal.map(listen).transpose()?, secure: secure.transpose()? })
+}
+
 impl Threads {
-    /// Starts one thread for each worker and listener. `internal` are listeners for our own programs, as many or none.
+    /// Starts one thread for each worker and listener. `internal` are listeners for our own programs, as many or
+    /// none; so are `secure` for TLS.
     ///
     /// # Errors
     /// A thread or its runtime cannot be made.
@@ -33,22 +43,25 @@ impl Threads {
         runs: Vec<WorkerRun<C>>,
         listeners: Vec<TcpListener>,
         internal: Vec<TcpListener>,
+        secure: Option<(Vec<TcpListener>, Arc<Server>)>,
     ) -> io::Result<Self> {
         let ended = CancellationToken::new();
         let mut handles = Vec::with_capacity(runs.len());
         let mut internal = internal.into_iter();
+        let (secure, server) = secure.unzip();
+        let mut secure = secure.unwrap_or_default().into_iter();
         for (index, (run, listener)) in runs.into_iter().zip(listeners).enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let ended = Ended(ended.clone());
-            let internal = internal.next();
+            let doors =
+                Doors { public: listener, internal: internal.next(), secure: secure.next().zip(server.clone()) };
             handles.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _ended = ended;
                 runtime.block_on(async move {
-                    let listen = tokio::net::TcpListener::from_std;
-                    match listen(listener).and_then(|listener| Ok((listener, internal.map(listen).transpose()?))) {
-                        Ok((listener, internal)) => tokio::select! {
+                    match listen(doors) {
+                        Ok(doors) => tokio::select! {
                             biased; // The other never ends.
-                            () = run.serve(listener, internal) => {}
+                            () = run.serve_all(doors) => {}
                             () = runtime::memory::give_back() => {}
                         },
                         Err(error) => tracing::error!(%error, "a worker cannot listen"),

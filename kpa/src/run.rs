@@ -142,7 +142,7 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
         Admin::new(phase.clone(), metrics.clone()).routes(by_hand),
     )?;
     until_known(&phase, tasks, &stop).await;
-    let threads = Threads::start(runs, listeners, internal)?;
+    let threads = Threads::start(runs, listeners, internal, None)?;
     metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
     greet(&args, admin_address, &platform);
 

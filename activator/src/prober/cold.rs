@@ -5,9 +5,11 @@
 
 use super::connects;
 use crate::gate::Cold;
+use crate::headers::Next;
 use crate::revisions::Handle;
+use crate::tls::stream::ToReplica;
 use domain::probe::{CONNECT_PAUSE, pause};
-use domain::{Probe, ProbeCheck};
+use domain::{Limits, Probe, ProbeCheck, Protocol};
 use runtime::Clock;
 use runtime::net::Connect;
 use std::net::SocketAddr;
@@ -23,7 +25,7 @@ pub(super) async fn until_it_passes<C: Connect>(handle: Arc<Handle>, cold: Cold,
     let mut successes = 0;
     while handle.gate.is_cold(&endpoint) {
         let begun = clock.now();
-        successes = if passes(&connector, endpoint.address, &probe).await { successes + 1 } else { 0 };
+        successes = if passes(&connector, &handle, endpoint.address, &probe).await { successes + 1 } else { 0 };
         let now = clock.now();
         if successes >= probe.success_threshold.max(1) {
             tracing::debug!(revision = %handle.id, replica = %endpoint.id, "it answers; the platform does not say ready yet");
@@ -35,13 +37,22 @@ pub(super) async fn until_it_passes<C: Connect>(handle: Arc<Handle>, cold: Cold,
 }
 
 /// Makes one check of the replica at `address`.
-async fn passes<C: Connect>(connector: &C, address: SocketAddr, probe: &Probe) -> bool {
+async fn passes<C: Connect>(connector: &C, handle: &Handle, address: SocketAddr, probe: &Probe) -> bool {
     let at = |port: &Option<u16>| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+    let limits = handle.gate.limits();
+    // Where the replica serves, a check goes the way of a request; what another port speaks is not known.
+    let connect = async |port: &Option<u16>, next: Next| {
+        let to = at(port);
+        if *limits.backend_tls && to == address {
+            return handle.backend.connect(connector, (to, next), &limits, probe.timeout).await;
+        }
+        connector.connect(to).await.ok().map(ToReplica::Plain)
+    };
     let check = async {
         match &probe.check {
-            ProbeCheck::Tcp { port } => connector.connect(at(port)).await.is_ok(),
+            ProbeCheck::Tcp { port } => connect(port, spoken(&limits)).await.is_some(),
             ProbeCheck::Http { port, path, headers } => {
-                let Ok(stream) = connector.connect(at(port)).await else { return false };
+                let Some(stream) = connect(port, Next::Http1).await else { return false };
                 let status = platform::probe::get(stream, at(port), path, headers).await;
                 status.is_ok_and(platform::probe::passes)
             }
@@ -50,4 +61,12 @@ async fn passes<C: Connect>(connector: &C, address: SocketAddr, probe: &Probe) -
         }
     };
     timeout(probe.timeout, check).await.unwrap_or(false)
+}
+
+/// What a check agrees on with a replica where it sends nothing.
+pub(super) fn spoken(limits: &Limits) -> Next {
+    match *limits.protocol {
+        Protocol::H2c => Next::Http2,
+        Protocol::Auto | Protocol::Http1 => Next::Http1,
+    }
 }

@@ -7,8 +7,8 @@ use super::trip::Trip;
 use super::{Response, Step};
 use crate::body::{Open, RequestBody, ResponseBody};
 use crate::error::RequestError;
-use crate::headers::{self, Next};
-use crate::request::{Admitted, Counted, Request, Routed, Until, Wait};
+use crate::headers::{self, Next, Tongue};
+use crate::request::{Admitted, Counted, Door, Request, Routed, Until, Wait};
 use crate::upstream::tunnel;
 use crate::worker::Worker;
 use activator_core::Ask;
@@ -33,7 +33,7 @@ impl<C: Connect> Step<C, Admitted<C::Stream>> for Forward {
             return Box::pin(tunnel::open(worker, routed, in_flight, permit, wait)).await;
         }
         let Routed { request, local, limits, session, arrived, .. } = routed;
-        let next = next_protocol(*limits.protocol, request.head.version);
+        let next = next_protocol(*limits.protocol, &request);
         let claimed = request.asked.is_claimed();
         let (outgoing, open, until) = translate(*request, next, *limits.idle_timeout, wait.queued);
         let asked = (arrived, Ask { session, since: arrived, ..Ask::default() });
@@ -89,11 +89,14 @@ pub fn tell_wait(headers: &mut http::HeaderMap, wait: Wait) {
     }
 }
 
-fn next_protocol(protocol: Protocol, from: Version) -> Next {
+/// Who speaks HTTP/2 in clear knew beforehand that it is understood. Behind TLS it was agreed on with us, which says nothing of
+/// the replica: every browser does. Only gRPC has no other way.
+fn next_protocol(protocol: Protocol, request: &Request) -> Next {
+    let knew = request.open.peer().door != Door::Secure || request.asked.tongue == Tongue::Grpc;
     match protocol {
         Protocol::Http1 => Next::Http1,
         Protocol::H2c => Next::Http2,
-        Protocol::Auto if from == Version::HTTP_2 => Next::Http2,
+        Protocol::Auto if request.head.version == Version::HTTP_2 && knew => Next::Http2,
         Protocol::Auto => Next::Http1,
     }
 }

@@ -43,7 +43,7 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     let host = asked.host(&head.uri, head.version).map_err(RequestError::BadRequest)?;
     if let Some(scheme) = head.uri.scheme()
         && *scheme != Scheme::HTTP
-        && !(peer.trusted && *scheme == Scheme::HTTPS)
+        && !((peer.trusted || peer.door == Door::Secure) && *scheme == Scheme::HTTPS)
     {
         return Err(RequestError::Misdirected);
     }
@@ -52,7 +52,7 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
         return claimed(worker, request);
     }
     let named = match peer.door {
-        Door::Public => None,
+        Door::Public | Door::Secure => None,
         Door::Internal => asked.named_revision(&head.headers).map_err(RequestError::BadRequest)?,
     };
     let local = match named {

@@ -2,10 +2,14 @@
 //!
 //! Invariant: a request is sent again unchanged or not at all.
 
-use crate::body::{Kept, RequestBody};
+use super::trip::Outgoing;
+use crate::body::{Kept, REPLAY_BYTES_MAX, RequestBody};
+use crate::error::RequestError;
 use http::header::HeaderName;
 use http::request::Parts;
 use http::{Method, Request};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -60,4 +64,20 @@ fn clone_head(request: &Request<RequestBody>) -> Request<()> {
     *head.version_mut() = request.version();
     *head.headers_mut() = request.headers().clone();
     head
+}
+
+/// Whether the activator that sent a request on has kept all of it, so that it can take it back and try elsewhere. What it
+/// has not kept waits here.
+pub(super) fn may_go_back(outgoing: &Outgoing) -> bool {
+    let length = outgoing.as_ref().and_then(|request| request.body().size_hint().exact());
+    length.is_some_and(|length| length <= REPLAY_BYTES_MAX as u64)
+}
+
+/// Reads a body to its end: only then is it kept as a whole there.
+pub(super) async fn read_whole(outgoing: &mut Outgoing) -> Result<(), RequestError> {
+    let Some(request) = outgoing else { return Ok(()) };
+    while let Some(frame) = request.body_mut().frame().await {
+        frame.map_err(|error| error.of_client())?;
+    }
+    Ok(())
 }

@@ -5,16 +5,17 @@
 
 use super::await_capacity::{Held, acquire};
 use super::respond::REASON;
-use super::spare::{Spare, is_repeatable};
-use crate::body::{REPLAY_BYTES_MAX, RequestBody};
+use super::spare::{Spare, is_repeatable, may_go_back, read_whole};
+use crate::body::RequestBody;
 use crate::error::{RequestError, RetryClass, retry_class};
 use crate::gate::Entry;
-use crate::headers::Next;
+use crate::headers::{Next, set_scheme};
 use crate::local::watchdog::Parked;
 use crate::local::{Counters, Local, Permit};
 use crate::request::Wait;
 use crate::sharing::CLAIM;
 use crate::sharing::lent::Lent;
+use crate::tls::stream::ToReplica;
 use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Detached, Exchange, SendError};
 use crate::upstream::pool::TRUSTED_IDLE;
@@ -23,8 +24,6 @@ use activator_core::admission::{Ask, Class};
 use crossbeam_utils::CachePadded;
 use domain::{Limits, OnDisconnect, Timestamp};
 use http::{HeaderMap, Request};
-use http_body::Body;
-use http_body_util::BodyExt;
 use runtime::Tasks;
 use runtime::net::{Connect, Socket};
 use runtime::watched::Watch;
@@ -41,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The request of a dispatch while it waits to be sent; one place for all tries, because it is large.
-type Outgoing = Option<Request<RequestBody>>;
+pub(super) type Outgoing = Option<Request<RequestBody>>;
 type Answer = Option<http::Response<()>>;
 type Sent = Result<(), SendError>;
 
@@ -174,11 +173,11 @@ impl<'a, C: Connect> Trip<'a, C> {
         // One that has never answered is still starting, whatever its platform says; of one that has, the platform may not
         // have heard yet that it is gone.
         let started = failed.seat.endpoint.answered.load(Relaxed);
-        let (gate, deadline) = (&self.local.handle.gate, *self.limits.start_deadline);
-        let due = if started { gate.patience(self.arrived).0 } else { self.arrived + deadline };
+        let handle = &self.local.handle;
+        let start = self.arrived + *self.limits.start_deadline;
+        let due = if started { handle.gate.patience(self.arrived).0 } else { start };
         if clock.now() >= due {
-            let not_started = || RequestError::not_started(deadline, gate.trouble().as_deref());
-            return Err(if started { RequestError::Unreachable } else { not_started() });
+            return Err(handle.none_reached(started, self.limits));
         }
         drop(failed);
         if let Some(body) = body {
@@ -222,6 +221,9 @@ impl<'a, C: Connect> Trip<'a, C> {
         }
         if let Some(request) = outgoing {
             announce(request.headers_mut(), lent);
+            if self.next == Next::Http2 && *self.limits.backend_tls {
+                set_scheme(request.uri_mut(), lent.is_none());
+            }
         }
         let used = self.exchange.as_ref().is_some_and(Exchange::is_reused);
         let reused = used || self.next == Next::Http2;
@@ -283,16 +285,17 @@ impl<'a, C: Connect> Trip<'a, C> {
     /// room for it costs every request.
     async fn line(&mut self, permit: Permit<C::Stream>) -> Result<bool, Permit<C::Stream>> {
         let (pool, on_disconnect) = (&permit.seat.pool, *self.limits.on_disconnect);
+        let secured = self.secured(&permit);
         match self.next {
             Next::Http1 => {
-                if let Some(connection) = pool.take(self.permitted, *self.limits.upstream_idle_timeout) {
+                if let Some(connection) = pool.take(self.permitted, *self.limits.upstream_idle_timeout, secured) {
                     let trusted = self.permitted.since(connection.idle_since) < TRUSTED_IDLE;
                     self.exchange = Some(Exchange::http1(connection, permit, on_disconnect));
                     return Ok(trusted);
                 }
             }
             Next::Http2 => {
-                if let Some(stream) = pool.h2.stream() {
+                if let Some(stream) = pool.h2.stream(secured) {
                     self.exchange = Some(Exchange::http2(stream, permit, on_disconnect));
                     return Ok(false);
                 }
@@ -316,13 +319,29 @@ impl<'a, C: Connect> Trip<'a, C> {
         Ok(self.next == Next::Http1)
     }
 
+    /// The settings, where they ask for TLS to the permit's replica. Another activator is no replica.
+    fn secured(&self, permit: &Permit<C::Stream>) -> Option<&'a Limits> {
+        (*self.limits.backend_tls && permit.lent().is_none()).then_some(self.limits)
+    }
+
     /// A new connection to the permit's replica, or nothing in time.
-    pub fn connect(&self, permit: &Permit<C::Stream>) -> impl Future<Output = Option<C::Stream>> + Send + use<'a, C> {
+    pub fn connect(
+        &self,
+        permit: &Permit<C::Stream>,
+    ) -> impl Future<Output = Option<ToReplica<C::Stream>>> + Send + use<'a, C> {
         let endpoint = &permit.seat.endpoint;
         if let (Next::Http1, Some(limit), None) = (self.next, *self.limits.container_concurrency, permit.lent()) {
             endpoint.make_room(limit);
         }
-        self.worker.connect(endpoint.address, *self.limits.connect_timeout)
+        let (worker, local, secured) = (self.worker, self.local, self.secured(permit));
+        let (to, limit) = ((endpoint.address, self.next), *self.limits.connect_timeout);
+        async move {
+            match secured {
+                None => worker.connect(to.0, limit).await.map(ToReplica::Plain),
+                // Boxed, so that others have no room for it.
+                Some(limits) => Box::pin(local.handle.backend.connect(&worker.connector, to, limits, limit)).await,
+            }
+        }
     }
 
     /// Sends the request. Where the slot has to stay until the replica is done, the exchange goes on without us when the
@@ -338,22 +357,6 @@ impl<'a, C: Connect> Trip<'a, C> {
         (self.answer, self.exchange) = (answer, Some(exchange));
         Some(sent)
     }
-}
-
-/// Whether the activator that sent a request on has kept all of it, so that it can take it back and try elsewhere. What it
-/// has not kept waits here.
-fn may_go_back(outgoing: &Outgoing) -> bool {
-    let length = outgoing.as_ref().and_then(|request| request.body().size_hint().exact());
-    length.is_some_and(|length| length <= REPLAY_BYTES_MAX as u64)
-}
-
-/// Reads a body to its end: only then is it kept as a whole there.
-async fn read_whole(outgoing: &mut Outgoing) -> Result<(), RequestError> {
-    let Some(request) = outgoing else { return Ok(()) };
-    while let Some(frame) = request.body_mut().frame().await {
-        frame.map_err(|error| error.of_client())?;
-    }
-    Ok(())
 }
 
 /// Marks a request for the activator that lends the slot, and no other.

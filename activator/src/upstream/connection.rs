@@ -229,6 +229,11 @@ impl<S: Socket> Connection<S> {
         self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
+    /// What it runs on.
+    pub const fn socket(&self) -> &S {
+        &self.socket
+    }
+
     /// The socket, when the exchange is given up.
     pub fn into_socket(self) -> S {
         self.socket
@@ -313,7 +318,15 @@ impl<S: Socket> Connection<S> {
             } else if self.chunk.is_empty() {
                 self.out.clear();
                 self.written = 0;
-                return Ok(Poll::Ready(()));
+                // Behind TLS what was written may still be here. It is nothing without it.
+                match Pin::new(&mut self.socket).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => return Ok(Poll::Ready(())),
+                    Poll::Pending => return Ok(Poll::Pending),
+                    Poll::Ready(Err(_)) => {
+                        (self.mute, self.keeps_alive) = (true, false);
+                        return Ok(Poll::Pending);
+                    }
+                }
             } else {
                 &self.chunk
             };

@@ -9,6 +9,7 @@ use crate::body::{BodyError, RequestBody};
 use crate::error::RequestError;
 use crate::local::watchdog::Present;
 use crate::local::{Counters, Local, Permit};
+use crate::tls::stream::ToReplica;
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
 use domain::{OnDisconnect, Timestamp};
@@ -82,7 +83,7 @@ impl<S: Socket> Drop for InFlight<S> {
 #[derive(Debug)]
 enum Line<S: Socket> {
     /// HTTP/1.1, driven by whoever polls the exchange.
-    Own(Box<Connection<S>>),
+    Own(Box<Connection<ToReplica<S>>>),
     /// A connection that its own task drives: a stream of HTTP/2, or HTTP/1.1 that was asked to become a tunnel and
     /// answered as if it had not been.
     Driven { stream: Option<StreamGuard>, incoming: Option<Incoming> },
@@ -135,7 +136,11 @@ impl<S: Socket> Exchange<S> {
     }
 
     /// On an HTTP/1.1 connection of our own.
-    pub const fn http1(connection: Box<Connection<S>>, permit: Permit<S>, on_disconnect: OnDisconnect) -> Self {
+    pub const fn http1(
+        connection: Box<Connection<ToReplica<S>>>,
+        permit: Permit<S>,
+        on_disconnect: OnDisconnect,
+    ) -> Self {
         Self::on(Line::Own(connection), permit, on_disconnect)
     }
 

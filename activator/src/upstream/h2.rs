@@ -1,4 +1,4 @@
-//! One worker's HTTP/2 connections to one replica, shared by its streams (RFC 9113, cleartext by prior knowledge).
+//! One worker's HTTP/2 connections to one replica, shared by its streams (RFC 9113): cleartext by prior knowledge, or behind TLS.
 //!
 //! Invariant: a connection gets no more streams than [`STREAMS_MAX`]; a new one is opened instead of queueing behind the
 //! peer's limit.
@@ -6,6 +6,9 @@
 use super::exchange::SendError;
 use crate::body::{BodyError, RequestBody};
 use crate::local::Base;
+use crate::tls::backend::Identity;
+use crate::tls::stream::{ToReplica, suits};
+use domain::Limits;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
@@ -27,6 +30,7 @@ pub struct Shared(Mutex<Vec<Multiplexed>>);
 struct Multiplexed {
     sender: http2::SendRequest<RequestBody>,
     streams: Arc<AtomicU32>,
+    identity: Option<Arc<Identity>>,
 }
 
 /// A stream to be opened; the connection counts it until it is dropped.
@@ -83,10 +87,11 @@ impl Drop for StreamGuard {
 }
 
 impl Shared {
-    /// A stream on a connection that has room.
-    pub fn stream(&self) -> Option<StreamGuard> {
+    /// A stream on a connection that has room. `secured` are the settings of a revision that asks for TLS; connections
+    /// that do not suit it get no further streams.
+    pub fn stream(&self, secured: Option<&Limits>) -> Option<StreamGuard> {
         let mut connections = self.0.lock();
-        connections.retain(|connection| !connection.sender.is_closed());
+        connections.retain(|connection| !connection.sender.is_closed() && suits(connection.identity.as_ref(), secured));
         let free = connections
             .iter()
             .find(|connection| connection.streams.load(Relaxed) < STREAMS_MAX && connection.sender.is_ready());
@@ -97,14 +102,15 @@ impl Shared {
     ///
     /// # Errors
     /// What hyper says of the handshake.
-    pub async fn open<S: Socket>(&self, socket: S, base: &Base) -> hyper::Result<StreamGuard> {
+    pub async fn open<S: Socket>(&self, socket: ToReplica<S>, base: &Base) -> hyper::Result<StreamGuard> {
+        let identity = socket.identity().cloned();
         let (sender, connection) = http2::Builder::new(base.line_executor())
             .max_frame_size(16 * 1024)
             .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(socket))
             .await?;
         base.lines.spawn("http/2 connection to a replica", async move { drop(connection.await) });
-        let connection = Multiplexed { sender, streams: Arc::default() };
+        let connection = Multiplexed { sender, streams: Arc::default(), identity };
         self.0.lock().push(connection.clone());
         Ok(StreamGuard::new(connection))
     }

@@ -4,7 +4,8 @@
 //! has ended, never before.
 
 use super::connection::Connection;
-use domain::Timestamp;
+use crate::tls::stream::{ToReplica, suits};
+use domain::{Limits, Timestamp};
 use parking_lot::Mutex;
 use runtime::net::Socket;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 /// Idle connections, the most recently used on top.
 #[derive(Debug)]
 pub struct Pool<S: Socket> {
-    idle: Mutex<Vec<Box<Connection<S>>>>,
+    idle: Mutex<Vec<Box<Connection<ToReplica<S>>>>>,
     /// HTTP/2 connections, which are shared and not taken out.
     pub h2: super::h2::Shared,
 }
@@ -29,20 +30,27 @@ impl<S: Socket> Default for Pool<S> {
 }
 
 impl<S: Socket> Pool<S> {
-    /// A connection that can carry a request now, if there is one.
-    pub fn take(&self, now: Timestamp, idle_timeout: Duration) -> Option<Box<Connection<S>>> {
+    /// A connection that can carry a request now, if there is one. `secured` are the settings of a revision that asks for
+    /// TLS; connections that do not suit it are closed.
+    pub fn take(
+        &self,
+        now: Timestamp,
+        idle_timeout: Duration,
+        secured: Option<&Limits>,
+    ) -> Option<Box<Connection<ToReplica<S>>>> {
         loop {
             let mut connection = self.idle.lock().pop()?;
             let idle = now.since(connection.idle_since);
             let fresh = idle < connection.idle_max.unwrap_or(idle_timeout);
-            if fresh && (idle < TRUSTED_IDLE || connection.is_open()) {
+            let suits = suits(connection.socket().identity(), secured);
+            if fresh && suits && (idle < TRUSTED_IDLE || connection.is_open()) {
                 return Some(connection);
             }
         }
     }
 
     /// Takes back a connection whose exchange is complete.
-    pub fn put(&self, mut connection: Box<Connection<S>>, now: Timestamp) {
+    pub fn put(&self, mut connection: Box<Connection<ToReplica<S>>>, now: Timestamp) {
         if connection.finish() {
             connection.used = true;
             connection.idle_since = now;

@@ -17,11 +17,11 @@ use tokio::sync::mpsc;
 const EVENTS: [&str; 4] = ["data: one\n\n", "id: 2\ndata: two ü\n\n", ": a comment\n\n", "data: [DONE]\n\n"];
 
 /// What the test wants said next.
-type Say = mpsc::UnboundedSender<&'static str>;
+type Say = mpsc::Sender<&'static str>;
 
 /// A replica that says what it is told when it is told; over HTTP/1.1 in chunks.
 async fn replica() -> (SocketAddr, Say) {
-    let (say, told) = mpsc::unbounded_channel::<&'static str>();
+    let (say, told) = mpsc::channel::<&'static str>(1);
     let told = Arc::new(tokio::sync::Mutex::new(told));
     let backend = Backend::script(move |mut wire: Wire, _, _| {
         let told = Arc::clone(&told);
@@ -43,7 +43,7 @@ async fn replica() -> (SocketAddr, Say) {
 
 /// The same over HTTP/2.
 async fn h2_replica() -> (SocketAddr, Say) {
-    let (say, told) = mpsc::unbounded_channel::<&'static str>();
+    let (say, told) = mpsc::channel::<&'static str>(1);
     let told = Mutex::new(Some(told));
     let backend = h2::h2_backend(move |_| {
         let told = told.lock().take().expect("one request");
@@ -71,7 +71,7 @@ async fn each_event_arrives_by_itself_through_a_cold_start() {
         let head = soon(client.head()).await.unwrap();
         assert_eq!((head.status(), head.field("content-type")), (200, Some("text/event-stream")));
         for event in EVENTS {
-            say.send(event).unwrap();
+            say.send(event).await.unwrap();
             let chunk = format!("{:X}\r\n{event}\r\n", event.len());
             assert_eq!(soon(client.take(chunk.len())).await, chunk.as_bytes(), "{protocol:?}");
         }
@@ -90,7 +90,7 @@ async fn each_event_arrives_by_itself_over_http2() {
         let (mut client, _tasks) = h2::client(rig.addresses[0]).await;
         let mut answer = h2::ask(&mut client, h2::request("GET", "/events", h2::full(""))).await;
         for event in EVENTS {
-            say.send(event).unwrap();
+            say.send(event).await.unwrap();
             let frame = soon(answer.frame()).await.unwrap().unwrap();
             assert_eq!(frame.into_data().unwrap(), event, "{protocol:?}");
         }
@@ -103,14 +103,14 @@ async fn each_event_arrives_by_itself_over_http2() {
 /// A reader that stops reading an endless stream holds one request and bounded memory; when it goes, the replica hears.
 #[tokio::test]
 async fn a_client_that_leaves_a_stream_ends_it_at_the_replica() {
-    let (gone, mut heard) = mpsc::unbounded_channel();
+    let (gone, mut heard) = mpsc::channel(1);
     let backend = Backend::script(move |mut wire: Wire, _, _| {
         let gone = gone.clone();
         async move {
             while wire.request().await.is_some() {
                 wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nfirst\n\r\n").await;
                 let rest = wire.rest().await;
-                gone.send(rest.is_empty()).unwrap();
+                gone.send(rest.is_empty()).await.unwrap();
             }
         }
     })

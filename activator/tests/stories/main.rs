@@ -6,6 +6,8 @@
 #![cfg(test)]
 
 mod affinity;
+mod backend_tls;
+mod backend_trust;
 mod bodies;
 mod clocks;
 mod concurrency;
@@ -22,11 +24,14 @@ mod memory;
 mod outcomes;
 mod pace;
 mod panics;
+mod pki;
 mod reports;
 mod retries;
 mod rig;
 mod routing;
 mod sharing;
+mod tls;
+mod tls_replica;
 mod tunnels;
 mod uploads;
 mod watchdog;

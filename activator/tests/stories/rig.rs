@@ -6,6 +6,8 @@ use activator::error::Outcome;
 use activator::local::watchdog::{WATCH_EVERY, What};
 use activator::reporter::ReporterSettings;
 use activator::revisions::Handle;
+use activator::serve::Doors;
+use activator::tls::server::Server;
 use activator::{Activator, Settings, Setup};
 use domain::{
     Change, Endpoint, EndpointId, EndpointState, Limits, Peer, Replicas, ReporterId, Revision, RevisionId, Timestamp,
@@ -77,6 +79,8 @@ pub(crate) struct Rig<C: Connect + Clone = Tcp> {
     pub(crate) addresses: Vec<SocketAddr>,
     /// One a worker, for programs of ours.
     pub(crate) internal: Vec<SocketAddr>,
+    /// One a worker, where there is TLS.
+    pub(crate) secure: Vec<SocketAddr>,
     changes: mpsc::Sender<Change>,
     version: AtomicU64,
     looks: AtomicU64,
@@ -90,16 +94,32 @@ impl Rig {
 
     /// The same with settings of its own.
     pub(crate) async fn with(settings: Settings, limits: Limits, replicas: &[SocketAddr]) -> Self {
-        let rig = Self::bare(settings, 1, Tcp).await;
+        Self::bare(settings, 1, Tcp).await.with_service(limits, replicas).await
+    }
+
+    /// The same with TLS, too.
+    pub(crate) async fn secured(
+        settings: Settings,
+        limits: Limits,
+        replicas: &[SocketAddr],
+        server: Arc<Server>,
+    ) -> Self {
+        let rig = Self::start(settings, 1, Tcp, |listener| listener, ("a", None), Some(server)).await;
+        rig.with_service(limits, replicas).await
+    }
+}
+
+impl<C: Connect + Clone> Rig<C> {
+    /// With the usual service.
+    pub(crate) async fn with_service(self, limits: Limits, replicas: &[SocketAddr]) -> Self {
+        let rig = self;
         rig.apply(&svc(), limits).await;
         rig.tell(Change::Synced).await;
         rig.replicas(replicas).await;
         eventually("synced", || rig.activator.revisions().is_synced()).await;
         rig
     }
-}
 
-impl<C: Connect + Clone> Rig<C> {
     /// An activator that has been told nothing, with its workers on this test's own thread.
     pub(crate) async fn bare(settings: Settings, workers: usize, connector: C) -> Self {
         Self::behind(settings, workers, connector, |listener| listener).await
@@ -121,7 +141,18 @@ impl<C: Connect + Clone> Rig<C> {
         workers: usize,
         connector: C,
         wrap: impl Fn(TcpListener) -> L,
+        neighbourhood: (&str, Option<watch::Receiver<Vec<Peer>>>),
+    ) -> Self {
+        Self::start(settings, workers, connector, wrap, neighbourhood, None).await
+    }
+
+    async fn start<L: Listener>(
+        settings: Settings,
+        workers: usize,
+        connector: C,
+        wrap: impl Fn(TcpListener) -> L,
         (name, neighbours): (&str, Option<watch::Receiver<Vec<Peer>>>),
+        server: Option<Arc<Server>>,
     ) -> Self {
         let (changes, receiver) = mpsc::channel(1024);
         let script =
@@ -146,15 +177,30 @@ impl<C: Connect + Clone> Rig<C> {
             workers,
             &tasks,
         );
-        let (mut addresses, mut internal) = (Vec::new(), Vec::new());
+        let (mut addresses, mut internal, mut secure) = (Vec::new(), Vec::new(), Vec::new());
         for run in runs {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
             internal.push(inner.local_addr().unwrap());
-            tasks.spawn("worker", run.serve(wrap(listener), Some(wrap(inner))));
+            let mut doors = Doors { public: wrap(listener), internal: Some(wrap(inner)), secure: None };
+            if let Some(server) = &server {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                secure.push(listener.local_addr().unwrap());
+                doors.secure = Some((wrap(listener), Arc::clone(server)));
+            }
+            tasks.spawn("worker", run.serve_all(doors));
         }
-        Self { activator, tasks, addresses, internal, changes, version: AtomicU64::new(0), looks: AtomicU64::new(0) }
+        Self {
+            activator,
+            tasks,
+            addresses,
+            internal,
+            secure,
+            changes,
+            version: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+        }
     }
 
     pub(crate) async fn tell(&self, change: Change) {

@@ -39,11 +39,15 @@ fn names(members: &[&str]) -> Vec<ReporterId> {
 
 impl Two {
     pub(crate) async fn new() -> Self {
+        Self::with(Settings::default(), one_at_a_time()).await
+    }
+
+    /// Where these settings hold.
+    pub(crate) async fn with(settings: Settings, limits: Limits) -> Self {
         let peers = watch::Sender::new(Vec::new());
         let rig = async |name| {
-            let rig =
-                Rig::beside(Settings::default(), 1, Tcp, |listener| listener, (name, Some(peers.subscribe()))).await;
-            rig.apply(&svc(), one_at_a_time()).await;
+            let rig = Rig::beside(settings.clone(), 1, Tcp, |listener| listener, (name, Some(peers.subscribe()))).await;
+            rig.apply(&svc(), limits.clone()).await;
             rig.tell(Change::Synced).await;
             eventually("synced", || rig.activator.revisions().is_synced()).await;
             rig

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// No test waits longer for anything: what hangs ends, and a machine that others have taken most of is not what is tested.
@@ -78,19 +78,26 @@ impl Message {
 
 /// A connection that is read message by message.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Wire<S = TcpStream> {
+    pub(crate) stream: S,
     buffer: Vec<u8>,
 }
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self::over(stream)
     }
 
     pub(crate) async fn connect(to: SocketAddr) -> Self {
         Self::new(soon(TcpStream::connect(to)).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// On any stream.
+    pub(crate) const fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

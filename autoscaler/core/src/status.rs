@@ -255,6 +255,13 @@ pub fn settings(scaling: &ScalingSpec, limits: &Limits) -> Vec<Setting> {
         show("session-affinity", &limits.session_affinity, |affinity| {
             affinity.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
         }),
+        plain("backend-tls", &limits.backend_tls),
+        show("backend-ca", &limits.backend_ca, |roots| {
+            roots.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+        }),
+        show("backend-server-name", &limits.backend_server_name, |name| {
+            name.clone().unwrap_or_else(|| "none".to_owned())
+        }),
     ]);
     settings
 }

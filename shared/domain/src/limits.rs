@@ -2,6 +2,7 @@
 
 use crate::affinity::SessionAffinity;
 use crate::origin::Resolved;
+use crate::pem::Certificates;
 use crate::revision::UnknownWord;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -42,6 +43,15 @@ pub struct Limits {
     /// `session-affinity`: requests that carry the same value go to the same replica while it has room. Default none.
     #[serde(default)]
     pub session_affinity: Resolved<Option<SessionAffinity>>,
+    /// `backend-tls`: replicas are reached over TLS. Default false.
+    #[serde(default)]
+    pub backend_tls: Resolved<bool>,
+    /// `backend-ca`: roots that a replica's certificate has to lead to. Default those of the activator's `--backend-ca`.
+    #[serde(default)]
+    pub backend_ca: Resolved<Option<Certificates>>,
+    /// `backend-server-name`: whose a replica's certificate has to be. Default `<service>.<namespace>`.
+    #[serde(default)]
+    pub backend_server_name: Resolved<Option<String>>,
 }
 
 impl Default for Limits {
@@ -62,6 +72,9 @@ impl Default for Limits {
             drain_timeout: default(Duration::from_secs(3600)),
             load_balancing: Resolved::default_value(LoadBalancing::LeastOutstanding),
             session_affinity: Resolved::default_value(None),
+            backend_tls: Resolved::default_value(false),
+            backend_ca: Resolved::default_value(None),
+            backend_server_name: Resolved::default_value(None),
         }
     }
 }
@@ -103,12 +116,12 @@ pub(crate) use words;
 words! {
     /// What is spoken to the replica.
     Protocol {
-        /// As the client came: HTTP/1.1 or HTTP/2.
+        /// As the client came: HTTP/1.1 or HTTP/2. HTTP/2 that a client agreed on with us behind TLS counts for gRPC only.
         #[default]
         Auto = "auto",
         /// HTTP/1.1.
         Http1 = "http1",
-        /// HTTP/2 over cleartext, by prior knowledge (RFC 9113 section 3.3).
+        /// HTTP/2 over cleartext, by prior knowledge (RFC 9113 section 3.3), or over TLS where `backend-tls` says so.
         H2c = "h2c",
     }
     "auto, http1, h2c"

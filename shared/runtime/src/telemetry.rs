@@ -89,13 +89,19 @@ impl std::error::Error for TelemetryError {}
 /// # Errors
 /// When the filter cannot be read or logs are set up already.
 pub fn logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter(error.to_string()))?;
+    let filter = EnvFilter::try_new(quiet(filter)).map_err(|error| TelemetryError::Filter(error.to_string()))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     match format {
         LogFormat::Human => builder.event_format(Calm).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(|_| TelemetryError::Installed)
+}
+
+/// rustls writes a line, some of them warnings, for whatever odd thing a peer sends: anybody could fill the log. Who wants
+/// them names it in the filter.
+fn quiet(filter: &str) -> String {
+    if filter.contains("rustls") { filter.to_owned() } else { format!("{filter},rustls=off") }
 }
 
 /// The human format.
@@ -206,6 +212,19 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_cannot_fill_the_log_by_way_of_rustls() {
+        for (filter, expected) in [
+            ("info", "info,rustls=off"),
+            ("info,access=debug", "info,access=debug,rustls=off"),
+            ("info,rustls=debug", "info,rustls=debug"),
+        ] {
+            assert_eq!(quiet(filter), expected);
+            assert!(EnvFilter::try_new(quiet(filter)).is_ok());
+        }
+    }
+
     use parking_lot::Mutex;
     use std::io;
     use tracing_subscriber::fmt::MakeWriter;

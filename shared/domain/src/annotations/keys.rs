@@ -139,8 +139,20 @@ keys! {
         "The port that serves.";
     PROTOCOL = "kpa.dev/protocol", Kind::Word(&["auto", "http1", "h2c"]),
         default "auto",
-        "What is spoken to the replica: HTTP/1.1, HTTP/2 over cleartext, or as the client came. A port named h2c, or \
+        "What is spoken to the replica: HTTP/1.1, HTTP/2 over cleartext, or as the client came (from clients \
+         behind TLS only gRPC goes on in HTTP/2). With kpa.dev/backend-tls h2c is \
+         HTTP/2 over TLS. A port named h2c, or \
          with appProtocol kubernetes.io/h2c, makes it h2c.";
+    BACKEND_TLS = "kpa.dev/backend-tls", Kind::Flag,
+        default "false",
+        "Replicas are reached over TLS, by requests, tunnels and the activator's own checks. A replica whose certificate \
+         does not pass gets no request. See docs/tls.md.";
+    BACKEND_CA = "kpa.dev/backend-ca", Kind::Text("certificates in PEM, 64 KiB at most"),
+        default "the activator's --backend-ca",
+        "The roots that a replica's certificate has to lead to. No others are trusted; without any no replica is reached.";
+    BACKEND_SERVER_NAME = "kpa.dev/backend-server-name", Kind::Text("a DNS name or an IP address"),
+        default "the service's name and namespace, as in model.default",
+        "Whose certificate a replica has to show, and what it is asked for (SNI).";
     HOSTS = "kpa.dev/hosts", Kind::Hosts,
         default "none",
         "Further hosts that mean this service.";

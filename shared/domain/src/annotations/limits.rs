@@ -1,14 +1,17 @@
 //! The request path's keys: limits, routing, port.
 
-use super::keys;
+use super::keys::{self, KeyDoc};
 use super::kind::{Kind, Refused, quoted};
 use super::read::{Reader, Reading};
+use super::shown::Shown;
 use crate::affinity::{BadAffinity, SessionAffinity};
 use crate::host;
 use crate::limits::{Limits, OnDisconnect};
 use crate::origin::{Origin, Resolved};
+use crate::pem::{BadCertificates, Certificates};
 use crate::problem::Severity;
 use crate::revision::Route;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -26,7 +29,7 @@ pub(super) fn limits(reader: &mut Reader<'_>, last: Option<&Limits>) -> Limits {
     let span_or_off = |reader: &mut Reader<'_>, row, last: Option<&Option<Duration>>, default| {
         reader.value(row, Kind::span_or_off, last, default)
     };
-    Limits {
+    let limits = Limits {
         container_concurrency,
         protocol: reader.value(&keys::PROTOCOL, Kind::word, last.map(|l| &*l.protocol), built_in.protocol),
         queue_depth: reader.value(&keys::QUEUE_DEPTH, Kind::whole, last.map(|l| &*l.queue_depth), built_in.queue_depth),
@@ -71,6 +74,90 @@ pub(super) fn limits(reader: &mut Reader<'_>, last: Option<&Limits>) -> Limits {
             last.map(|l| &*l.session_affinity),
             built_in.session_affinity,
         ),
+        backend_tls: unless_refused(reader, &keys::BACKEND_TLS, Kind::flag, last.map(|l| *l.backend_tls), true)
+            .unwrap_or(built_in.backend_tls),
+        backend_ca: unless_refused(
+            reader,
+            &keys::BACKEND_CA,
+            certificates,
+            last.map(|l| l.backend_ca.value.clone()),
+            Some(Certificates::none()),
+        )
+        .unwrap_or(built_in.backend_ca),
+        backend_server_name: reader.value(
+            &keys::BACKEND_SERVER_NAME,
+            server_name,
+            last.map(|l| &*l.backend_server_name),
+            built_in.backend_server_name,
+        ),
+    };
+    check_backend(reader, &limits);
+    limits
+}
+
+/// The value of a key that protects something: a wrong one that was never right is taken for `strictest`, not for the
+/// default. `None` where there is none.
+fn unless_refused<T: Shown>(
+    reader: &mut Reader<'_>,
+    row: &KeyDoc,
+    parse: impl FnOnce(&Kind, &str) -> Result<T, Refused>,
+    last: Option<T>,
+    strictest: T,
+) -> Option<Resolved<T>> {
+    match reader.read(row, parse, last.as_ref().map(Shown::shown)) {
+        Reading::Good(value) => Some(value),
+        Reading::Absent => None,
+        Reading::Refused => {
+            let strictest = Resolved::default_value(strictest);
+            Some(last.map_or(strictest, |last| Resolved::new(last, Origin::LastGood)))
+        }
+    }
+}
+
+/// Says what has no effect alone.
+fn check_backend(reader: &mut Reader<'_>, limits: &Limits) {
+    if *limits.backend_tls {
+        if limits.backend_ca.is_none() {
+            let what = "stands without kpa.dev/backend-ca".to_owned();
+            let consequence = "only certificates that lead to the activator's --backend-ca are taken; without it no \
+                               replica is reached";
+            reader.report(Severity::Notice, &keys::BACKEND_TLS, what, String::new(), consequence.into());
+        }
+        return;
+    }
+    for row in [&keys::BACKEND_CA, &keys::BACKEND_SERVER_NAME] {
+        if reader.has(row) {
+            let what = "stands without kpa.dev/backend-tls: \"true\"".to_owned();
+            let consequence = "replicas are reached without TLS, so it has no effect".to_owned();
+            reader.report(Severity::Warning, row, what, "both, or neither".into(), consequence);
+        }
+    }
+}
+
+fn certificates(_: &Kind, text: &str) -> Result<Option<Certificates>, Refused> {
+    text.parse().map(Some).map_err(|why| match why {
+        // Not a byte of it is repeated.
+        BadCertificates::PrivateKey => Refused(format!("it {why}")),
+        BadCertificates::TooLong | BadCertificates::None | BadCertificates::Unfinished | BadCertificates::Damaged => {
+            Refused(format!("{} {why}", quoted(text)))
+        }
+    })
+}
+
+/// A name as certificates have them (RFC 6125), or an address.
+fn server_name(_: &Kind, text: &str) -> Result<Option<String>, Refused> {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    let is_name = text.len() <= 253 && text.split('.').all(is_label) && !text.rsplit('.').next().is_some_and(is_number);
+    if is_name || text.parse::<IpAddr>().is_ok() {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(Refused(format!("{} is no DNS name and no IP address", quoted(text))))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::affinity::SessionAffinity;
 use crate::duration;
 use crate::limits::{LoadBalancing, OnDisconnect, Protocol};
+use crate::pem::Certificates;
 use crate::scaling::{Aggregation, Manual};
 use crate::units::Replicas;
 use std::num::NonZeroU32;
@@ -55,6 +56,12 @@ impl Shown for Option<NonZeroU32> {
 impl Shown for Option<u16> {
     fn shown(&self) -> String {
         self.map_or_else(|| "none".into(), |port| port.to_string())
+    }
+}
+
+impl Shown for Option<Certificates> {
+    fn shown(&self) -> String {
+        self.as_ref().map_or_else(|| "none".into(), ToString::to_string)
     }
 }
 

@@ -436,6 +436,54 @@ fn a_path_prefix_needs_a_host_and_loses_its_last_slash() {
     assert_eq!(alone.mode, Mode::Act);
 }
 
+/// SEQUENCE { INTEGER 1 }: whole, as far as anybody here can see.
+const ROOT: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+
+#[test]
+fn tls_to_replicas_is_off_until_it_is_asked_for() {
+    let none = read(&[("min-scale", "0")]).limits;
+    assert!(!*none.backend_tls && none.backend_ca.is_none() && none.backend_server_name.is_none());
+    let all =
+        read(&[("kpa:backend-tls", "true"), ("kpa:backend-ca", ROOT), ("kpa:backend-server-name", "model-1.prod")]);
+    assert!(all.problems.is_empty(), "{:?}", all.problems);
+    assert!(*all.limits.backend_tls);
+    assert_eq!(all.limits.backend_ca.value, Some(ROOT.parse().unwrap()));
+    assert_eq!(all.limits.backend_server_name.value.as_deref(), Some("model-1.prod"));
+    let alone = read(&[("kpa:backend-ca", ROOT), ("kpa:backend-server-name", "a.b")]);
+    let warned = alone.problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
+    assert_eq!((warned, *alone.limits.backend_tls), (2, false));
+    let open = read(&[("kpa:backend-tls", "true")]);
+    assert_eq!(open.problems.iter().map(|problem| problem.severity).collect::<Vec<_>>(), [Severity::Notice]);
+}
+
+/// A wrong word is no leave to send in clear, and a damaged certificate none to trust others.
+#[test]
+fn wrong_settings_of_tls_open_nothing() {
+    let bad = [("kpa:backend-tls", "yes"), ("kpa:backend-ca", "MAMCAQE="), ("kpa:backend-server-name", "a_b")];
+    let never = read(&bad);
+    assert_eq!(refused(&never).len(), 3);
+    assert!(*never.limits.backend_tls);
+    assert_eq!(never.limits.backend_ca.value, Some(crate::Certificates::none()));
+    for tls in ["true", "false"] {
+        let good = [("kpa:backend-tls", tls), ("kpa:backend-ca", ROOT), ("kpa:backend-server-name", "a.b")];
+        let before = read(&good);
+        let after = reread(&before, &bad);
+        assert_eq!(refused(&after).len(), 3);
+        assert_eq!(*after.limits.backend_tls, tls == "true");
+        assert_eq!(after.limits.backend_ca.value, before.limits.backend_ca.value);
+        assert_eq!(after.limits.backend_server_name.value, before.limits.backend_server_name.value);
+        assert_eq!(after.limits.backend_ca.origin, Origin::LastGood);
+    }
+}
+
+#[test]
+fn a_private_key_in_the_wrong_place_is_not_repeated() {
+    let key = format!("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n{ROOT}");
+    let problems = read(&[("kpa:backend-tls", "true"), ("kpa:backend-ca", &key)]).problems;
+    let said: String = problems.iter().map(ToString::to_string).collect();
+    assert!(said.contains("private key") && !said.contains("c2Vj"), "{said}");
+}
+
 fn any_annotations() -> impl Strategy<Value = Vec<(String, String)>> {
     let names: Vec<&str> = KEYS.iter().flat_map(KeyDoc::names).collect();
     let name = prop_oneof![

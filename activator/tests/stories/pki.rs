@@ -1,0 +1,126 @@
+//! Certificates, and both ends of TLS as tests need them.
+
+use crate::wire::{Wire, soon};
+use activator::tls::server::{Credentials, Material};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Somebody who signs.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub(crate) pem: String,
+}
+
+/// A certificate with its key, PEM.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "root");
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for these names, whose validity ends in `year`.
+    pub(crate) fn until(&self, names: &[&str], year: i32) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Pair { certificate, key: key.serialize_pem() }
+    }
+
+    pub(crate) fn sign(&self, names: &[&str]) -> Pair {
+        self.until(names, 2096)
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+}
+
+impl Pair {
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(self.certificate.as_bytes()).map(Result::unwrap).collect()
+    }
+
+    fn private(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn material(&self, client_roots: Option<&Authority>) -> Material {
+        Material {
+            certificate: self.certificate.clone().into_bytes(),
+            key: self.key.clone().into_bytes(),
+            client_roots: client_roots.map(|authority| authority.pem.clone().into_bytes()),
+        }
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::of(&self.material(None)).unwrap()
+    }
+
+    /// What a replica shows, and what it speaks.
+    pub(crate) fn server(&self, alpn: &[&str]) -> Arc<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let mut config = builder.with_single_cert(self.chain(), self.private()).unwrap();
+        config.alpn_protocols = alpn.iter().map(|word| word.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+/// A client.
+#[derive(Clone)]
+pub(crate) struct Visitor {
+    pub(crate) versions: &'static [&'static SupportedProtocolVersion],
+    pub(crate) alpn: &'static [&'static str],
+    pub(crate) shows: Option<Pair>,
+}
+
+impl Default for Visitor {
+    fn default() -> Self {
+        Self { versions: rustls::ALL_VERSIONS, alpn: &["http/1.1"], shows: None }
+    }
+}
+
+impl Visitor {
+    /// The connection behind the handshake, with a server that `authority` vouches for under the name `svc.default`.
+    pub(crate) async fn visit(&self, authority: &Authority, to: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_protocol_versions(self.versions).unwrap().with_root_certificates(authority.roots());
+        let mut config = match &self.shows {
+            None => builder.with_no_client_auth(),
+            Some(pair) => builder.with_client_auth_cert(pair.chain(), pair.private()).unwrap(),
+        };
+        config.alpn_protocols = self.alpn.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let stream = soon(TcpStream::connect(to)).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from("svc.default").unwrap();
+        soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    }
+
+    /// The same, for HTTP/1.1 by hand.
+    pub(crate) async fn wire(&self, authority: &Authority, to: SocketAddr) -> Wire<TlsStream<TcpStream>> {
+        Wire::over(self.visit(authority, to).await.unwrap())
+    }
+}
