@@ -72,7 +72,7 @@ fn codings() -> Vec<Attack> {
         ("content-length: 4\r\nTransfer-Encoding: CHUNKED", hidden.clone(), SMUGGLED),
         ("content-length: 0\r\ntransfer-encoding:chunked", hidden.clone(), SMUGGLED),
         ("transfer-encoding: chunked\r\ncontent-length: nonsense", format!("0\r\n\r\n{SMUGGLED}"), ""),
-        ("content-length: 4\r\ncontent-length: 4\r\ntransfer-encoding: chunked", hidden.clone(), SMUGGLED),
+        ("content-length: 4\r\ncontent-length: 4\r\ntransfer-encoding: chunked", hidden, SMUGGLED),
     ] {
         all.push(post(fields, &body, one(read, Closed)));
     }

@@ -389,9 +389,8 @@ fn is_host(host: &[u8]) -> bool {
 
 fn read_answer(read: &mut Cursor<'_>, to_head: bool, closed: bool) -> Read<(Answer, usize)> {
     let line = read.line()?;
-    let status = match line {
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', status @ ..] => status,
-        _ => return refuse("an answer begins with no status line"),
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', status @ ..] = line else {
+        return refuse("an answer begins with no status line");
     };
     let (code, reason) = status.split_at(status.len().min(3));
     if code.len() != 3 || !code.iter().all(u8::is_ascii_digit) || !matches!(reason, [] | [b' ', ..]) {
