@@ -111,6 +111,10 @@ impl Drop for FromClient {
             && !self.incoming.is_end_stream()
         {
             peer.watch.leave_unread();
+            // hyper may read what is left of it by itself, and with it trailers that nobody here would have seen.
+            if self.incoming.size_hint().upper().is_none() {
+                peer.watch.close_behind();
+            }
         }
     }
 }

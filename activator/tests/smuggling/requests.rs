@@ -241,6 +241,11 @@ fn chunks() -> Vec<Attack> {
     all.push(chunked(&format!("2\r\nhi\r\n0\r\n{evil}\r\n\r\n{SMUGGLED}"), one("hi", Closed)));
     all.push(chunked(&format!("2\r\nhi\r\n0\r\nx: y\n\r\n{SMUGGLED}{SMUGGLED}"), one("hi", Closed)));
     all.push(chunked(&format!("2\r\nhi\r\n0\r\n\n{SMUGGLED}{SMUGGLED}"), one("hi", Closed)));
+    // Nor where nobody reads them, because the request is answered without its body.
+    for trailer in ["x: y\r\n", "x: y\n", ""] {
+        let body = format!("transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{trailer}\r\n{SMUGGLED}");
+        all.push(attack(&format!("POST /a HTTP/1.1\r\nhost: nobody.default\r\n{body}"), Refused));
+    }
     all
 }
 
