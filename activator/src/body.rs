@@ -9,20 +9,23 @@ mod incoming;
 mod upload;
 
 pub use answer::ResponseBody;
-pub use incoming::{Incoming, Stream};
+pub use incoming::{ClientBody, Incoming, Source, Stream};
 pub use upload::{FromClient, Kept, REPLAY_BYTES_MAX, RequestBody, Upload};
 
 use crate::error::RequestError;
+use crate::http1::Unreadable;
 use crate::request::Peer;
-use crate::upstream::head::Unreadable;
 use std::sync::Arc;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The connection it came from broke.
+    /// The shared connection to a replica that it came from broke.
     #[error(transparent)]
     Connection(#[from] hyper::Error),
+    /// The client's connection broke.
+    #[error(transparent)]
+    Client(std::io::Error),
     /// The client ended its stream, or broke its connection.
     #[error("the stream ended early")]
     Stream(#[source] h2::Error),
@@ -43,7 +46,8 @@ impl BodyError {
     pub fn of_client(&self) -> RequestError {
         match self {
             Self::Clock(error) => error.clone(),
-            Self::Connection(_) | Self::Stream(_) | Self::Replica(_) | Self::Unreadable(_) => RequestError::ClientGone,
+            Self::Unreadable(Unreadable(why)) => RequestError::BadRequest(why),
+            Self::Connection(_) | Self::Client(_) | Self::Stream(_) | Self::Replica(_) => RequestError::ClientGone,
         }
     }
 }

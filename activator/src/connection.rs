@@ -1,10 +1,13 @@
 //! One client connection: HTTP version, clocks, draining.
 //!
 //! Invariants: a connection that said nothing, said half a head, or has been idle is closed by its own clock; draining
-//! closes only connections on which nothing has begun, those of HTTP/1.1 not before its delay is over. hyper's own `header_read_timeout` stays off: it does not run
-//! before the first byte, and it doubles as the idle timeout.
+//! closes only connections on which nothing has begun, those of HTTP/1.1 not before its delay is over.
 
+mod date;
 mod h2;
+mod head;
+mod http1;
+mod wire;
 
 pub use h2::{
     H2_CANCELS_MAX, H2_CONNECTION_WINDOW, H2_EARLY_CANCEL, H2_ERROR_RESETS_MAX, H2_FIRST_WINDOW, H2_PENDING_RESETS_MAX,
@@ -21,8 +24,6 @@ use crate::steps::Response;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::request::Parts;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use runtime::net::{Connect, Socket};
 use runtime::watched::{Watch, Watched};
 use std::convert::Infallible;
@@ -57,29 +58,21 @@ pub async fn serve<C: Connect, S: Socket>(
     let watch = Arc::<Watch>::default();
     let peer = Arc::new(Peer::new(address, door, worker.settings.load_full(), Arc::clone(&watch)));
     let Some((socket, first, version)) = sniff(socket, &worker, &peer.settings).await else { return };
-    let io = Watched::new(socket, first, Arc::clone(&watch));
     match version {
         Http::One => {
-            let (borrowed, stack, peer) = (&worker, &stack, &peer);
-            let service = service_fn(move |request: http::Request<_>| {
-                let (head, body) = request.into_parts();
-                answer(borrowed, stack, peer, head, Incoming::Http1(body))
+            let wire = wire::Wire::new(socket, &first);
+            let connection = pin!(async {
+                http1::serve(Arc::clone(&wire), &worker, &stack, &peer).await;
+                Ok(())
             });
-            let connection = http1::Builder::new()
-                .half_close(false)
-                .keep_alive(true)
-                .writev(false)
-                .max_headers(crate::HEADERS_MAX)
-                .max_header_size(crate::HEAD_BYTES_MAX)
-                .max_buf_size(crate::HEAD_BYTES_MAX)
-                .serve_connection(io.lingering(), service)
-                .with_upgrades();
-            watch_over(connection, |c| c.graceful_shutdown(), &worker, peer, version).await;
+            watch_over(connection, |_| wire.shut_down(), &worker, &peer, version).await;
         }
         Http::Two => {
+            let io = Watched::new(socket, first, watch);
             let connection = h2::Http2::new(io, Arc::clone(&worker), stack, Arc::clone(&peer));
             // Boxed, so that HTTP/1.1 connections have no room for it.
-            Box::pin(watch_over(connection, |c| c.get_mut().shut_down(), &worker, &peer, version)).await;
+            let mut connection = Box::pin(connection);
+            watch_over(connection.as_mut(), |c| c.get_mut().shut_down(), &worker, &peer, version).await;
         }
     }
 }
@@ -94,10 +87,7 @@ fn answer<'a, C: Connect>(
 ) -> impl Future<Output = Result<Response<C>, Infallible>> + Send + use<'a, C> {
     let open = Open::new(Arc::clone(peer));
     let body = FromClient::new(body, &open);
-    let mut asked = Asked::of(&head.headers, &peer.settings.exempt_agents);
-    if peer.watch.is_last() {
-        asked.refuse("nothing may follow a request with trailers on its connection");
-    }
+    let asked = Asked::of(&head.headers, &peer.settings.exempt_agents);
     stack.answer(worker, Box::new(Request { head, asked, body, open, until: None }))
 }
 
@@ -162,13 +152,16 @@ async fn sniff<C: Connect, S: Socket>(
 ///
 /// The clock's timer and the drain's notification are polled only when they may have something to say: the waker that
 /// they were given is the connection's task, which does not change.
-async fn watch_over<C, F, E>(connection: F, shut_down: fn(Pin<&mut F>), worker: &Worker<C>, peer: &Peer, version: Http)
-where
+async fn watch_over<C, F>(
+    mut connection: Pin<&mut F>,
+    shut_down: impl Fn(Pin<&mut F>),
+    worker: &Worker<C>,
+    peer: &Peer,
+    version: Http,
+) where
     C: Connect,
-    F: Future<Output = Result<(), E>>,
-    E: Limited,
+    F: Future<Output = Result<(), ::h2::Error>>,
 {
-    let mut connection = pin!(connection);
     let mut clock = Clock::new(peer, version);
     // GOAWAY lets what is under way end, and what comes too late be sent again. HTTP/1.1 has nothing like it.
     let (end, ends): (_, fn(&Worker<C>) -> bool) = match version {
@@ -182,7 +175,7 @@ where
     let mut settle = pin!(tokio::task::yield_now());
     poll_fn(|cx: &mut Context<'_>| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            if let Some(limit) = ended.err().and_then(|error| error.limit()) {
+            if let Some(limit) = ended.err().and_then(|error| h2::limit(&error)) {
                 worker.base.bounds.refuse(limit);
             }
             return Poll::Ready(());
@@ -198,14 +191,13 @@ where
             // Leaves the waker; what it answers is asked of the worker below.
             let _ = drain.as_mut().poll(cx);
         }
-        let last = peer.watch.is_last();
-        if (last || ends(worker)) && !told {
+        if ends(worker) && !told {
             // One more turn of the reactor, so that a request that is already in the socket is seen and served.
-            if !last && !settled && settle.as_mut().poll(cx).is_pending() {
+            if !settled && settle.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             settled = true;
-            if last || !clock.is_in_head() {
+            if !clock.is_in_head() {
                 told = true;
                 shut_down(connection.as_mut());
                 return connection.as_mut().poll(cx).map(drop);
@@ -214,18 +206,6 @@ where
         Poll::Pending
     })
     .await;
-}
-
-/// Why a connection ended; whoever found out has answered as far as anything can be.
-trait Limited {
-    /// The limit that was reached.
-    fn limit(&self) -> Option<Limit>;
-}
-
-impl Limited for hyper::Error {
-    fn limit(&self) -> Option<Limit> {
-        self.is_parse_too_large().then_some(Limit::HeadSize)
-    }
 }
 
 /// Closes connections that wait for a request for too long.

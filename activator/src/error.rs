@@ -47,6 +47,9 @@ pub enum RequestError {
     /// The head has too many fields.
     #[error("the head has {0} fields; {max} may be", max = crate::HEADERS_MAX)]
     TooManyFields(usize),
+    /// The head is too long.
+    #[error("the head is longer than {max} bytes", max = crate::HEAD_BYTES_MAX)]
+    HeadTooLarge,
     /// The queue is full.
     #[error("{0} requests are waiting already, which is the limit (kpa.dev/queue-depth)")]
     QueueFull(u32),
@@ -157,6 +160,7 @@ impl RequestError {
             Self::MethodRefused => reply(405, "method_refused", 12, None),
             Self::UriTooLong(_) => reply(414, "uri_too_long", 3, None),
             Self::TooManyFields(_) => reply(431, "too_many_fields", 3, None),
+            Self::HeadTooLarge => reply(431, "head_too_large", 3, None),
             Self::QueueFull(_) => reply(503, "queue_full", UNAVAILABLE, Some(1)),
             Self::HeldShareFull(_) => reply(503, "held_share_full", UNAVAILABLE, Some(1)),
             Self::HeldRequestsFull(_) => reply(503, "held_requests_full", UNAVAILABLE, Some(1)),
@@ -183,7 +187,7 @@ impl RequestError {
     pub const fn limit(&self) -> Option<Limit> {
         match self {
             Self::UriTooLong(_) => Some(Limit::UriLength),
-            Self::TooManyFields(_) => Some(Limit::HeadSize),
+            Self::TooManyFields(_) | Self::HeadTooLarge => Some(Limit::HeadSize),
             Self::QueueFull(_) => Some(Limit::QueueDepth),
             Self::HeldShareFull(_) => Some(Limit::HeldShare),
             Self::HeldRequestsFull(_) => Some(Limit::HeldRequests),
@@ -222,6 +226,7 @@ impl RequestError {
             | Self::BadRequest(_)
             | Self::UriTooLong(_)
             | Self::TooManyFields(_)
+            | Self::HeadTooLarge
             | Self::MethodRefused => Outcome::BadRequest,
             Self::QueueFull(_) | Self::HeldShareFull(_) | Self::HeldRequestsFull(_) | Self::HeldBytesFull(_) => {
                 Outcome::QueueFull

@@ -104,7 +104,7 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
 }
 
 /// Whether a list field has `word` in it.
-fn names(value: &HeaderValue, word: &str) -> bool {
+pub(crate) fn names(value: &HeaderValue, word: &str) -> bool {
     value.to_str().is_ok_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(word)))
 }
 

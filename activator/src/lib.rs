@@ -11,6 +11,7 @@ pub mod error;
 pub mod follow;
 pub mod gate;
 pub mod headers;
+pub mod http1;
 pub mod line;
 pub mod local;
 pub mod metrics;

@@ -9,9 +9,8 @@ use crate::settings::Settings;
 use crate::upstream::exchange::InFlight;
 use activator_core::Session;
 use domain::{Forwarding, Limits, Timestamp};
-use http::header::TRAILER;
+use http::HeaderValue;
 use http::request::Parts;
-use http::{HeaderValue, Version};
 use runtime::net::Socket;
 use runtime::watched::Watch;
 use std::net::{IpAddr, SocketAddr};
@@ -76,7 +75,7 @@ impl Peer {
     }
 }
 
-/// A request as it came. The steps pass it on in a box: each of their futures holds one, and hyper moves them all.
+/// A request as it came. The steps pass it on in a box: each of their futures holds one.
 #[derive(Debug)]
 pub struct Request {
     /// Method, target, headers.
@@ -89,16 +88,6 @@ pub struct Request {
     pub open: Open,
     /// The end of the whole exchange, if it has one.
     pub until: Option<Until>,
-}
-
-impl Request {
-    /// Whether trailers may follow on an HTTP/1.1 connection, which is closed behind them: who would say then that they
-    /// came, and whether the client has named them beforehand.
-    #[must_use]
-    pub fn may_have_trailers(&self) -> Option<(bool, Arc<Peer>)> {
-        let may = self.head.version == Version::HTTP_11 && self.asked.is_chunked() && !self.body.is_over();
-        may.then(|| (self.head.headers.contains_key(TRAILER), self.open.shared_peer()))
-    }
 }
 
 /// The end of an exchange.

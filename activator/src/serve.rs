@@ -201,6 +201,9 @@ impl<C: Connect> WorkerRun<C> {
         let Doors { public: mut listener, mut internal, secure } = doors;
         let (mut secure, server) = secure.unzip();
         let Self { worker, stack, close } = self;
+        for listener in [Some(&mut listener), internal.as_mut(), secure.as_mut()].into_iter().flatten() {
+            listener.prepare();
+        }
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut watch = tokio::time::interval(WATCH_EVERY);

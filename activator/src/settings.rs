@@ -29,7 +29,8 @@ pub struct Settings {
     pub exempt_paths: Vec<String>,
     /// How long a new or partly read request head may take.
     pub head_timeout: Duration,
-    /// How long a connection may be idle between requests. By default longer than common clients' pools.
+    /// How long a connection may be idle between requests, and a client take nothing of an answer that has no clock of its
+    /// own. By default longer than common clients' pools.
     pub keep_alive: Duration,
     /// Clients' connections over all workers; more are closed at once.
     pub connections_max: u32,

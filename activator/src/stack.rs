@@ -1,7 +1,7 @@
 //! The whole way of a request, one step a line, outermost first.
 //!
-//! Each step changes the type of the request, so a wrong order does not compile. hyper gets one future with every step
-//! inline: nothing is cloned, boxed or asked for readiness per request. Back-pressure is the bounded queue of
+//! Each step changes the type of the request, so a wrong order does not compile. A connection gets one future with
+//! every step inline: nothing is cloned, boxed or asked for readiness per request. Back-pressure is the bounded queue of
 //! `AwaitCapacity`.
 
 use crate::steps::access_log::AccessLog;

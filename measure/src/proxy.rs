@@ -10,16 +10,14 @@ use activator::{Settings, connection, stack};
 use domain::host::{AllowedHosts, Domains, RouteTable};
 use domain::{Endpoint, EndpointId, EndpointState, RevisionId};
 use http::Uri;
-use runtime::net::{Connect, Socket};
+use runtime::net::Connect;
 use runtime::{Clock, Tasks, WakeLog};
 use std::hint::black_box;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
 const HOST: &str = "bench.default.example.com";
@@ -31,47 +29,17 @@ const PIPE_BYTES: usize = 64 * 1024;
 /// Requests before the first that counts.
 const WARM_UP: u32 = 200;
 
-/// One end of a connection in memory. It never says that the other has left, since none leaves.
-#[derive(Debug)]
-struct Pipe(DuplexStream);
-
-impl Socket for Pipe {
-    fn is_read_closed(&self) -> bool {
-        false
-    }
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// Connects to a replica that answers everything alike.
 #[derive(Debug)]
 struct Replicas(Tasks);
 
 impl Connect for Replicas {
-    type Stream = Pipe;
+    type Stream = DuplexStream;
 
-    async fn connect(&self, _: SocketAddr) -> io::Result<Pipe> {
+    async fn connect(&self, _: SocketAddr) -> io::Result<DuplexStream> {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         self.0.spawn("replica", answer(far));
-        Ok(Pipe(near))
+        Ok(near)
     }
 }
 
@@ -125,7 +93,7 @@ pub(crate) fn get(limit: Option<NonZeroU32>, times: u32) {
         let worker = worker(limit, &tasks);
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let peer = (SocketAddr::from(([127, 0, 0, 1], 40_000)), Door::Public);
-        tasks.spawn("connection", connection::serve(Pipe(far), peer, worker, Arc::new(stack::stack())));
+        tasks.spawn("connection", connection::serve(far, peer, worker, Arc::new(stack::stack())));
         let mut client = near;
         for _ in 0..WARM_UP + times {
             exchange(&mut client).await;

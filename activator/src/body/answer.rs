@@ -22,6 +22,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct ResponseBody<S: Socket> {
     content: Content<S>,
+    /// Runs while the client takes nothing of what was read of it.
+    untaken: Deadline,
     /// Falls last: the connection counts as idle when the answer is done with.
     open: Option<Open>,
 }
@@ -48,14 +50,18 @@ struct Stream<S: Socket> {
 }
 
 impl<S: Socket> ResponseBody<S> {
+    const fn of(content: Content<S>) -> Self {
+        Self { content, untaken: Deadline::never(), open: None }
+    }
+
     /// An answer of our own.
     pub fn full(content: Bytes) -> Self {
-        Self { content: if content.is_empty() { Content::Empty } else { Content::Full(content) }, open: None }
+        Self::of(if content.is_empty() { Content::Empty } else { Content::Full(content) })
     }
 
     /// No body.
     pub const fn empty() -> Self {
-        Self { content: Content::Empty, open: None }
+        Self::of(Content::Empty)
     }
 
     /// A replica's answer, on the connection of `exchange`; `silence` is allowed between frames, and all must be over at
@@ -84,7 +90,7 @@ impl<S: Socket> ResponseBody<S> {
             ahead => ahead.transpose().map_err(|_| RequestError::Broken)?,
         };
         let stream = Stream::new(ahead, exchange, silence, until);
-        Ok(Self { content: Content::Upstream(Box::new(stream)), open: None })
+        Ok(Self::of(Content::Upstream(Box::new(stream))))
     }
 
     /// From here on it is this body that has the exchange, if that goes on.
@@ -103,27 +109,36 @@ impl<S: Socket> ResponseBody<S> {
         self
     }
 
-    /// Whether a replica is still at it, so that the clocks of its answer run.
-    pub fn is_under_way(&self) -> bool {
-        matches!(&self.content, Content::Upstream(stream) if stream.exchange.is_some())
+    /// For as long as the client makes no room for what was read of it: nothing more is read, and the clocks run on. A
+    /// client that is silent longer than its revision lets it, or than `patience` where that says nothing, is given up, and
+    /// so is an exchange that has no time left. Ready then, with the limit that was reached if it is the client's silence.
+    pub fn poll_untaken(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<Option<Limit>> {
+        let (silence, until) = match &self.content {
+            Content::Upstream(stream) if stream.exchange.is_some() => (stream.silence, stream.until),
+            Content::Upstream(_) | Content::Empty | Content::Full(_) => (None, None),
+        };
+        if !self.untaken.is_set() {
+            let silent = Instant::now() + silence.unwrap_or(patience);
+            self.untaken.set(Some(until.map_or(silent, |until| until.at.min(silent))));
+        }
+        ready!(self.untaken.poll(cx));
+        Poll::Ready(until.is_none_or(|until| Instant::now() < until.at).then_some(Limit::SlowBody))
     }
 
-    /// For as long as the client makes no room for what was read of it: nothing more is read, and the clocks run on. Ready
-    /// when one of them has run out, with the limit that was reached if it is the client's silence; the exchange is given
-    /// up then.
-    pub fn poll_untaken(&mut self, cx: &mut Context<'_>) -> Poll<Option<Limit>> {
-        match &mut self.content {
-            Content::Upstream(stream) => stream.poll_untaken(cx),
-            Content::Empty | Content::Full(_) => Poll::Pending,
+    /// Whatever is left of it is wanted no longer, by the client's fault or by the clock's.
+    pub fn give_up(&mut self) {
+        if let Content::Upstream(stream) = &mut self.content {
+            stream.give_up();
         }
     }
 
     /// The client has made room for something: it is not silent.
     pub fn taken(&mut self) {
-        if let Content::Upstream(stream) = &mut self.content
-            && stream.silence.is_some()
-        {
-            stream.deadline.set(stream.next_due());
+        if self.untaken.is_set() {
+            self.untaken.set(None);
+            if let Content::Upstream(stream) = &mut self.content {
+                stream.deadline.set(stream.next_due());
+            }
         }
     }
 }
@@ -190,16 +205,6 @@ impl<S: Socket> Stream<S> {
                 Poll::Pending
             }
         }
-    }
-
-    fn poll_untaken(&mut self, cx: &mut Context<'_>) -> Poll<Option<Limit>> {
-        if self.exchange.is_none() {
-            return Poll::Pending;
-        }
-        ready!(self.deadline.poll(cx));
-        self.exchange = None;
-        let is_silence = self.until.is_none_or(|until| Instant::now() < until.at);
-        Poll::Ready(is_silence.then_some(Limit::SlowBody))
     }
 
     fn is_over(&self) -> bool {

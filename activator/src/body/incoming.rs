@@ -1,6 +1,7 @@
 //! What follows a client's head, by either version of HTTP.
 //!
-//! Invariant: what has been read of a stream of HTTP/2 is room for its client at once.
+//! Invariants: what has been read of a stream of HTTP/2 is room for its client at once; a body of HTTP/1.1 reads nothing
+//! behind its own end.
 
 use super::BodyError;
 use crate::connection::Window;
@@ -16,10 +17,38 @@ use std::task::{Context, Poll, ready};
 /// What a client sends after its head.
 #[derive(Debug)]
 pub enum Incoming {
+    /// Nothing, by HTTP/1.1.
+    Nothing,
     /// By HTTP/1.1.
-    Http1(hyper::body::Incoming),
+    Http1(ClientBody),
     /// By HTTP/2.
     Http2(Stream),
+}
+
+/// Where bodies come from by HTTP/1.1: a connection, which knows which of its requests is the newest.
+pub trait Source: std::fmt::Debug + Send + Sync {
+    /// The next part of the body of that request.
+    fn poll_frame(&self, serial: u32, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+    /// Whether nothing of it is left.
+    fn is_over(&self, serial: u32) -> bool;
+
+    /// What is known of what is left of it.
+    fn size_hint(&self, serial: u32) -> SizeHint;
+}
+
+/// The body of one request on a connection.
+#[derive(Debug)]
+pub struct ClientBody {
+    source: Arc<dyn Source>,
+    serial: u32,
+}
+
+impl ClientBody {
+    /// Of the newest request of `source`, which is called `serial`.
+    pub fn new(source: Arc<dyn Source>, serial: u32) -> Self {
+        Self { source, serial }
+    }
 }
 
 /// The client's half of a stream.
@@ -74,23 +103,24 @@ impl Body for Incoming {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Http1(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::Connection)))
-            }
+            Self::Nothing => Poll::Ready(None),
+            Self::Http1(body) => body.source.poll_frame(body.serial, cx),
             Self::Http2(stream) => stream.poll(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::Stream))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Nothing => true,
+            Self::Http1(body) => body.source.is_over(body.serial),
             Self::Http2(stream) => stream.recv.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Nothing => SizeHint::with_exact(0),
+            Self::Http1(body) => body.source.size_hint(body.serial),
             Self::Http2(stream) => stream.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

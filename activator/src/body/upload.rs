@@ -47,21 +47,11 @@ pub struct FromClient {
 /// What keeps a client whose body nobody reads from filling memory with it.
 #[derive(Debug, Default)]
 enum Held {
-    /// Somebody reads.
+    /// Somebody reads, or the client's bytes stay in the kernel.
     #[default]
     No,
-    /// Nothing is read from its connection.
-    Paused(Arc<Peer>),
     /// It has so much room, and this is counted.
     Counted { _bytes: Taken },
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Self::Paused(peer) = self {
-            peer.watch.go_on();
-        }
-    }
 }
 
 impl FromClient {
@@ -85,22 +75,13 @@ impl FromClient {
     /// # Errors
     /// It does not.
     pub fn hold(&mut self, bounds: &Arc<Bounds>, max: u64) -> Result<(), RequestError> {
-        if !matches!(self.held, Held::No) || self.incoming.is_end_stream() {
-            return Ok(());
+        let Incoming::Http2(stream) = &self.incoming else { return Ok(()) };
+        if matches!(self.held, Held::No) && !self.incoming.is_end_stream() {
+            let window = u64::from(stream.window());
+            let bytes = self.incoming.size_hint().upper().map_or(window, |length| length.min(window));
+            let held = bounds.take(Stock::HeldBytes, bytes, max);
+            self.held = Held::Counted { _bytes: held.ok_or(RequestError::HeldBytesFull(max))? };
         }
-        self.held = match (&self.incoming, &self.peer) {
-            (Incoming::Http2(stream), _) => {
-                let window = u64::from(stream.window());
-                let bytes = self.incoming.size_hint().upper().map_or(window, |length| length.min(window));
-                let held = bounds.take(Stock::HeldBytes, bytes, max);
-                Held::Counted { _bytes: held.ok_or(RequestError::HeldBytesFull(max))? }
-            }
-            (Incoming::Http1(_), Some(peer)) => {
-                peer.watch.pause();
-                Held::Paused(Arc::clone(peer))
-            }
-            (Incoming::Http1(_), None) => Held::No,
-        };
         Ok(())
     }
 }
@@ -111,10 +92,6 @@ impl Drop for FromClient {
             && !self.incoming.is_end_stream()
         {
             peer.watch.leave_unread();
-            // hyper may read what is left of it by itself, and with it trailers that nobody here would have seen.
-            if self.incoming.size_hint().upper().is_none() {
-                peer.watch.close_behind();
-            }
         }
     }
 }
@@ -199,11 +176,6 @@ impl Upload {
                     && let Some(trailers) = frame.trailers_mut()
                 {
                     headers::strip_trailers(trailers);
-                    // hyper takes no lone LF for a line's end while it looks for the end of them, and then does where it
-                    // reads them: nobody can say what follows.
-                    if let Some(peer) = &self.body.peer {
-                        peer.watch.close_behind();
-                    }
                 }
                 if self.silence.is_some() {
                     self.deadline.set(None);

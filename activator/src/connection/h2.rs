@@ -7,10 +7,9 @@
 //! Invariants: no held stream stalls another; a stream that its client resets takes its request with it; an answer that
 //! breaks off ends in a reset, never as if it were whole.
 
-use super::{Limited, answer};
+use super::answer;
 use crate::body::{Incoming, ResponseBody, Stream};
 use crate::bounds::{Bounds, Limit};
-use crate::deadline::Deadline;
 use crate::request::Peer;
 use crate::stack::Stack;
 use crate::worker::Worker;
@@ -20,7 +19,6 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
-use hyper_util::rt::TokioIo;
 use runtime::net::{Connect, Socket};
 use runtime::watched::{Watch, Watched};
 use std::convert::Infallible;
@@ -112,8 +110,8 @@ pub(super) struct Http2<C: Connect, S> {
 }
 
 enum State<S> {
-    Handshake(Handshake<TokioIo<Watched<S>>, Bytes>),
-    Serving(Connection<TokioIo<Watched<S>>, Bytes>),
+    Handshake(Handshake<Watched<S>, Bytes>),
+    Serving(Connection<Watched<S>, Bytes>),
 }
 
 impl<C: Connect, S: Socket> Http2<C, S> {
@@ -126,7 +124,7 @@ impl<C: Connect, S: Socket> Http2<C, S> {
             .max_local_error_reset_streams(Some(H2_ERROR_RESETS_MAX))
             .max_send_buffer_size(H2_SEND_BUFFER)
             .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-            .handshake(TokioIo::new(io));
+            .handshake(io);
         let (window, cancels) = (Arc::default(), Cancels::default());
         Self { state: State::Handshake(handshake), closing: false, worker, stack, peer, window, cancels }
     }
@@ -192,11 +190,10 @@ impl<C: Connect, S: Socket> Future for Http2<C, S> {
     }
 }
 
-impl Limited for h2::Error {
-    fn limit(&self) -> Option<Limit> {
-        let calm = self.is_go_away() && self.is_library() && self.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-        calm.then_some(Limit::Resets)
-    }
+/// The limit that ended a connection; whoever found out has answered as far as anything can be.
+pub(super) fn limit(error: &h2::Error) -> Option<Limit> {
+    let calm = error.is_go_away() && error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+    calm.then_some(Limit::Resets)
 }
 
 /// How a stream ended.
@@ -225,7 +222,7 @@ async fn exchange<S: Socket>(
     };
     let Some((mut head, body)) = answer.map(Response::into_parts) else { return End::Reset };
     // RFC 9110 section 6.6.1.
-    head.headers.entry(DATE).or_insert_with(date);
+    head.headers.entry(DATE).or_insert_with(super::date::date);
     let ends = body.is_end_stream();
     if !ends && let Some(length) = body.size_hint().exact() {
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
@@ -240,14 +237,10 @@ async fn exchange<S: Socket>(
     }
 }
 
-fn date() -> HeaderValue {
-    HeaderValue::try_from(httpdate::fmt_http_date(runtime::clock::wall())).unwrap_or(HeaderValue::from_static(""))
-}
-
 /// Sends a body, as fast as the client makes room.
 ///
-/// A client that makes none is silent, so the clocks of the answer run meanwhile. What is left when its replica is done
-/// waits for `patience`: neither the stream nor its bytes are kept for somebody who may never come for them.
+/// A client that makes none is silent, so the clocks of the answer run meanwhile, and where it has none `patience` does:
+/// neither a replica nor the stream nor its bytes are kept for somebody who may never come for them.
 async fn send<S: Socket>(
     mut body: ResponseBody<S>,
     mut stream: SendStream<Bytes>,
@@ -256,7 +249,6 @@ async fn send<S: Socket>(
     // What waits for room, and whether it is the last. Room is asked for only then: an idle stream would keep it from
     // others. It is handed on in pieces for which there is room, so that each is seen to be taken.
     let mut next: Option<(Bytes, bool)> = None;
-    let mut rest = Deadline::never();
     poll_fn(|cx| {
         loop {
             if stream.poll_reset(cx).is_ready() {
@@ -268,15 +260,8 @@ async fn send<S: Socket>(
                         Poll::Ready(Some(Ok(_))) => {}
                         Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(End::Reset),
                         Poll::Pending => {
-                            let limit = if body.is_under_way() {
-                                ready!(body.poll_untaken(cx))
-                            } else {
-                                if !rest.is_set() {
-                                    rest.set(Some(Instant::now() + patience));
-                                }
-                                ready!(rest.poll(cx));
-                                Some(Limit::SlowBody)
-                            };
+                            let limit = ready!(body.poll_untaken(cx, patience));
+                            body.give_up();
                             if let Some(limit) = limit {
                                 bounds.refuse(limit);
                             }
@@ -285,7 +270,6 @@ async fn send<S: Socket>(
                         }
                     }
                 }
-                rest.set(None);
                 body.taken();
                 let piece = data.split_to(data.len().min(stream.capacity()));
                 let ends = *last && data.is_empty();

@@ -127,7 +127,7 @@ impl Asked {
                 {
                     asked.fault = Some("a Transfer-Encoding other than `chunked`");
                 }
-                // hyper leaves one of those of HTTP/1.1, and h2 looks at the first.
+                // h2 looks at the first; of HTTP/1.1 one is left.
                 Fields::CONTENT_LENGTH if asked.fields.have(field) || !is_number(value.as_bytes()) => {
                     asked.fault = Some("not one Content-Length");
                 }
@@ -195,11 +195,6 @@ impl Asked {
             _ => None,
         };
         id.map(Some).ok_or("Knative-Serving-Namespace and Knative-Serving-Revision must name one revision together")
-    }
-
-    /// Goes no further, whatever else is said.
-    pub const fn refuse(&mut self, why: &'static str) {
-        self.fault = Some(why);
     }
 
     /// Whether nothing else can be understood of it than we do.

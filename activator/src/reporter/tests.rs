@@ -10,43 +10,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use platform::trust::Token;
-use runtime::net::Socket;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-
-/// One end of a connection in memory, so that the clock may be paused.
-#[derive(Debug)]
-struct Pipe(DuplexStream);
-
-impl Socket for Pipe {
-    fn is_read_closed(&self) -> bool {
-        false
-    }
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+use tokio::io::DuplexStream;
 
 /// What one autoscaler heard, and when: milliseconds since the reporter's start, urgent, load.
 type Heard = Arc<Mutex<Vec<(u64, bool, u32)>>>;
@@ -60,9 +27,9 @@ struct Autoscalers {
 }
 
 impl Connect for Autoscalers {
-    type Stream = Pipe;
+    type Stream = DuplexStream;
 
-    async fn connect(&self, to: SocketAddr) -> io::Result<Pipe> {
+    async fn connect(&self, to: SocketAddr) -> io::Result<DuplexStream> {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (clock, (delay, heard)) = (self.clock, self.heard[usize::from(to.port())].clone());
         self.tasks.spawn("autoscaler", async move {
@@ -80,7 +47,7 @@ impl Connect for Autoscalers {
             });
             drop(http1::Builder::new().serve_connection(TokioIo::new(far), service).await);
         });
-        Ok(Pipe(near))
+        Ok(near)
     }
 }
 

@@ -35,7 +35,7 @@ fn route<C: Connect>(worker: &Worker<C>, request: Box<Request>) -> Result<Routed
     if uri_bytes > URI_BYTES_MAX {
         return Err(RequestError::UriTooLong(uri_bytes));
     }
-    // hyper counts those of HTTP/1.1.
+    // Those of HTTP/1.1 were counted where they were read.
     if head.headers.len() > HEADERS_MAX {
         return Err(RequestError::TooManyFields(head.headers.len()));
     }

@@ -40,7 +40,6 @@ impl<N> Respond<N> {
         N: Step<C, Box<Request>>,
     {
         let (tongue, version) = (request.asked.tongue, request.head.version);
-        let may_have_trailers = request.may_have_trailers();
         let result = AssertUnwindSafe(self.0.run(worker, request)).catch_unwind().await;
         let mut last = worker.is_draining();
         let mut response = match result {
@@ -58,8 +57,6 @@ impl<N> Respond<N> {
             }
             Err(_) => refuse::<C>(&RequestError::Internal, tongue),
         };
-        // Nothing is read behind trailers; a client that is told so sends nothing there that would be lost.
-        last |= may_have_trailers.is_some_and(|(announced, peer)| announced || peer.watch.is_last());
         if last && version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -67,7 +64,8 @@ impl<N> Respond<N> {
     }
 }
 
-fn refuse<C: Connect>(error: &RequestError, tongue: Tongue) -> Response<C> {
+/// An error as its client wants to be told of it.
+pub fn refuse<C: Connect>(error: &RequestError, tongue: Tongue) -> Response<C> {
     let reply = error.reply();
     let (body, content_type) = match tongue {
         Tongue::Grpc => (String::new(), "application/grpc"),

@@ -23,6 +23,8 @@ impl<S> FromClient<S> {
 }
 
 impl<S: Socket> Socket for FromClient<S> {
+    const SAYS_END: bool = true;
+
     fn is_read_closed(&self) -> bool {
         self.0.get_ref().0.is_read_closed()
     }

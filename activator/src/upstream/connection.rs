@@ -7,10 +7,13 @@
 //! Invariant: one exchange at a time; a request comes back only while not a byte of it was written; the connection can be
 //! used again only when request and answer are both over and nothing else was said.
 
-use super::framing::{Decoder, Encoder};
-use super::head::{self, Unreadable};
+use super::head;
 use crate::body::{BodyError, RequestBody};
-use bytes::{Buf as _, Bytes, BytesMut};
+use crate::http1::Unreadable;
+use crate::http1::framing::{Decoder, Encoder};
+use crate::http1::inbox::Inbox;
+use crate::http1::outbox::Outbox;
+use bytes::Bytes;
 use domain::Timestamp;
 use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
@@ -19,16 +22,6 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-use tokio_util::io::poll_read_buf;
-
-/// With less room than this the read buffer gets more.
-const READ_ROOM_MIN: usize = 2 * 1024;
-/// Room for one read; it doubles up to [`READ_BYTES_MAX`] while reads fill it.
-const READ_BYTES: usize = 8 * 1024;
-/// Most bytes read at once.
-const READ_BYTES_MAX: usize = 64 * 1024;
-/// Content up to this size is copied behind what is written before it; larger parts are written from where they are.
-const COPY_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a request got no answer on a connection.
 #[derive(Debug)]
@@ -47,21 +40,13 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Connection<S: Socket> {
     socket: S,
-    read: BytesMut,
-    read_bytes: usize,
-    /// To be written before `chunk`, from `written` on.
-    out: Vec<u8>,
-    written: usize,
-    /// Content too large to be copied, and what stands behind it.
-    chunk: Bytes,
-    behind: &'static [u8],
+    inbox: Inbox,
+    outbox: Outbox,
     /// The request that is being sent or answered.
     request: Option<Request<RequestBody>>,
     encoder: Encoder,
     /// Some of the request's body was taken, and would be missing in a second sending.
     touched: bool,
-    /// Some byte of the request is out.
-    begun: bool,
     /// Some byte of an answer has come, be it an interim one.
     heard: bool,
     /// Interim answers so far.
@@ -83,16 +68,11 @@ impl<S: Socket> Connection<S> {
     pub fn new(socket: S) -> Box<Self> {
         Box::new(Self {
             socket,
-            read: BytesMut::new(),
-            read_bytes: READ_BYTES,
-            out: Vec::new(),
-            written: 0,
-            chunk: Bytes::new(),
-            behind: b"",
+            inbox: Inbox::new(),
+            outbox: Outbox::default(),
             request: None,
             encoder: Encoder::Done,
             touched: false,
-            begun: false,
             heard: false,
             interim: 0,
             mute: false,
@@ -106,9 +86,9 @@ impl<S: Socket> Connection<S> {
 
     /// Begins an exchange; [`Self::poll_answer`] carries it out.
     pub fn start(&mut self, request: Request<RequestBody>) {
-        self.encoder = head::write_request(&mut self.out, &request);
+        self.encoder = head::write_request(self.outbox.begin(), &request);
         self.request = Some(request);
-        (self.touched, self.begun, self.heard, self.interim) = (false, false, false, 0);
+        (self.touched, self.heard, self.interim) = (false, false, 0);
     }
 
     /// Nobody has seen the request: it comes back if it is still whole.
@@ -124,14 +104,14 @@ impl<S: Socket> Connection<S> {
         loop {
             // Before the first byte is out, whatever the replica says or does is no answer to it.
             let read = self.poll_read(cx);
-            if !self.begun && read.is_ready() {
+            if !self.outbox.has_begun() && read.is_ready() {
                 return Poll::Ready(Err(self.unseen()));
             }
             match read {
                 Poll::Ready(Ok(1..)) => {
                     self.heard = true;
                     let method = self.request.as_ref().map_or(&Method::GET, |request| request.method());
-                    match head::read_answer(&mut self.read, method, &mut self.interim) {
+                    match head::read_answer(&mut self.inbox, method, &mut self.interim) {
                         Ok(None) => {}
                         Ok(Some(answer)) => {
                             (self.decoder, self.keeps_alive) = (answer.body, answer.keeps_alive);
@@ -158,7 +138,7 @@ impl<S: Socket> Connection<S> {
     /// The next part of the answer's body; what is left of the request goes on being sent meanwhile.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            match self.decoder.next(&mut self.read) {
+            match self.decoder.next(&mut self.inbox) {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if self.decoder.is_done() => return Poll::Ready(None),
                 Ok(None) => {}
@@ -193,7 +173,7 @@ impl<S: Socket> Connection<S> {
 
     /// A part of the body that is here already.
     pub fn body_at_hand(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
-        match self.decoder.next(&mut self.read) {
+        match self.decoder.next(&mut self.inbox) {
             Ok(frame) => frame.map(Ok),
             Err(unreadable) => {
                 (self.decoder, self.keeps_alive) = (Decoder::Done, false);
@@ -216,11 +196,10 @@ impl<S: Socket> Connection<S> {
 
     /// Ends the exchange. Whether another request can be sent on it.
     pub fn finish(&mut self) -> bool {
-        let sent = self.encoder.is_done() && self.written == self.out.len() && self.chunk.is_empty();
-        let reusable = self.keeps_alive && !self.mute && sent && self.decoder.is_done() && self.read.is_empty();
+        let sent = self.encoder.is_done() && self.outbox.is_empty();
+        let reusable = self.keeps_alive && !self.mute && sent && self.decoder.is_done() && self.inbox.is_empty();
         self.request = None;
-        self.out.clear();
-        self.written = 0;
+        self.outbox.clear();
         reusable
     }
 
@@ -240,15 +219,7 @@ impl<S: Socket> Connection<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() - self.read.len() < READ_ROOM_MIN {
-            self.read.reserve(self.read_bytes);
-        }
-        let room = self.read.capacity() - self.read.len();
-        let count = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.read))?;
-        if count == room {
-            self.read_bytes = (2 * self.read_bytes).min(READ_BYTES_MAX);
-        }
-        Poll::Ready(Ok(count))
+        self.inbox.poll_read(&mut self.socket, cx)
     }
 
     /// Writes as much of the request as is there and goes out now; ready with an error only.
@@ -265,7 +236,7 @@ impl<S: Socket> Connection<S> {
     /// be more at once.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
         while !self.encoder.is_done() {
-            if !self.chunk.is_empty() || self.out.len() >= COPY_BYTES_MAX {
+            if !self.outbox.has_room() {
                 return Ok(true);
             }
             let Some(request) = &mut self.request else { return Ok(false) };
@@ -282,80 +253,31 @@ impl<S: Socket> Connection<S> {
 
     /// One part of the request's body, to be written next.
     fn put(&mut self, frame: Frame<Bytes>) -> Result<(), Failure> {
-        let content = match frame.into_data() {
-            Ok(content) if content.is_empty() => return Ok(()),
-            Ok(content) => content,
-            Err(frame) => return self.end(frame.trailers_ref()),
-        };
-        let behind = self.encoder.content(&content, &mut self.out).map_err(|error| Failure::Upload(error.into()))?;
-        if content.len() <= COPY_BYTES_MAX {
-            self.out.extend_from_slice(&content);
-            self.out.extend_from_slice(behind);
-        } else {
-            (self.chunk, self.behind) = (content, behind);
-        }
-        // One write instead of two where the end is known by now.
-        if self.request.as_ref().is_some_and(|request| request.body().is_end_stream()) {
-            if self.chunk.is_empty() {
-                return self.end(None);
+        match frame.into_data() {
+            Ok(content) => {
+                // One write instead of two where the end is known by now.
+                let last = self.request.as_ref().is_some_and(|request| request.body().is_end_stream());
+                self.outbox.put(content, &mut self.encoder, last).map_err(|error| Failure::Upload(error.into()))
             }
-            if self.encoder == Encoder::Chunked {
-                (self.encoder, self.behind) = (Encoder::Done, b"\r\n0\r\n\r\n");
-            }
+            Err(frame) => self.end(frame.trailers_ref()),
         }
-        Ok(())
     }
 
     fn end(&mut self, trailers: Option<&http::HeaderMap>) -> Result<(), Failure> {
-        self.encoder.end(trailers, &mut self.out).map_err(|error| Failure::Upload(error.into()))
+        self.outbox.end(trailers, &mut self.encoder).map_err(|error| Failure::Upload(error.into()))
     }
 
     /// Writes what is to be written. Ready when all of it is out.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        loop {
-            let next: &[u8] = if self.written < self.out.len() {
-                &self.out[self.written..]
-            } else if self.chunk.is_empty() {
-                self.out.clear();
-                self.written = 0;
-                // Behind TLS what was written may still be here. It is nothing without it.
-                match Pin::new(&mut self.socket).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => return Ok(Poll::Ready(())),
-                    Poll::Pending => return Ok(Poll::Pending),
-                    Poll::Ready(Err(_)) => {
-                        (self.mute, self.keeps_alive) = (true, false);
-                        return Ok(Poll::Pending);
-                    }
-                }
-            } else {
-                &self.chunk
-            };
-            match Pin::new(&mut self.socket).poll_write(cx, next) {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    self.begun = true;
-                    self.wrote(count);
-                }
-                Poll::Ready(Ok(_) | Err(_)) if !self.begun => return Err(self.unseen()),
-                Poll::Ready(Ok(_) | Err(_)) => {
-                    // The replica takes no more; what it has to say to that may be on its way.
-                    (self.mute, self.keeps_alive) = (true, false);
-                    return Ok(Poll::Pending);
-                }
+        match self.outbox.poll_write(&mut self.socket, cx) {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(_)) if !self.outbox.has_begun() => Err(self.unseen()),
+            Poll::Ready(Err(_)) => {
+                // The replica takes no more; what it has to say to that may be on its way.
+                (self.mute, self.keeps_alive) = (true, false);
+                Ok(Poll::Pending)
             }
-        }
-    }
-
-    fn wrote(&mut self, count: usize) {
-        if self.written < self.out.len() {
-            self.written += count;
-            return;
-        }
-        self.chunk.advance(count);
-        if self.chunk.is_empty() {
-            self.out.clear();
-            self.written = 0;
-            self.out.extend_from_slice(std::mem::take(&mut self.behind));
         }
     }
 }

@@ -3,10 +3,12 @@
 //! Invariant: the fields of a request are written as they are, in lower case, and its framing fields say what the body
 //! is sent in; an answer whose framing two readers could understand differently is not read.
 
-use super::framing::{Decoder, Encoder};
+use crate::headers::names;
+use crate::http1::fields::{self, Unreadable, digits, write_field};
+use crate::http1::framing::{Chunk, Decoder, Encoder};
 use crate::{HEAD_BYTES_MAX, HEADERS_MAX};
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
@@ -17,11 +19,6 @@ use crate::body::RequestBody;
 /// Most interim answers before the one that counts.
 const INTERIM_MAX: u32 = 100;
 
-/// What a replica sent is no HTTP/1.1, or not unambiguously.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreadable(pub(super) &'static str);
-
 /// The head of an answer.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -29,14 +26,6 @@ pub(super) struct Answer {
     pub(super) body: Decoder,
     /// Another request may follow on the connection.
     pub(super) keeps_alive: bool,
-}
-
-/// One field as it stands on the wire.
-pub(super) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the head of `request`; gives how its body is framed.
@@ -86,25 +75,6 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request<RequestBody>) -
     encoder
 }
 
-/// `1*DIGIT`, in which a sign or a space would be read differently by somebody (RFC 9110 section 8.6).
-fn digits(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-/// The bytes of the head that begins `read`, its empty line included, once it is all there.
-fn length(read: &[u8]) -> Result<Option<usize>, Unreadable> {
-    let line_ends = memchr::memchr_iter(b'\n', read);
-    for end in line_ends {
-        match read.get(end + 1..) {
-            Some([b'\n', ..]) => return Ok(Some(end + 2)),
-            Some([b'\r', b'\n', ..]) => return Ok(Some(end + 3)),
-            _ => {}
-        }
-    }
-    if read.len() >= HEAD_BYTES_MAX { Err(Unreadable("a head is longer than 64 KiB")) } else { Ok(None) }
-}
-
 /// The answer to a request of `method` whose head begins `read`, once it is all there. Interim answers are passed over
 /// (RFC 9110 section 15.2) and counted.
 ///
@@ -116,7 +86,10 @@ pub(super) fn read_answer(
     interim: &mut u32,
 ) -> Result<Option<Answer>, Unreadable> {
     loop {
-        let Some(length) = length(read)? else { return Ok(None) };
+        let Some(length) = fields::head_end(read, 0).filter(|length| *length <= HEAD_BYTES_MAX) else {
+            let too_long = read.len() >= HEAD_BYTES_MAX;
+            return if too_long { Err(Unreadable("a head is longer than 64 KiB")) } else { Ok(None) };
+        };
         let head = read.split_to(length).freeze();
         let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
         let mut parsed = httparse::Response::new(&mut []);
@@ -141,7 +114,8 @@ pub(super) fn read_answer(
         *answer.status_mut() = status;
         let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
         *answer.version_mut() = version;
-        *answer.headers_mut() = collect(&head, parsed.headers)?;
+        answer.headers_mut().reserve(parsed.headers.len());
+        fields::collect(&head, parsed.headers, |_, _| Ok(true), answer.headers_mut())?;
         if let Some(reason) = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason())
             && let Ok(reason) = ReasonPhrase::try_from(head.slice_ref(reason.as_bytes()))
         {
@@ -152,40 +126,11 @@ pub(super) fn read_answer(
     }
 }
 
-/// The trailers that begin `read`, once they are all there. There is at least one.
-///
-/// # Errors
-/// They are no fields, or too many.
-pub(super) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Unreadable> {
-    let Some(length) = length(read)? else { return Ok(None) };
-    let block = read.split_to(length).freeze();
-    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    match httparse::parse_headers(&block, &mut fields) {
-        Ok(httparse::Status::Complete((_, fields))) => collect(&block, fields).map(Some),
-        Ok(httparse::Status::Partial) | Err(_) => Err(Unreadable("trailers are no fields")),
-    }
-}
-
-/// Fields as a map. Values are parts of `block`, not copies.
-fn collect(block: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Unreadable> {
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(block.slice_ref(field.value));
-        let (Ok(name), Ok(value)) = (name, value) else { return Err(Unreadable("a field is none")) };
-        map.append(name, value);
-    }
-    Ok(map)
-}
-
 /// How the body is framed (RFC 9112 section 6.3), and whether the connection stays open (section 9.3).
 fn framing(answer: &mut Response<()>, method: &Method) -> Result<(Decoder, bool), Unreadable> {
     let (status, version) = (answer.status(), answer.version());
     let headers = answer.headers_mut();
-    let named = |headers: &HeaderMap, word: &str| {
-        let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
-    };
+    let named = |headers: &HeaderMap, word: &str| headers.get_all(CONNECTION).iter().any(|value| names(value, word));
     let keeps_alive = !headers.contains_key(CONNECTION) && version == Version::HTTP_11
         || !named(headers, "close") && (version == Version::HTTP_11 || named(headers, "keep-alive"));
     let length = content_length(headers)?;
@@ -211,7 +156,7 @@ fn framing(answer: &mut Response<()>, method: &Method) -> Result<(Decoder, bool)
     let none = *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     Ok(match (chunked, length) {
         _ if none => (Decoder::Done, keeps_alive),
-        (true, _) => (Decoder::Chunked(super::framing::Chunk::Size), keeps_alive),
+        (true, _) => (Decoder::Chunked(Chunk::Size), keeps_alive),
         (false, Some(length)) => (Decoder::of_length(length), keeps_alive),
         (false, None) => (Decoder::UntilClose, false),
     })

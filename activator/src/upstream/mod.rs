@@ -2,7 +2,6 @@
 
 pub mod connection;
 pub mod exchange;
-mod framing;
 pub mod h2;
 pub mod head;
 pub mod pool;

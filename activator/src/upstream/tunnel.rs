@@ -17,15 +17,55 @@ use crate::steps::trip::{Tries, Trip, announce};
 use crate::worker::Worker;
 use activator_core::Ask;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{StatusCode, Version};
+use http::{Extensions, StatusCode, Version};
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use runtime::net::{Connect, Socket};
 use runtime::watched::{LINGER, LINGER_BYTES_MAX};
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+/// A client's connection that speaks another protocol now.
+pub struct Client {
+    /// What it sends.
+    pub read: Box<dyn AsyncRead + Send + Unpin>,
+    /// What it is sent.
+    pub write: Box<dyn AsyncWrite + Send + Unpin>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// A client's connection that will become a tunnel if it is answered with 101.
+#[derive(Debug)]
+pub struct Upgrade(oneshot::Sender<Client>);
+
+/// The same, as the request carries it.
+#[derive(Debug, Clone)]
+struct Offer(Arc<Mutex<Option<oneshot::Receiver<Client>>>>);
+
+impl Upgrade {
+    /// Offered with the request that has these `extensions`.
+    #[must_use]
+    pub fn offer(extensions: &mut Extensions) -> Self {
+        let (sender, receiver) = oneshot::channel();
+        extensions.insert(Offer(Arc::new(Mutex::new(Some(receiver)))));
+        Self(sender)
+    }
+
+    /// The 101 is out.
+    pub fn fulfil(self, client: Client) {
+        // Nobody waits where the answer was not the tunnel's.
+        drop(self.0.send(client));
+    }
+}
 
 /// Sends an upgrade request on a connection of its own; on 101 the two connections become one tunnel.
 ///
@@ -40,7 +80,8 @@ pub async fn open<C: Connect>(
 ) -> Result<Response<C>, RequestError> {
     let Routed { request, limits, local, session, arrived, .. } = routed;
     let Request { mut head, asked: fields, body, open, until } = *request;
-    let client_side = head.extensions.remove::<OnUpgrade>().ok_or(RequestError::Internal)?;
+    let client_side = head.extensions.remove::<Offer>().and_then(|offer| offer.0.lock().take());
+    let client_side = client_side.ok_or(RequestError::Internal)?;
     let asked = head.headers.get(UPGRADE).cloned().ok_or(RequestError::Internal)?;
     let claimed = fields.is_claimed();
     headers::forward_request(&mut head, fields, open.peer(), Next::Http1, wait.queued);
@@ -101,14 +142,13 @@ pub async fn open<C: Connect>(
 }
 
 async fn join<S: Socket>(
-    (client, replica): (OnUpgrade, OnUpgrade),
+    (client, replica): (oneshot::Receiver<Client>, OnUpgrade),
     permit: Permit<S>,
     in_flight: InFlight<S>,
     open: crate::body::Open,
     present: Present,
 ) {
-    if let (Ok(client), Ok(replica)) = (client.await, replica.await) {
-        let (mut from_client, to_client) = tokio::io::split(TokioIo::new(client));
+    if let (Ok(Client { read: mut from_client, write: to_client }), Ok(replica)) = (client.await, replica.await) {
         pass_on(&mut from_client, to_client, TokioIo::new(replica)).await;
         drop((permit, in_flight, present));
         // With something unread, a close would take back what the client was sent last.

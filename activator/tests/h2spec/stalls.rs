@@ -110,6 +110,20 @@ async fn answers_that_nobody_comes_for_are_given_up_after_the_keep_alive_time() 
     others_are_served(&rig).await;
 }
 
+/// Without clocks of its own, too, nobody keeps a replica for an answer that is not taken.
+#[tokio::test]
+async fn without_clocks_an_answer_that_is_not_taken_ends_with_the_keep_alive_time() {
+    let backend = endless().await;
+    let settings = Settings { keep_alive: 2 * SHORT, ..Settings::default() };
+    let rig = Rig::with(settings, http1(|_| {}), &[backend.address]).await;
+    let mut client = Client::with(rig.addresses[0], &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    client.send(get(1, "/long")).await;
+    let reset = client.until(|frame| frame.kind == RST_STREAM).await;
+    assert_eq!((reset.stream, reset.code(), rig.refused(Limit::SlowBody)), (1, CANCEL, 1));
+    others_are_served(&rig).await;
+    rig.at_rest().await;
+}
+
 /// Nothing of a held answer is read beyond what the windows and our buffer hold.
 #[tokio::test]
 async fn an_answer_without_a_window_stays_at_the_replica() {

@@ -72,7 +72,7 @@ async fn each_event_arrives_by_itself_through_a_cold_start() {
         assert_eq!((head.status(), head.field("content-type")), (200, Some("text/event-stream")));
         for event in EVENTS {
             say.send(event).await.unwrap();
-            let chunk = format!("{:X}\r\n{event}\r\n", event.len());
+            let chunk = format!("{:x}\r\n{event}\r\n", event.len());
             assert_eq!(soon(client.take(chunk.len())).await, chunk.as_bytes(), "{protocol:?}");
         }
         assert_eq!(rig.in_flight(), 1, "an open stream is one request");

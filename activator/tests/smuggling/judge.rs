@@ -103,7 +103,6 @@ fn is_internal(heard: &Heard) -> bool {
 fn is_plain(request: &Request) -> bool {
     let usual = ["host", "content-length", "transfer-encoding", "accept", "x", "a"];
     request.is_11
-        && !request.is_last
         && matches!(request.method.as_str(), "GET" | "POST" | "PUT")
         && request.target.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'/')
         && request.target.starts_with(b"/")

@@ -4,8 +4,8 @@
 //! Invariant: nothing here is shared with the product. [`Eyes::Replica`] tolerates nothing. [`Eyes::Client`] tolerates what
 //! the RFC lets a server tolerate and the activator does; each place says so with "Tolerated" and the section.
 
-/// Most bytes of extensions (RFC 9112 section 7.1.1 has a recipient limit them).
-const CHUNK_EXTENSIONS_MAX: usize = 16 * 1024;
+/// Most bytes of a chunk's size and extensions (RFC 9112 section 7.1.1 has a recipient limit them).
+const CHUNK_LINE_MAX: usize = 1024;
 
 /// Whose bytes are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,6 @@ pub(crate) struct Request {
     pub(crate) trailers: Vec<(String, Vec<u8>)>,
     /// HTTP/1.1, not 1.0.
     pub(crate) is_11: bool,
-    /// RFC 9112 section 6.1: nothing may be read behind it.
-    pub(crate) is_last: bool,
 }
 
 impl std::fmt::Debug for Request {
@@ -101,12 +99,8 @@ pub(crate) fn requests(bytes: &[u8], eyes: Eyes) -> (Vec<Request>, Front<()>) {
         }
         match request(&bytes[at..], eyes) {
             Front::Whole(request, used) => {
-                let last = request.is_last;
                 found.push(request);
                 at += used;
-                if last && at < bytes.len() {
-                    return (found, Front::Refused("something follows the last request"));
-                }
             }
             Front::Part => return (found, Front::Part),
             Front::Refused(why) => return (found, Front::Refused(why)),
@@ -225,22 +219,21 @@ fn digits(value: &[u8]) -> Read<u64> {
     Ok(number)
 }
 
-/// The framing, and whether the message must be the last on its connection.
-fn framing(fields: &[(String, Vec<u8>)], is_11: bool, eyes: Eyes) -> Read<(Framing, bool)> {
+/// The framing.
+fn framing(fields: &[(String, Vec<u8>)], is_11: bool, eyes: Eyes) -> Read<Framing> {
     let (codings, lengths) = (all(fields, "transfer-encoding"), all(fields, "content-length"));
     match codings[..] {
         [] => {}
         [coding] if coding.eq_ignore_ascii_case(b"chunked") && is_11 => {
-            // Tolerated (sections 6.1 and 6.3): a length beside it is not looked at, and the connection ends.
-            if !lengths.is_empty() && eyes == Eyes::Replica {
+            if !lengths.is_empty() {
                 return refuse("both Transfer-Encoding and Content-Length");
             }
-            return Ok((Framing::Chunked, !lengths.is_empty()));
+            return Ok(Framing::Chunked);
         }
         [_] if !is_11 => return refuse("a Transfer-Encoding in HTTP/1.0"),
         _ => return refuse("a Transfer-Encoding is not `chunked` alone"),
     }
-    let Some(first) = lengths.first() else { return Ok((Framing::None, false)) };
+    let Some(first) = lengths.first() else { return Ok(Framing::None) };
     let length = digits(first)?;
     for other in &lengths[1..] {
         // Tolerated (RFC 9110 section 8.6): the same length again.
@@ -248,7 +241,7 @@ fn framing(fields: &[(String, Vec<u8>)], is_11: bool, eyes: Eyes) -> Read<(Frami
             return refuse("more than one Content-Length");
         }
     }
-    Ok((Framing::Length(length), false))
+    Ok(Framing::Length(length))
 }
 
 /// A body without its framing, and its trailers.
@@ -267,7 +260,7 @@ fn chunks(read: &mut Cursor<'_>) -> Read<Body> {
         if read.eyes == Eyes::Replica && !rest.is_empty() || !matches!(rest, [] | [b' ' | b'\t' | b';', ..]) {
             return refuse("something stands behind a chunk's size");
         }
-        if rest.len() > CHUNK_EXTENSIONS_MAX {
+        if line.len() > CHUNK_LINE_MAX {
             return refuse("a chunk's extensions are too long");
         }
         if rest.iter().find(|byte| !matches!(byte, b' ' | b'\t')).is_some_and(|byte| *byte != b';') {
@@ -286,15 +279,6 @@ fn chunks(read: &mut Cursor<'_>) -> Read<Body> {
         }
     }
     let mut trailers = Vec::new();
-    if read.eyes == Eyes::Client && !read.bytes[read.at..].starts_with(b"\r\n") {
-        // Tolerated (section 2.2): lone LFs in trailers. Nothing is read behind trailers, so it does not matter what is
-        // meant by them.
-        let end = read.bytes[read.at..].windows(4).position(|four| four == b"\r\n\r\n").ok_or(Stop::Part)?;
-        let text = &read.bytes[read.at..read.at + end];
-        read.at += end + 4;
-        trailers.push((String::new(), text.to_vec()));
-        return Ok((body, trailers));
-    }
     loop {
         let line = read.framing_line()?;
         if line.is_empty() {
@@ -373,13 +357,12 @@ fn read_request(read: &mut Cursor<'_>) -> Read<(Request, usize)> {
         [_] => return refuse("a Host is no host"),
         _ => return refuse("there is not one Host"),
     }
-    let (framing, is_last) = framing(&fields, is_11, read.eyes)?;
+    let framing = framing(&fields, is_11, read.eyes)?;
     let (body, trailers) = sized(read, &framing)?;
-    let is_last = is_last || read.eyes == Eyes::Client && !trailers.is_empty();
     if read.eyes == Eyes::Replica && trailers.iter().any(|(name, _)| NO_TRAILERS.contains(&name.as_str())) {
         return refuse("a trailer frames or routes");
     }
-    Ok((Request { method, target, fields, body, trailers, is_11, is_last }, read.at))
+    Ok((Request { method, target, fields, body, trailers, is_11 }, read.at))
 }
 
 /// `uri-host [ ":" port ]`.
@@ -405,7 +388,7 @@ fn read_answer(read: &mut Cursor<'_>, to_head: bool, closed: bool) -> Read<(Answ
     if status / 100 == 1 || to_head || matches!(status, 204 | 304) {
         return Ok((Answer { status, fields, body: Vec::new() }, read.at));
     }
-    let (framing, _) = framing(&fields, is_11, Eyes::Replica)?;
+    let framing = framing(&fields, is_11, Eyes::Replica)?;
     let body = match framing {
         Framing::None if closed => read.take(read.bytes.len() - read.at)?.to_vec(),
         Framing::None => return Err(Stop::Part),

@@ -10,16 +10,14 @@ use domain::{ReporterId, RevisionId};
 use parking_lot::Mutex;
 use platform::fixed::{Fixed, FixedPlatform};
 use platform::trust::{Shown, Token};
-use runtime::net::{Connect, Listener, Socket};
+use runtime::net::{Connect, Listener};
 use runtime::{Clock, PhaseSender, Tasks, WakeLog};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 
 /// What a pipe holds before its writer has to wait.
@@ -27,43 +25,13 @@ const PIPE_BYTES: usize = 256 * 1024;
 /// Nobody waits for a clock this short.
 const TICK: Duration = Duration::from_millis(1);
 
-/// One end of a connection in memory.
-#[derive(Debug)]
-pub(crate) struct Pipe(DuplexStream);
-
-impl Socket for Pipe {
-    fn is_read_closed(&self) -> bool {
-        false
-    }
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// Where clients come in.
-struct Door(mpsc::Receiver<(Pipe, SocketAddr)>);
+struct Door(mpsc::Receiver<(DuplexStream, SocketAddr)>);
 
 impl Listener for Door {
-    type Stream = Pipe;
+    type Stream = DuplexStream;
 
-    async fn accept(&mut self) -> io::Result<(Pipe, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
         match self.0.recv().await {
             Some(accepted) => Ok(accepted),
             None => std::future::pending().await,
@@ -148,12 +116,12 @@ impl std::fmt::Debug for Wiring {
 }
 
 impl Connect for Wiring {
-    type Stream = Pipe;
+    type Stream = DuplexStream;
 
-    async fn connect(&self, _: SocketAddr) -> io::Result<Pipe> {
+    async fn connect(&self, _: SocketAddr) -> io::Result<DuplexStream> {
         let (near, far) = duplex(PIPE_BYTES);
         self.tasks.spawn("replica", Arc::clone(&self.replica).serve(far));
-        Ok(Pipe(near))
+        Ok(near)
     }
 }
 
@@ -161,7 +129,7 @@ impl Connect for Wiring {
 pub(crate) struct World {
     replica: Arc<Replica>,
     tasks: Tasks,
-    door: mpsc::Sender<(Pipe, SocketAddr)>,
+    door: mpsc::Sender<(DuplexStream, SocketAddr)>,
 }
 
 /// Does `work` in a world of its own.
@@ -215,7 +183,7 @@ impl World {
     pub(crate) async fn client(&self) -> Client {
         let (near, far) = duplex(PIPE_BYTES);
         let from = SocketAddr::from(([10, 9, 9, 9], 4711));
-        self.door.send((Pipe(far), from)).await.expect("the door is open");
+        self.door.send((far, from)).await.expect("the door is open");
         let (mut read, write) = tokio::io::split(near);
         let heard = Arc::new(Mutex::new(Heard::default()));
         let ear = Arc::clone(&heard);

@@ -87,12 +87,7 @@ async fn http1_becomes_http2() {
             )
             .await;
         assert_eq!((answer.status(), answer.text()), (200, "hello"));
-        assert_eq!(
-            answer.field("connection"),
-            Some("close"),
-            "nothing is read behind trailers, and who sent them is told"
-        );
-        assert!(client.closes().await);
+        assert_eq!(answer.field("connection"), None, "another request may follow");
         rig.at_rest().await;
     }
     let seen = backend.seen.lock();

@@ -33,6 +33,7 @@ mod sharing;
 mod tls;
 mod tls_replica;
 mod tunnels;
+mod unread;
 mod uploads;
 mod watchdog;
 mod wire;

@@ -235,7 +235,9 @@ async fn nothing_differs_whatever_clients_and_replicas_do() {
         })
         .await;
         rig.at_rest().await;
-        assert!(first.count() > 20 && second.count() > 20);
+        // What each gets depends on how long those before it hang there: with one slot, up to 400 ms each.
+        let counts = (first.count(), second.count());
+        assert!(counts.0 > 5 && counts.1 > 5, "limit {cc}, {on_disconnect:?}: {counts:?}");
         assert!(rig.requests() > 16 * 15, "{}", rig.requests());
         let outcomes =
             [Outcome::Success, Outcome::ClientGone, Outcome::Timeout, Outcome::Broken, Outcome::QueueTimeout];

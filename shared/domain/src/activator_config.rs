@@ -65,8 +65,8 @@ keys! {
         "How long the head of a request may take to arrive. Counts for connections that are opened after a change.";
     KEEP_ALIVE_TIMEOUT = "keep-alive-timeout", span(Duration::from_millis(100), DAY),
         default "1m15s",
-        "How long a client's connection may be idle between requests. Counts for connections that are opened after a \
-         change.";
+        "How long a client's connection may be idle between requests, and how long a client may take nothing of an answer \
+         that waits for it where kpa.dev/idle-timeout is off. Counts for connections that are opened after a change.";
     MAX_CONNECTIONS = "max-connections", Kind::Whole { min: 1, max: 1_000_000 },
         default "50000",
         "Connections of clients, in all; at most three quarters of the process's open files. One more is closed at once, \

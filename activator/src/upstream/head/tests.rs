@@ -1,4 +1,3 @@
-use super::super::framing::Chunk;
 use super::*;
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -3,7 +3,7 @@
 //! Invariant: what is read as content was framed as content; a size, a line end or a trailer that is not exactly as the
 //! RFC writes it ends the connection, never the body.
 
-use super::head::{self, Unreadable};
+use super::fields::{self, Unreadable};
 use crate::headers;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -13,14 +13,14 @@ use std::io::Write as _;
 /// Longest line with the size of a chunk, extensions included.
 const SIZE_LINE_BYTES_MAX: usize = 1024;
 
-/// Takes the framing off an answer's body.
+/// Takes the framing off a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     /// So many bytes are left.
     Length(u64),
     /// In chunks.
     Chunked(Chunk),
-    /// Until the replica closes.
+    /// Until the peer closes.
     UntilClose,
     /// Over.
     Done,
@@ -28,7 +28,7 @@ pub(super) enum Decoder {
 
 /// Where in the chunks the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub(crate) enum Chunk {
     /// At a size.
     Size,
     /// In content, with so many bytes left of this chunk.
@@ -41,17 +41,17 @@ pub(super) enum Chunk {
 
 impl Decoder {
     /// Of `length` bytes.
-    pub(super) const fn of_length(length: u64) -> Self {
+    pub(crate) const fn of_length(length: u64) -> Self {
         if length == 0 { Self::Done } else { Self::Length(length) }
     }
 
     /// Whether the body is over.
-    pub(super) const fn is_done(self) -> bool {
+    pub(crate) const fn is_done(self) -> bool {
         matches!(self, Self::Done)
     }
 
     /// What is known of what is left.
-    pub(super) fn size_hint(self) -> SizeHint {
+    pub(crate) fn size_hint(self) -> SizeHint {
         match self {
             Self::Length(left) => SizeHint::with_exact(left),
             Self::Done => SizeHint::with_exact(0),
@@ -63,7 +63,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The framing is broken.
-    pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Unreadable> {
+    pub(crate) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Unreadable> {
         loop {
             match self {
                 Self::Done => return Ok(None),
@@ -108,7 +108,7 @@ impl Decoder {
                             *self = Self::Done;
                             return Ok(None);
                         }
-                        let Some(mut trailers) = head::trailers(read)? else { return Ok(None) };
+                        let Some(mut trailers) = fields::trailers(read)? else { return Ok(None) };
                         *self = Self::Done;
                         headers::strip_trailers(&mut trailers);
                         return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
@@ -118,8 +118,8 @@ impl Decoder {
         }
     }
 
-    /// The replica closed. Whether the body is whole by that.
-    pub(super) const fn close(&mut self) -> bool {
+    /// The peer closed. Whether the body is whole by that.
+    pub(crate) const fn close(&mut self) -> bool {
         let whole = matches!(self, Self::UntilClose | Self::Done);
         *self = Self::Done;
         whole
@@ -139,8 +139,13 @@ fn size(read: &mut BytesMut) -> Result<Option<u64>, Unreadable> {
         return if read.len() > SIZE_LINE_BYTES_MAX { Err(Unreadable("a chunk's size is too long")) } else { Ok(None) };
     };
     let line = read.get(..end).and_then(|line| line.strip_suffix(b"\r"));
-    let line = line.filter(|line| line.len() <= SIZE_LINE_BYTES_MAX).ok_or(Unreadable("a chunk has no proper size"))?;
-    let written = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    let line = line.filter(|line| line.len() <= SIZE_LINE_BYTES_MAX);
+    // A CR that ends no line would end one for somebody else.
+    let line = line.filter(|line| !line.contains(&b'\r')).ok_or(Unreadable("a chunk has no proper size"))?;
+    let mut written = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    while let [before @ .., b' ' | b'\t'] = written {
+        written = before;
+    }
     let digits = std::str::from_utf8(written).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let size = digits.and_then(|text| u64::from_str_radix(text, 16).ok());
     let size = size.ok_or(Unreadable("a chunk has no proper size"))?;
@@ -148,20 +153,27 @@ fn size(read: &mut BytesMut) -> Result<Option<u64>, Unreadable> {
     Ok(Some(size))
 }
 
-/// Puts the framing on a request's body.
+/// Puts the framing on a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoder {
+pub(crate) enum Encoder {
     /// Exactly so many bytes more.
     Length(u64),
     /// In chunks.
     Chunked,
+    /// Until we close.
+    UntilClose,
     /// All was said.
     Done,
 }
 
 impl Encoder {
+    /// Of `length` bytes.
+    pub(crate) const fn of_length(length: u64) -> Self {
+        if length == 0 { Self::Done } else { Self::Length(length) }
+    }
+
     /// Whether nothing more is to be sent.
-    pub(super) const fn is_done(self) -> bool {
+    pub(crate) const fn is_done(self) -> bool {
         matches!(self, Self::Done)
     }
 
@@ -169,7 +181,7 @@ impl Encoder {
     ///
     /// # Errors
     /// It is more than was announced.
-    pub(super) fn content(&mut self, content: &Bytes, out: &mut Vec<u8>) -> Result<&'static [u8], Unreadable> {
+    pub(crate) fn content(&mut self, content: &Bytes, out: &mut Vec<u8>) -> Result<&'static [u8], Unreadable> {
         let length = content.len() as u64;
         match self {
             Self::Length(left) => {
@@ -184,6 +196,7 @@ impl Encoder {
                 let _ = write!(out, "{length:x}\r\n");
                 Ok(b"\r\n")
             }
+            Self::UntilClose => Ok(b""),
             Self::Done => Err(Unreadable("a body goes on behind its end")),
         }
     }
@@ -192,15 +205,15 @@ impl Encoder {
     ///
     /// # Errors
     /// It is less than was announced.
-    pub(super) fn end(&mut self, trailers: Option<&HeaderMap>, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+    pub(crate) fn end(&mut self, trailers: Option<&HeaderMap>, out: &mut Vec<u8>) -> Result<(), Unreadable> {
         match self {
             Self::Length(1..) => return Err(Unreadable("a body is shorter than its Content-Length")),
             Self::Chunked => {
                 out.extend_from_slice(b"0\r\n");
-                trailers.into_iter().flatten().for_each(|(name, value)| head::write_field(out, name, value));
+                trailers.into_iter().flatten().for_each(|(name, value)| fields::write_field(out, name, value));
                 out.extend_from_slice(b"\r\n");
             }
-            Self::Length(0) | Self::Done => {}
+            Self::Length(0) | Self::UntilClose | Self::Done => {}
         }
         *self = Self::Done;
         Ok(())

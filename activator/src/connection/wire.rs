@@ -1,0 +1,264 @@
+//! A client's HTTP/1.1 connection, shared by whoever serves it and by the body of the request on it.
+//!
+//! The body is read by whoever polls the exchange; there is no task and no channel between the two. So nothing is read that
+//! nobody wants: what a held request sends stays in the kernel.
+//!
+//! Invariants: only the newest request's body reads, and until it is over nobody else does; a connection that lingers reads
+//! no more than [`LINGER_BYTES_MAX`] and is gone after [`LINGER`].
+
+use super::head::{self, Follows, Progress};
+use crate::body::{BodyError, Source};
+use crate::error::RequestError;
+use crate::http1::framing::Decoder;
+use crate::http1::inbox::Inbox;
+use crate::http1::outbox::Outbox;
+use bytes::Bytes;
+use http::request::Parts;
+use http_body::{Frame, SizeHint};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use runtime::net::Socket;
+use runtime::watched::{LINGER, LINGER_BYTES_MAX, Watch};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::ReadBuf;
+
+/// Most bytes that are read behind a request before it is answered.
+const AHEAD_BYTES_MAX: usize = 8 * 1024;
+/// Read and dropped at once.
+const DROPPED_BYTES: usize = 8 * 1024;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Wire<S>(Mutex<Inner<S>>);
+
+#[derive(Debug)]
+struct Inner<S> {
+    /// Until the connection is over.
+    socket: Option<S>,
+    inbox: Inbox,
+    progress: Progress,
+    /// The newest request's body, and which request that is.
+    decoder: Decoder,
+    serial: u32,
+    /// The client waits to be told that its body is wanted.
+    expects: bool,
+    /// What is left of telling it.
+    interim: &'static [u8],
+    /// Nothing begins any more.
+    closing: bool,
+    /// Nothing had come when this was asked last.
+    idle: bool,
+}
+
+impl<S: Socket> Wire<S> {
+    pub(super) fn new(socket: S, first: &Bytes) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Inner {
+            socket: Some(socket),
+            inbox: Inbox::with(first),
+            progress: Progress::default(),
+            decoder: Decoder::Done,
+            serial: 0,
+            expects: false,
+            interim: b"",
+            closing: false,
+            idle: false,
+        })))
+    }
+
+    /// What is under way ends, nothing new begins.
+    pub(super) fn shut_down(&self) {
+        self.0.lock().closing = true;
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.0.lock().closing
+    }
+
+    /// The next request's head; nothing where none comes any more.
+    pub(super) fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+        watch: &Watch,
+    ) -> Poll<Option<Result<(Parts, Follows), RequestError>>> {
+        let mut guard = self.0.lock();
+        let inner = &mut *guard;
+        let Some(socket) = &mut inner.socket else { return Poll::Ready(None) };
+        if !inner.inbox.is_empty() {
+            watch.hear();
+        }
+        loop {
+            if !inner.inbox.is_empty() {
+                match head::read_request(&mut inner.inbox, &mut inner.progress) {
+                    Ok(None) => {}
+                    Ok(Some((parts, follows))) => {
+                        inner.serial = inner.serial.wrapping_add(1);
+                        (inner.decoder, inner.expects) = (follows.body, follows.expects);
+                        return Poll::Ready(Some(Ok((parts, follows))));
+                    }
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            }
+            match inner.inbox.poll_read(socket, cx) {
+                Poll::Ready(Ok(1..)) => {
+                    inner.idle = false;
+                    watch.hear();
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Pending => {
+                    // Not at once: with the next request the buffer would be made anew.
+                    if std::mem::replace(&mut inner.idle, true) {
+                        inner.inbox.rest();
+                    }
+                    let is_over = inner.closing && inner.inbox.is_empty();
+                    return if is_over { Poll::Ready(None) } else { Poll::Pending };
+                }
+            }
+        }
+    }
+
+    /// Which request is the newest, for its body.
+    pub(super) fn serial(&self) -> u32 {
+        self.0.lock().serial
+    }
+
+    /// Whether the client has hung up, as far as can be seen. The next request may be read meanwhile.
+    pub(super) fn has_hung_up(&self, cx: &mut Context<'_>, watch: &Watch) -> bool {
+        let mut guard = self.0.lock();
+        let inner = &mut *guard;
+        let Some(socket) = &mut inner.socket else { return true };
+        if watch.is_holding() && socket.is_read_closed() {
+            return true;
+        }
+        while inner.decoder.is_done() && inner.inbox.len() < AHEAD_BYTES_MAX {
+            match inner.inbox.poll_read(socket, cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Pending => break,
+            }
+        }
+        false
+    }
+
+    /// Whether the newest request was read to its end, where its rest is here already. Nobody else reads any more.
+    pub(super) fn is_read(&self) -> bool {
+        let mut inner = self.0.lock();
+        let Inner { decoder, inbox, .. } = &mut *inner;
+        while let Ok(Some(_)) = decoder.next(inbox) {}
+        decoder.is_done()
+    }
+
+    /// Writes what waits, whatever was begun of telling the client to go on before it.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, outbox: &mut Outbox) -> Poll<io::Result<()>> {
+        let mut guard = self.0.lock();
+        let inner = &mut *guard;
+        inner.expects = false;
+        let Some(socket) = &mut inner.socket else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        if !inner.interim.is_empty() {
+            ready!(tell(&mut inner.interim, socket, cx))?;
+        }
+        outbox.poll_write(socket, cx)
+    }
+
+    /// The socket, until the connection is over.
+    pub(super) fn socket(&self) -> Option<MappedMutexGuard<'_, S>> {
+        MutexGuard::try_map(self.0.lock(), |inner| inner.socket.as_mut()).ok()
+    }
+
+    /// The socket and what was read of it ahead. The connection is over.
+    pub(super) fn take(&self) -> Option<(Bytes, S)> {
+        let mut inner = self.0.lock();
+        let ahead = inner.inbox.split().freeze();
+        inner.socket.take().map(|socket| (ahead, socket))
+    }
+
+    /// Closes, gently where something of a request may still come: a socket that is closed with unread data in it is reset,
+    /// and the reset can overtake the answer or destroy it at the client. So our side is shut down first, and a little of
+    /// the rest is read and dropped.
+    pub(super) async fn close(&self, watch: &Watch, is_read: bool) {
+        let Some((ahead, mut socket)) = self.take() else { return };
+        let mut dropped = ahead.len();
+        let is_over = is_read && dropped == 0 && !(watch.is_idle() && watch.has_heard());
+        if is_over && !S::SAYS_END {
+            return;
+        }
+        let told = poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await;
+        if is_over || told.is_err() {
+            return;
+        }
+        let mut scratch = vec![std::mem::MaybeUninit::uninit(); DROPPED_BYTES];
+        let rest = async {
+            while dropped < LINGER_BYTES_MAX {
+                let mut buf = ReadBuf::uninit(&mut scratch);
+                match poll_fn(|cx| Pin::new(&mut socket).poll_read(cx, &mut buf)).await {
+                    Ok(()) if !buf.filled().is_empty() => dropped += buf.filled().len(),
+                    Ok(()) | Err(_) => return,
+                }
+            }
+            // What it sends beyond fills the socket and stays there; it may still read.
+            std::future::pending::<()>().await;
+        };
+        // Either way it is over.
+        let _ = tokio::time::timeout(LINGER, rest).await;
+    }
+}
+
+/// Writes what is left of `interim`.
+fn tell<S: Socket>(interim: &mut &'static [u8], socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while !interim.is_empty() {
+        match ready!(Pin::new(&mut *socket).poll_write(cx, interim))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            count => *interim = &interim[count..],
+        }
+    }
+    Pin::new(socket).poll_flush(cx)
+}
+
+impl<S: Socket> Source for Wire<S> {
+    fn poll_frame(&self, serial: u32, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut guard = self.0.lock();
+        let inner = &mut *guard;
+        if inner.serial != serial {
+            return Poll::Ready(None);
+        }
+        loop {
+            match inner.decoder.next(&mut inner.inbox) {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if inner.decoder.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(unreadable) => return Poll::Ready(Some(Err(unreadable.into()))),
+            }
+            let gone = |error| Poll::Ready(Some(Err(BodyError::Client(error))));
+            let Some(socket) = &mut inner.socket else { return gone(io::ErrorKind::NotConnected.into()) };
+            if std::mem::take(&mut inner.expects) && inner.inbox.is_empty() {
+                inner.interim = CONTINUE;
+            }
+            if !inner.interim.is_empty()
+                && let Err(error) = ready!(tell(&mut inner.interim, socket, cx))
+            {
+                return gone(error);
+            }
+            match ready!(inner.inbox.poll_read(socket, cx)) {
+                Ok(1..) => {}
+                Ok(0) => return gone(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) => return gone(error),
+            }
+        }
+    }
+
+    fn is_over(&self, serial: u32) -> bool {
+        let inner = self.0.lock();
+        inner.serial != serial || inner.decoder.is_done()
+    }
+
+    fn size_hint(&self, serial: u32) -> SizeHint {
+        let inner = self.0.lock();
+        if inner.serial == serial { inner.decoder.size_hint() } else { SizeHint::with_exact(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
