@@ -121,6 +121,24 @@ impl<T: PartialEq> Seen<T> {
     }
 }
 
+/// Files that are looked at again and again.
+pub trait Followed: Sized + Send {
+    /// Looks at the files once.
+    fn look(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Looks at the files every [`LOOK_EVERY`], for ever.
+    fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut looks = interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                looks.tick().await;
+                self.look().await;
+            }
+        }
+    }
+}
+
 /// The files of a [`Server`], followed.
 #[derive(Debug)]
 pub struct FollowedServer {
@@ -144,19 +162,10 @@ impl FollowedServer {
     pub const fn server(&self) -> &Arc<Server> {
         &self.server
     }
+}
 
-    /// Looks at the files, for ever.
-    pub async fn run(mut self) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            self.look().await;
-        }
-    }
-
-    /// Looks at the files once.
-    pub async fn look(&mut self) {
+impl Followed for FollowedServer {
+    async fn look(&mut self) {
         let Some(news) = self.seen.news(self.files.read().await) else { return };
         let understood = news.as_ref().map_err(Clone::clone).and_then(|material| self.files.understand(material));
         match understood {
@@ -218,19 +227,10 @@ impl FollowedRoots {
         roots.take_over(&read);
         Self { path, seen: Seen(Ok(pem)), roots, bounds }
     }
+}
 
-    /// Looks at the file, for ever.
-    pub async fn run(mut self) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            self.look().await;
-        }
-    }
-
-    /// Looks at the file once.
-    pub async fn look(&mut self) {
+impl Followed for FollowedRoots {
+    async fn look(&mut self) {
         let Some(news) = self.seen.news(read(&self.path).await) else { return };
         let files = || self.path.display().to_string();
         let set = |pem: &Vec<u8>| self.roots.set(pem).map_err(|why| FilesError::Unusable { files: files(), why });

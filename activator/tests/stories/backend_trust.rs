@@ -9,7 +9,7 @@ use crate::tls_replica::{Replica, all_failed, failed, roots, secured};
 use crate::wire::{GET, PATIENCE, eventually, ok};
 use activator::Settings;
 use activator::tls::fault::{Fault, Reload};
-use activator::tls::files::FollowedRoots;
+use activator::tls::files::{Followed, FollowedRoots};
 use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Probe, ProbeCheck};
 use http_body_util::BodyExt;
 use std::num::NonZeroU32;

@@ -7,7 +7,7 @@ use crate::wire::{GET, Wire, eventually, ok, soon};
 use activator::Settings;
 use activator::bounds::{Bounds, Limit, Stock};
 use activator::tls::fault::{Fault, Reload};
-use activator::tls::files::{FollowedServer, ServerFiles};
+use activator::tls::files::{Followed, FollowedServer, ServerFiles};
 use activator::tls::server::{Credentials, Server};
 use domain::Limits;
 use http_body_util::BodyExt;
