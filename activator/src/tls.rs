@@ -9,6 +9,7 @@ pub mod backend;
 pub mod certificate;
 pub mod fault;
 pub mod files;
+pub mod names;
 pub mod server;
 pub mod stream;
 

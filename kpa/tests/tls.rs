@@ -172,6 +172,8 @@ fn what_cannot_be_used_stops_the_start() {
     };
     let (code, errors) = fails(&["--tls-cert", "front.crt"]);
     assert!(code == 2 && errors.contains("--tls-key <FILE>"), "{errors}");
+    let (code, errors) = fails(&["--tls-cert", "front.crt", "--tls-key", "front.key", "--tls-cert", "guest.crt"]);
+    assert!(code == 1 && errors.contains("--tls-cert is given 2 times and --tls-key 1 times"), "{errors}");
     let (code, errors) = fails(&["--tls-cert", "front.crt", "--tls-key", "guest.key"]);
     assert!(
         code == 1 && errors.contains("front.crt, guest.key: certificate and key do not belong together"),

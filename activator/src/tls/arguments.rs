@@ -2,7 +2,9 @@
 //!
 //! Invariant: what cannot be used ends the program with its own error before anything listens or runs.
 
-use super::files::{FilesError, Followed, FollowedRoots, FollowedServer, LoadedRoots, LoadedServer, ServerFiles};
+use super::files::{
+    FilesError, Followed, FollowedRoots, FollowedServer, LoadedRoots, LoadedServer, PairFiles, ServerFiles,
+};
 use super::server::Server;
 use crate::revisions::Revisions;
 use runtime::Tasks;
@@ -17,15 +19,19 @@ pub struct TlsArguments {
     /// Where clients connect over TLS, besides --listen.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "tls_cert", requires = "tls_key")]
     pub tls_listen: Option<SocketAddr>,
-    /// The certificate that they get, with those between it and its root: PEM. Read again when it changes.
+    /// The certificate that they get, with those between it and its root: PEM. May be repeated, each with its --tls-key: the name
+    /// that a client asks for chooses, and the first is for all others. Read again when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_listen")]
-    pub tls_cert: Option<PathBuf>,
+    pub tls_cert: Vec<PathBuf>,
     /// Its private key, not encrypted: PEM. Read again when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_listen")]
-    pub tls_key: Option<PathBuf>,
+    pub tls_key: Vec<PathBuf>,
     /// Roots of clients' certificates: PEM. With it each client of --tls-listen has to show one.
     #[arg(long, value_name = "FILE", requires = "tls_listen")]
     pub tls_client_ca: Option<PathBuf>,
+    /// Lists of clients' revoked certificates, one of each authority that signs them: PEM. Read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_client_ca")]
+    pub tls_client_crl: Option<PathBuf>,
     /// Roots of the replicas of services that have kpa.dev/backend-tls and no kpa.dev/backend-ca: PEM. Read again when it
     /// changes.
     #[arg(long, value_name = "FILE")]
@@ -38,8 +44,8 @@ impl TlsArguments {
     /// # Errors
     /// They cannot be read or used.
     pub async fn load(&self) -> Result<LoadedTls, FilesError> {
-        let server = match self.files() {
-            Some(files) => Some(files.load().await?),
+        let server = match self.tls_listen {
+            Some(_) => Some(self.files()?.load().await?),
             None => None,
         };
         let roots = match &self.backend_ca {
@@ -49,10 +55,17 @@ impl TlsArguments {
         Ok(LoadedTls { server, roots })
     }
 
-    fn files(&self) -> Option<ServerFiles> {
-        let Self { tls_listen, tls_cert, tls_key, tls_client_ca, .. } = self;
-        (*tls_listen)?;
-        Some(ServerFiles { certificate: tls_cert.clone()?, key: tls_key.clone()?, client_roots: tls_client_ca.clone() })
+    fn files(&self) -> Result<ServerFiles, FilesError> {
+        let Self { tls_cert, tls_key, tls_client_ca, tls_client_crl, .. } = self;
+        if tls_cert.len() != tls_key.len() {
+            return Err(FilesError::Unpaired { certificates: tls_cert.len(), keys: tls_key.len() });
+        }
+        let pairs = tls_cert.iter().cloned().zip(tls_key.iter().cloned());
+        Ok(ServerFiles {
+            pairs: pairs.map(|(certificate, key)| PairFiles { certificate, key }).collect(),
+            client_roots: tls_client_ca.clone(),
+            client_revoked: tls_client_crl.clone(),
+        })
     }
 }
 

@@ -225,7 +225,7 @@ async fn a_cold_replica_that_cannot_prove_itself_is_not_opened() {
 #[tokio::test]
 async fn a_self_signed_certificate_is_its_own_root() {
     let signed = rcgen::generate_simple_self_signed(vec!["svc.default".to_owned()]).unwrap();
-    let pair = Pair { certificate: signed.cert.pem(), key: signed.signing_key.serialize_pem() };
+    let pair = Pair { certificate: signed.cert.pem(), key: signed.signing_key.serialize_pem(), serial: 0.into() };
     let replica = Replica::new(&pair, |_| ok("hello")).await;
     let own = secured(&Authority::new(), |l| l.backend_ca = set(Some(pair.certificate.parse().unwrap())));
     let rig = Rig::new(own, &[replica.address]).await;
