@@ -267,6 +267,24 @@ async fn the_file_of_roots_is_followed() {
     assert!(error.contains("more than 1048576 bytes"), "{error}");
 }
 
+/// Operators hear of it as of any replica that cannot be connected to (`EndpointsUnreachable`).
+#[tokio::test]
+async fn who_cannot_prove_itself_is_named_unreachable_until_it_does() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let replica = Replica::new(&authority.sign(&["svc.default"]), |_| ok("hello")).await;
+    let rig = Rig::new(secured(&authority, |l| l.backend_ca = set(None)), &[replica.address]).await;
+    let roots = rig.activator.revisions().backend_roots();
+    roots.set(stranger.pem.as_bytes()).unwrap();
+    let mut client = rig.client().await;
+    client.send(GET).await;
+    let named = || rig.handle().gate.unreachable();
+    eventually("it is named", || named() == [EndpointId::new(&replica.address.to_string())]).await;
+    assert!(failed(&rig, Fault::Untrusted) >= 3);
+    roots.set(authority.pem.as_bytes()).unwrap();
+    assert_eq!(client.answer().await.status(), 200, "who has waited is answered");
+    assert!(named().is_empty());
+}
+
 /// Between activators nothing changes: TLS begins at the one that sends to the replica.
 #[tokio::test]
 async fn a_request_that_another_activator_sends_on_goes_over_tls_from_there() {
