@@ -126,9 +126,10 @@ fn verifier(client_roots: &[u8], revoked: Option<&[u8]>) -> Result<Arc<dyn Clien
     let roots = roots(client_roots).map_err(Unusable::ClientRoots)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
     let lists = revoked.map(lists).transpose().map_err(Unusable::ClientRevoked)?.unwrap_or_default();
-    verifier.with_crls(lists).build().map_err(|error| match error {
-        error @ VerifierBuilderError::InvalidCrl(_) => Unusable::ClientRevoked(error.to_string()),
-        error => Unusable::ClientRoots(error.to_string()),
+    verifier.with_crls(lists).build().map_err(|error| {
+        let is_list = matches!(error, VerifierBuilderError::InvalidCrl(_));
+        let unusable = if is_list { Unusable::ClientRevoked } else { Unusable::ClientRoots };
+        unusable(error.to_string())
     })
 }
 
