@@ -224,7 +224,7 @@ impl Followed for FollowedServer {
             }
             Err(error) => {
                 self.bounds.tls.reloaded(Reload::Refused);
-                tracing::error!("{error}; expected a certificate and its key in PEM; the last good ones stay in force");
+                tracing::error!("{error}; expected PEM that can be used as a whole; the last good files stay in force");
             }
         }
     }

@@ -163,21 +163,21 @@ fn tls_has_its_files_and_its_port_where_it_is_asked_for() {
         let args = texts(container(&deployment["spec"]["template"]), "/args");
         let tls =
             args.into_iter().filter(|argument| argument.starts_with("--tls-") || argument.starts_with("--backend-"));
-        Read::try_parse_from(std::iter::once("activator".to_owned()).chain(tls)).unwrap().tls
+        Read::try_parse_from(std::iter::once("activator".to_owned()).chain(tls)).map(|read| read.tls)
     };
     let ports = |service: &Value| -> Vec<(String, u64)> {
         let ports = items(service, "/spec/ports").iter();
         ports.map(|port| (text(port, "/name").to_owned(), port["port"].as_u64().unwrap())).collect()
     };
     let [deployment, service, policy] = &plain;
-    let off = tls_of(deployment);
+    let off = tls_of(deployment).unwrap();
     assert!(off.tls_listen.is_none() && off.tls_cert.is_empty() && off.backend_ca.is_none(), "{off:?}");
     // By this name activators and autoscalers find each other's doors, whichever ports there are.
     assert_eq!(ports(service), [("http".to_owned(), 80)]);
     assert!(!policy.to_string().contains("8443"));
 
     let [deployment, service, policy] = &sealed;
-    let on = tls_of(deployment);
+    let on = tls_of(deployment).unwrap();
     assert_eq!(ports(service), [("http".to_owned(), 80), ("https".to_owned(), 443)]);
     let let_in = &items(policy, "/spec/ingress")[0];
     assert_eq!((&let_in["ports"], let_in.get("from")), (&json!([{"port": 8080}, {"port": 8443}]), None));
@@ -201,6 +201,17 @@ fn tls_has_its_files_and_its_port_where_it_is_asked_for() {
     assert_eq!(source(&on.tls_client_ca.unwrap()), "guests/ca.crt");
     assert_eq!(source(&on.tls_client_crl.unwrap()), "revoked/ca.crl");
     assert_eq!(source(&on.backend_ca.unwrap()), "roots/ca.crt");
+
+    // A check that is asked for is never left out in silence.
+    for (values, missing) in [
+        (json!({"clientCaSecret": "guests"}), "--tls-listen"),
+        (json!({"secrets": ["one"], "clientCrlSecret": "revoked"}), "--tls-client-ca"),
+    ] {
+        let all = rendered(&json!({"activator": {"tls": values}}));
+        let deployment = &all[&("Deployment".to_owned(), "kpa-system".to_owned(), "kpa-activator".to_owned())];
+        let error = tls_of(deployment).unwrap_err().to_string();
+        assert!(error.contains("required arguments") && error.contains(missing), "{error}");
+    }
 }
 
 #[test]
