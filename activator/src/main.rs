@@ -3,7 +3,7 @@
 
 use activator::reporter::ReporterSettings;
 use activator::threads::Threads;
-use activator::tls::files::{FollowedRoots, FollowedServer, ServerFiles};
+use activator::tls::arguments::TlsArguments;
 use activator::{Activator, Settings, Setup};
 use clap::Parser;
 use domain::{ReporterId, RevisionId};
@@ -19,7 +19,6 @@ use runtime::rlimit::OpenFiles;
 use runtime::{Admin, Clock, Metrics, PhaseSender, Stop, Tasks, WakeLog, telemetry};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,22 +34,8 @@ struct Arguments {
     /// Where clients connect.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where clients connect over TLS, besides --listen.
-    #[arg(long, value_name = "ADDR", requires = "tls_cert", requires = "tls_key")]
-    tls_listen: Option<SocketAddr>,
-    /// The certificate that they get, with those between it and its root: PEM. Read again when it changes.
-    #[arg(long, value_name = "FILE", requires = "tls_listen")]
-    tls_cert: Option<PathBuf>,
-    /// Its private key, not encrypted: PEM. Read again when it changes.
-    #[arg(long, value_name = "FILE", requires = "tls_listen")]
-    tls_key: Option<PathBuf>,
-    /// Roots of clients' certificates: PEM. With it each client of --tls-listen has to show one.
-    #[arg(long, value_name = "FILE", requires = "tls_listen")]
-    tls_client_ca: Option<PathBuf>,
-    /// Roots of the replicas of services that have kpa.dev/backend-tls and no kpa.dev/backend-ca: PEM. Read again when it
-    /// changes.
-    #[arg(long, value_name = "FILE")]
-    backend_ca: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArguments,
     /// Where /ready, /live and /metrics are served.
     #[arg(long, default_value = "127.0.0.1:8081")]
     admin: SocketAddr,
@@ -108,14 +93,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode> {
     // Before anything runs: what cannot be used ends the program with nothing but its own error.
-    let server = match tls_files(&arguments) {
-        Some(files) => Some(files.load().await?),
-        None => None,
-    };
-    let roots = match &arguments.backend_ca {
-        Some(path) => Some(FollowedRoots::load(path.clone()).await?),
-        None => None,
-    };
+    let tls = arguments.tls.load().await?;
     let (tasks, clock, phase, metrics) = (Tasks::new(), Clock::start(), PhaseSender::new(), Metrics::install()?);
     metrics.keep_up(&tasks);
     let stop = Stop::on_signals(&tasks)?;
@@ -123,8 +101,9 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     let listeners = runtime::listen::bind(arguments.listen, workers)?;
     let admin = tokio::net::TcpListener::bind(arguments.admin).await?;
     tracing::info!("listening on http://{}, admin on http://{}", arguments.listen, arguments.admin);
-    let secure_listeners = arguments.tls_listen.map(|address| runtime::listen::bind(address, workers)).transpose()?;
-    if let Some(address) = arguments.tls_listen {
+    let secure_listeners =
+        arguments.tls.tls_listen.map(|address| runtime::listen::bind(address, workers)).transpose()?;
+    if let Some(address) = arguments.tls.tls_listen {
         tracing::info!("listening on https://{address}");
     }
 
@@ -159,16 +138,7 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     );
     let revisions = Arc::clone(activator.revisions());
     revisions.bounds().share_descriptors(files.now);
-    let server = server.map(|loaded| FollowedServer::new(loaded, Arc::clone(revisions.bounds())));
-    if let Some(loaded) = roots {
-        let roots = Arc::clone(revisions.backend_roots());
-        let followed = FollowedRoots::new(loaded, roots, Arc::clone(revisions.bounds()));
-        tasks.service("follow the roots of replicas", followed.run());
-    }
-    let secure = secure_listeners.zip(server.as_ref().map(|followed| Arc::clone(followed.server())));
-    if let Some(followed) = server {
-        tasks.service("follow the certificate", followed.run());
-    }
+    let secure = secure_listeners.zip(tls.follow(&revisions, &tasks));
     let threads = Threads::start(runs, listeners, Vec::new(), secure)?;
     metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
     let admin_stop = tasks.stopping();
@@ -190,13 +160,6 @@ async fn run(arguments: Arguments, files: OpenFiles) -> anyhow::Result<ExitCode>
     }
     tasks.stop();
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The files of `--tls-listen`.
-fn tls_files(arguments: &Arguments) -> Option<ServerFiles> {
-    let Arguments { tls_listen, tls_cert, tls_key, tls_client_ca, .. } = arguments;
-    (*tls_listen)?;
-    Some(ServerFiles { certificate: tls_cert.clone()?, key: tls_key.clone()?, client_roots: tls_client_ca.clone() })
 }
 
 /// In front of addresses that never change.

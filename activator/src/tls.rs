@@ -4,10 +4,12 @@
 //! Invariant: what cannot be used never takes the place of what is in force; every failure has a word of a closed list; no
 //! roots but those that somebody gave are trusted.
 
+pub mod arguments;
 pub mod backend;
 pub mod certificate;
 pub mod fault;
 pub mod files;
+pub mod names;
 pub mod server;
 pub mod stream;
 

@@ -7,6 +7,7 @@ use crate::input::Manifests;
 use crate::operate::Operate;
 use activator::reporter::ReporterSettings;
 use activator::threads::Threads;
+use activator::tls::arguments::TlsArguments;
 use activator::{Activator, Settings, Setup};
 use anyhow::Context;
 use autoscaler::{Autoscaler, BrainSettings, Token, Trust};
@@ -32,6 +33,8 @@ pub(crate) struct Args {
     /// Where clients connect.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
+    #[command(flatten)]
+    tls: TlsArguments,
     /// Where programs of your own connect that name a service by Knative-Serving-Namespace and Knative-Serving-Revision; off
     /// by default. Whoever reaches it reaches every service.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -81,6 +84,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> anyhow::Result<ExitCode> {
+    let tls = args.tls.load().await?;
     let stop = Stop::on_signals(tasks)?;
     let (clock, wakes, seed) = (Clock::start(), Arc::new(WakeLog::new()), rand_seed());
     let metrics = Metrics::install()?;
@@ -94,6 +98,13 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
         None => Vec::new(),
         Some(address) => runtime::listen::bind(address, workers)
             .with_context(|| format!("cannot listen on {address} (--internal-listen chooses another address)"))?,
+    };
+    let secure = match args.tls.tls_listen {
+        None => None,
+        Some(address) => Some(
+            runtime::listen::bind(address, workers)
+                .with_context(|| format!("cannot listen on {address} (--tls-listen chooses another address)"))?,
+        ),
     };
     let admin = bind_admin(args.admin)?;
     let admin_address = admin.local_addr()?;
@@ -133,6 +144,7 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
     );
     let revisions = Arc::clone(activator.revisions());
     revisions.bounds().share_descriptors(files.now);
+    let secure = secure.zip(tls.follow(&revisions, tasks));
     let by_hand = Operate::new(platform.clone(), Arc::clone(&revisions)).router();
     let autoscaler = AutoscalerThread::start(
         settings,
@@ -142,7 +154,7 @@ async fn run(args: Args, inputs: Inputs, files: OpenFiles, tasks: &Tasks) -> any
         Admin::new(phase.clone(), metrics.clone()).routes(by_hand),
     )?;
     until_known(&phase, tasks, &stop).await;
-    let threads = Threads::start(runs, listeners, internal, None)?;
+    let threads = Threads::start(runs, listeners, internal, secure)?;
     metrics.add_source(Arc::new(move |out| activator::metrics::render(&revisions, clock, out)));
     greet(&args, admin_address, &platform);
 
@@ -264,6 +276,9 @@ fn greet(args: &Args, admin: SocketAddr, platform: &LocalPlatform) {
             args.listen,
             domains.public_host(&entry.revision.id)
         );
+    }
+    if let Some(address) = args.tls.tls_listen {
+        tracing::info!("https://{address} takes the same over TLS");
     }
     if let Some(address) = args.internal_listen {
         tracing::info!("http://{address} takes Knative-Serving-Namespace and Knative-Serving-Revision at their word");

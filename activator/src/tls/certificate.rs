@@ -1,15 +1,72 @@
-//! Until when a certificate is valid, read from its DER (RFC 5280 section 4.1).
+//! What a certificate says of itself, read from its DER (RFC 5280 section 4): until when it is valid, and for which names.
 //!
-//! Invariant: reads nothing outside of what it is given and never panics; whether a certificate is good is rustls's matter,
-//! this is only for people who watch its end.
+//! Invariant: reads nothing outside of what it is given and never panics; whether a certificate is good is rustls's matter:
+//! the end is for people who watch it, and the names choose which of ours a client is shown, who checks them itself.
 
 /// The end of a certificate's validity, in seconds since 1970; `None` when it cannot be read, or lies before 1970.
 #[must_use]
 pub fn not_after(der: &[u8]) -> Option<u64> {
-    const SEQUENCE: u8 = 0x30;
+    let (validity, _) = expect(SEQUENCE, from_validity(der)?)?;
+    let (_, _, after) = element(validity)?;
+    let (tag, time, _) = element(after)?;
+    moment(tag, time)
+}
+
+/// The DNS names of a certificate (subjectAltName only), wildcards as they stand there.
+#[must_use]
+pub fn dns_names(der: &[u8]) -> Vec<&str> {
+    const DNS_NAME: u8 = 0x82;
+    let mut names = Vec::new();
+    let mut rest = alternative_names(der).unwrap_or_default();
+    while let Some((tag, name, next)) = element(rest) {
+        if tag == DNS_NAME {
+            names.extend(std::str::from_utf8(name));
+        }
+        rest = next;
+    }
+    names
+}
+
+/// What is in the extension subjectAltName.
+fn alternative_names(der: &[u8]) -> Option<&[u8]> {
+    const EXTENSIONS: u8 = 0xa3;
+    const OBJECT_IDENTIFIER: u8 = 0x06;
+    const OCTETS: u8 = 0x04;
+    /// 2.5.29.17
+    const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+    let mut rest = from_validity(der)?;
+    // Validity, subject, public key, and the two unique identifiers, which hardly any certificate has.
+    let extensions = loop {
+        let (tag, content, next) = element(rest)?;
+        if tag == EXTENSIONS {
+            break content;
+        }
+        rest = next;
+    };
+    let (mut extensions, _) = expect(SEQUENCE, extensions)?;
+    loop {
+        let (extension, next) = expect(SEQUENCE, extensions)?;
+        let (identifier, mut value) = expect(OBJECT_IDENTIFIER, extension)?;
+        if identifier == SUBJECT_ALT_NAME {
+            // Whether it is critical may stand before it.
+            let (tag, _, after) = element(value)?;
+            if tag != OCTETS {
+                value = after;
+            }
+            let (names, _) = expect(OCTETS, value)?;
+            return expect(SEQUENCE, names).map(|(names, _)| names);
+        }
+        extensions = next;
+    }
+}
+
+const SEQUENCE: u8 = 0x30;
+
+/// What a certificate says, from its validity on.
+fn from_validity(der: &[u8]) -> Option<&[u8]> {
     const VERSION: u8 = 0xa0;
-    let (_, certificate, _) = element(der).filter(|(tag, ..)| *tag == SEQUENCE)?;
-    let (_, mut rest, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
+    let (certificate, _) = expect(SEQUENCE, der)?;
+    let (mut rest, _) = expect(SEQUENCE, certificate)?;
     if rest.first() == Some(&VERSION) {
         (_, _, rest) = element(rest)?;
     }
@@ -17,10 +74,12 @@ pub fn not_after(der: &[u8]) -> Option<u64> {
     for _ in 0..3 {
         (_, _, rest) = element(rest)?;
     }
-    let (_, validity, _) = element(rest).filter(|(tag, ..)| *tag == SEQUENCE)?;
-    let (_, _, after) = element(validity)?;
-    let (tag, time, _) = element(after)?;
-    moment(tag, time)
+    Some(rest)
+}
+
+/// Content and what follows of the first element, if it has this tag.
+fn expect(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
+    element(der).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
 }
 
 /// Tag, content and what follows of the first element.
@@ -103,14 +162,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_are_those_of_the_alternative_names() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["*.a.example".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "common.example");
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        let name = rcgen::SanType::DnsName("b.example".try_into().unwrap());
+        params.subject_alt_names.push(name);
+        assert_eq!(dns_names(params.self_signed(&key).unwrap().der()), ["*.a.example", "b.example"]);
+        params.subject_alt_names.clear();
+        assert_eq!(dns_names(params.self_signed(&key).unwrap().der()), Vec::<&str>::new());
+    }
+
     proptest! {
         #[test]
         fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), cut in 0_usize..400) {
-            let _ = not_after(&bytes);
+            let _ = (not_after(&bytes), dns_names(&bytes));
             let certificate = rcgen::generate_simple_self_signed(vec!["svc".to_owned()]).unwrap().cert;
             let mut der = certificate.der().to_vec();
             der.truncate(cut);
-            let _ = not_after(&der);
+            let _ = (not_after(&der), dns_names(&der));
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Fault {
     WrongName,
     /// The certificate's time is over, or has not begun.
     Expired,
+    /// The certificate was revoked, as the list of its authority says, or there is no list that could say so.
+    Revoked,
     /// The other side refused, most likely our certificate.
     Alert,
     /// There are no roots that a replica's certificate could lead to.
@@ -38,7 +40,7 @@ pub enum Fault {
 
 impl Fault {
     /// How many there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// Every word, by index.
     pub const ALL: [Self; Self::COUNT] = [
@@ -51,6 +53,7 @@ impl Fault {
         Self::Untrusted,
         Self::WrongName,
         Self::Expired,
+        Self::Revoked,
         Self::Alert,
         Self::NoRoots,
         Self::Other,
@@ -69,6 +72,7 @@ impl Fault {
             Self::Untrusted => "untrusted",
             Self::WrongName => "wrong_name",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
             Self::Alert => "alert",
             Self::NoRoots => "no_roots",
             Self::Other => "other",
@@ -88,6 +92,7 @@ impl Fault {
             Self::Untrusted => "the replica's certificate does not lead to the roots (kpa.dev/backend-ca)",
             Self::WrongName => "the replica's certificate is not for the expected name (kpa.dev/backend-server-name)",
             Self::Expired => "the replica's certificate has expired or is not valid yet",
+            Self::Revoked => "the replica's certificate was revoked",
             Self::Alert => "the replica refused the handshake",
             Self::NoRoots => "no roots are given that its certificate could lead to (kpa.dev/backend-ca)",
             Self::Other => "the handshake failed",
@@ -111,6 +116,10 @@ impl Fault {
         if let Error::AlertReceived(alert) = error {
             return Self::of_alert(*alert);
         }
+        if matches!(error, Error::InvalidCertRevocationList(_)) {
+            // A list by its authority's name that the authority has not signed, or may not sign.
+            return Self::Revoked;
+        }
         if matches!(error, Error::NoCertificatesPresented) {
             Self::NoCertificate
         } else if matches!(error, Error::NoApplicationProtocol) {
@@ -130,6 +139,8 @@ impl Fault {
             Self::Expired
         } else if matches!(error, E::NotValidForName | E::NotValidForNameContext { .. }) {
             Self::WrongName
+        } else if matches!(error, E::Revoked | E::UnknownRevocationStatus) {
+            Self::Revoked
         } else {
             Self::Untrusted
         }

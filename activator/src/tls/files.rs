@@ -7,7 +7,7 @@
 
 use super::backend::Roots;
 use super::fault::{Counts, Reload};
-use super::server::{Credentials, Material, Server};
+use super::server::{Credentials, Material, PAIRS_MAX, Pair, Server, Unusable};
 use crate::bounds::Bounds;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,24 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Longest file that is read, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Where the files are.
+/// Where a certificate and its key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerFiles {
+pub struct PairFiles {
     /// The certificate, and those between it and its root, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM, not encrypted.
     pub key: PathBuf,
+}
+
+/// Where the files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// 1 to [`PAIRS_MAX`]; the first is shown where no name matches.
+    pub pairs: Vec<PairFiles>,
     /// Roots of clients' certificates, PEM.
     pub client_roots: Option<PathBuf>,
+    /// Lists of revoked ones among them, PEM.
+    pub client_revoked: Option<PathBuf>,
 }
 
 /// What is wrong with files, and which.
@@ -42,6 +51,17 @@ pub enum FilesError {
         file: String,
         /// Why.
         why: String,
+    },
+    /// Not every certificate has a key.
+    #[error(
+        "--tls-cert is given {certificates} times and --tls-key {keys} times; expected a key for each certificate, in the same \
+         order; nothing is started"
+    )]
+    Unpaired {
+        /// How many certificates.
+        certificates: usize,
+        /// How many keys.
+        keys: usize,
     },
     /// They are read and cannot be used.
     #[error("{files}: {why}")]
@@ -68,13 +88,21 @@ async fn read(path: &Path) -> Result<Vec<u8>, FilesError> {
     reading.await.map_err(unreadable)
 }
 
+async fn read_any(path: Option<&Path>) -> Result<Option<Vec<u8>>, FilesError> {
+    match path {
+        Some(path) => read(path).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 impl ServerFiles {
     async fn read(&self) -> Result<Material, FilesError> {
-        let client_roots = match &self.client_roots {
-            Some(path) => Some(read(path).await?),
-            None => None,
-        };
-        Ok(Material { certificate: read(&self.certificate).await?, key: read(&self.key).await?, client_roots })
+        let mut pairs = Vec::with_capacity(self.pairs.len());
+        for files in self.pairs.iter().take(PAIRS_MAX + 1) {
+            pairs.push(Pair { certificate: read(&files.certificate).await?, key: read(&files.key).await? });
+        }
+        let client_roots = read_any(self.client_roots.as_deref()).await?;
+        Ok(Material { pairs, client_roots, client_revoked: read_any(self.client_revoked.as_deref()).await? })
     }
 
     /// Reads them for the first time.
@@ -88,14 +116,33 @@ impl ServerFiles {
     }
 
     fn understand(&self, material: &Material) -> Result<Credentials, FilesError> {
-        Credentials::of(material).map_err(|why| FilesError::Unusable { files: self.names(), why: why.to_string() })
+        Credentials::of(material).map_err(|why| FilesError::Unusable { files: self.blamed(&why), why: why.to_string() })
+    }
+
+    /// The files that `why` is about.
+    fn blamed(&self, why: &Unusable) -> String {
+        let files: Vec<Option<&PathBuf>> = match why {
+            Unusable::Certificate(index, _) => vec![self.pairs.get(*index).map(|files| &files.certificate)],
+            Unusable::Key(index, _) => vec![self.pairs.get(*index).map(|files| &files.key)],
+            Unusable::Pair(index, _) => {
+                let files = self.pairs.get(*index);
+                vec![files.map(|files| &files.certificate), files.map(|files| &files.key)]
+            }
+            Unusable::ClientRoots(_) => vec![self.client_roots.as_ref()],
+            Unusable::ClientRevoked(_) => vec![self.client_revoked.as_ref()],
+            Unusable::Pairs(_) | Unusable::Other(_) => return self.names(),
+        };
+        listed(files.into_iter().flatten())
     }
 
     fn names(&self) -> String {
-        let paths = [Some(&self.certificate), Some(&self.key), self.client_roots.as_ref()];
-        let names: Vec<String> = paths.into_iter().flatten().map(|path| path.display().to_string()).collect();
-        names.join(", ")
+        let pairs = self.pairs.iter().flat_map(|files| [&files.certificate, &files.key]);
+        listed(pairs.chain(&self.client_roots).chain(&self.client_revoked))
     }
+}
+
+fn listed<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
+    paths.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// [`ServerFiles`] that were right when they were read.
@@ -118,6 +165,24 @@ impl<T: PartialEq> Seen<T> {
         }
         self.0 = now;
         Some(&self.0)
+    }
+}
+
+/// Files that are looked at again and again.
+pub trait Followed: Sized + Send {
+    /// Looks at the files once.
+    fn look(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Looks at the files every [`LOOK_EVERY`], for ever.
+    fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut looks = interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                looks.tick().await;
+                self.look().await;
+            }
+        }
     }
 }
 
@@ -144,19 +209,10 @@ impl FollowedServer {
     pub const fn server(&self) -> &Arc<Server> {
         &self.server
     }
+}
 
-    /// Looks at the files, for ever.
-    pub async fn run(mut self) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            self.look().await;
-        }
-    }
-
-    /// Looks at the files once.
-    pub async fn look(&mut self) {
+impl Followed for FollowedServer {
+    async fn look(&mut self) {
         let Some(news) = self.seen.news(self.files.read().await) else { return };
         let understood = news.as_ref().map_err(Clone::clone).and_then(|material| self.files.understand(material));
         match understood {
@@ -164,22 +220,24 @@ impl FollowedServer {
                 note(&self.bounds.tls, &credentials, &self.files);
                 self.server.replace(credentials);
                 self.bounds.tls.reloaded(Reload::Taken);
-                tracing::info!("{}: read again; new connections get the new certificate", self.files.names());
+                tracing::info!("{}: read again; new connections get what is in them now", self.files.names());
             }
             Err(error) => {
                 self.bounds.tls.reloaded(Reload::Refused);
-                tracing::error!("{error}; expected a certificate and its key in PEM; the last good ones stay in force");
+                tracing::error!("{error}; expected PEM that can be used as a whole; the last good files stay in force");
             }
         }
     }
 }
 
-/// Keeps the end of what is in force, and says when that is past.
+/// Keeps the first end of what is in force, and says of which certificates the end is past.
 fn note(counts: &Counts, credentials: &Credentials, files: &ServerFiles) {
-    let not_after = credentials.not_after.unwrap_or(0);
-    counts.set_not_after(not_after);
-    if not_after.saturating_mul(1000) < runtime::clock::unix_millis() {
-        tracing::warn!("{}: the certificate has expired, so that clients will refuse it", files.certificate.display());
+    counts.set_not_after(credentials.first_end().unwrap_or(0));
+    let now = runtime::clock::unix_millis();
+    for (end, PairFiles { certificate, .. }) in credentials.ends.iter().zip(&files.pairs) {
+        if end.is_none_or(|end| end.saturating_mul(1000) < now) {
+            tracing::warn!("{}: the certificate has expired, so that clients will refuse it", certificate.display());
+        }
     }
 }
 
@@ -218,19 +276,10 @@ impl FollowedRoots {
         roots.take_over(&read);
         Self { path, seen: Seen(Ok(pem)), roots, bounds }
     }
+}
 
-    /// Looks at the file, for ever.
-    pub async fn run(mut self) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            self.look().await;
-        }
-    }
-
-    /// Looks at the file once.
-    pub async fn look(&mut self) {
+impl Followed for FollowedRoots {
+    async fn look(&mut self) {
         let Some(news) = self.seen.news(read(&self.path).await) else { return };
         let files = || self.path.display().to_string();
         let set = |pem: &Vec<u8>| self.roots.set(pem).map_err(|why| FilesError::Unusable { files: files(), why });

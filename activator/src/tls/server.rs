@@ -1,58 +1,82 @@
-//! What clients meet: one certificate and key, who has to show a certificate, and the handshake.
+//! What clients meet: certificates with their keys, who has to show a certificate, and the handshake.
 //!
 //! Invariant: a connection keeps the certificate that it began with; a handshake ends within [`HANDSHAKE_TIMEOUT`]; sessions
 //! are resumed only under the very files that they began under.
 
 use super::certificate::not_after;
 use super::fault::Fault;
+use super::names::ByName;
 use super::stream::FromClient;
 use super::{ALPN_H2, ALPN_HTTP1, certificates, provider, roots};
 use crate::bounds::{Bounds, HANDSHAKE_TIMEOUT, Limit};
 use arc_swap::ArcSwap;
 use runtime::net::Socket;
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
-/// Files as they are read, PEM.
+/// Most certificates with keys.
+pub const PAIRS_MAX: usize = 64;
+
+/// A certificate and its key as they are read, PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Material {
+pub struct Pair {
     /// The certificate, and those between it and its root.
     pub certificate: Vec<u8>,
     /// Its private key.
     pub key: Vec<u8>,
-    /// Roots of clients' certificates. With them every client has to show one.
-    pub client_roots: Option<Vec<u8>>,
 }
 
-/// Why [`Material`] cannot be used.
+/// Files as they are read, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Material {
+    /// 1 to [`PAIRS_MAX`], chosen by the name that a client asks for; the first where none matches.
+    pub pairs: Vec<Pair>,
+    /// Roots of clients' certificates. With them every client has to show one.
+    pub client_roots: Option<Vec<u8>>,
+    /// Lists of revoked ones among them.
+    pub client_revoked: Option<Vec<u8>>,
+}
+
+/// Why [`Material`] cannot be used. The number is the index of the pair.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// The certificate.
-    #[error("the certificate cannot be used: {0}")]
-    Certificate(String),
+    #[error("the certificate cannot be used: {1}")]
+    Certificate(usize, String),
     /// The key.
-    #[error("the key cannot be used: {0}")]
-    Key(String),
+    #[error("the key cannot be used: {1}")]
+    Key(usize, String),
     /// The two.
-    #[error("certificate and key do not belong together: {0}")]
-    Pair(String),
+    #[error("certificate and key do not belong together: {1}")]
+    Pair(usize, String),
+    /// How many pairs there are.
+    #[error("there are {0} certificates with keys; expected 1 to {PAIRS_MAX}")]
+    Pairs(usize),
     /// The roots of clients' certificates.
     #[error("the roots of clients' certificates cannot be used: {0}")]
     ClientRoots(String),
+    /// The lists of revoked ones.
+    #[error("the lists of clients' revoked certificates cannot be used: {0}")]
+    ClientRevoked(String),
+    /// Whatever else.
+    #[error("TLS cannot be served: {0}")]
+    Other(String),
 }
 
 /// [`Material`] that was understood.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     config: Arc<ServerConfig>,
-    /// The end of the certificate's validity, in seconds since 1970; `None` when it cannot be read.
-    pub not_after: Option<u64>,
+    /// The end of each certificate's validity, in seconds since 1970; `None` when it cannot be read.
+    pub ends: Vec<Option<u64>>,
 }
 
 impl Credentials {
@@ -61,24 +85,61 @@ impl Credentials {
     /// # Errors
     /// What is wrong with it.
     pub fn of(material: &Material) -> Result<Self, Unusable> {
-        let chain = certificates(&material.certificate).map_err(Unusable::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&material.key)
-            .map_err(|error| Unusable::Key(format!("there is no unencrypted private key in it: {error}")))?;
-        let not_after = chain.first().and_then(|certificate| not_after(certificate));
+        let Material { pairs, client_roots, client_revoked } = material;
+        let too_many = Unusable::Pairs(pairs.len());
+        if pairs.len() > PAIRS_MAX {
+            return Err(too_many);
+        }
+        let keys = pairs.iter().enumerate().map(|(index, pair)| certified(index, pair));
+        let keys: Vec<Arc<CertifiedKey>> = keys.collect::<Result<_, _>>()?;
+        let ends = keys.iter().map(|key| key.end_entity_cert().ok().and_then(|der| not_after(der))).collect();
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| Unusable::Pair(error.to_string()))?;
-        let builder = match &material.client_roots {
+            .map_err(|error| Unusable::Other(error.to_string()))?;
+        let builder = match client_roots {
             None => builder.with_no_client_auth(),
-            Some(pem) => {
-                let roots = roots(pem).map_err(Unusable::ClientRoots)?;
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| Unusable::ClientRoots(error.to_string()))?)
-            }
+            Some(pem) => builder.with_client_cert_verifier(verifier(pem, client_revoked.as_deref())?),
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| Unusable::Pair(error.to_string()))?;
+        let mut config = builder.with_cert_resolver(Arc::new(ByName::new(keys).ok_or(too_many)?));
         config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
-        Ok(Self { config: Arc::new(config), not_after })
+        Ok(Self { config: Arc::new(config), ends })
+    }
+
+    /// The end of the validity of the certificate that ends first, in seconds since 1970.
+    #[must_use]
+    pub fn first_end(&self) -> Option<u64> {
+        self.ends.iter().flatten().min().copied()
+    }
+}
+
+fn certified(index: usize, pair: &Pair) -> Result<Arc<CertifiedKey>, Unusable> {
+    let chain = certificates(&pair.certificate).map_err(|why| Unusable::Certificate(index, why))?;
+    let key = PrivateKeyDer::from_pem_slice(&pair.key)
+        .map_err(|error| Unusable::Key(index, format!("there is no unencrypted private key in it: {error}")))?;
+    let certified = CertifiedKey::from_der(chain, key, &provider());
+    certified.map(Arc::new).map_err(|error| Unusable::Pair(index, error.to_string()))
+}
+
+/// What checks the certificates of clients: against `client_roots`, and where there are lists of revoked ones, each certificate
+/// up to its root against the list of its authority, which has to be there.
+fn verifier(client_roots: &[u8], revoked: Option<&[u8]>) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
+    let roots = roots(client_roots).map_err(Unusable::ClientRoots)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    let lists = revoked.map(lists).transpose().map_err(Unusable::ClientRevoked)?.unwrap_or_default();
+    verifier.with_crls(lists).build().map_err(|error| {
+        let is_list = matches!(error, VerifierBuilderError::InvalidCrl(_));
+        let unusable = if is_list { Unusable::ClientRevoked } else { Unusable::ClientRoots };
+        unusable(error.to_string())
+    })
+}
+
+/// The lists of revoked certificates of a PEM text, at least one: without any nothing would be checked.
+fn lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    match lists {
+        Ok(none) if none.is_empty() => Err("there is no list in it (-----BEGIN X509 CRL-----)".into()),
+        Ok(lists) => Ok(lists),
+        Err(error) => Err(format!("it is no PEM: {error}")),
     }
 }
 
@@ -137,9 +198,10 @@ mod tests {
     #[test]
     fn what_cannot_be_used_says_which_and_why() {
         let ((certificate, key), (_, other)) = (pair(), pair());
-        let check = |certificate: &[u8], key: &[u8], client_roots: Option<&[u8]>, expected: &str| {
-            let client_roots = client_roots.map(<[u8]>::to_vec);
-            let material = Material { certificate: certificate.to_vec(), key: key.to_vec(), client_roots };
+        let check = |certificate: &[u8], key: &[u8], clients: Option<(&[u8], &[u8])>, expected: &str| {
+            let pair = Pair { certificate: certificate.to_vec(), key: key.to_vec() };
+            let (client_roots, client_revoked) = clients.map(|(roots, lists)| (roots.to_vec(), lists.to_vec())).unzip();
+            let material = Material { pairs: vec![pair], client_roots, client_revoked };
             let error = Credentials::of(&material).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         };
@@ -149,8 +211,25 @@ mod tests {
         check(&certificate, b"nothing", None, "the key cannot be used");
         check(&certificate, &certificate, None, "the key cannot be used");
         check(&certificate, &other, None, "certificate and key do not belong together");
-        check(&certificate, &key, Some(b""), "the roots of clients' certificates cannot be used");
-        let fine = Material { client_roots: Some(certificate.clone()), certificate, key };
-        assert!(Credentials::of(&fine).unwrap().not_after.is_some());
+        check(&certificate, &key, Some((b"", b"")), "the roots of clients' certificates cannot be used");
+        let lists = "the lists of clients' revoked certificates cannot be used: ";
+        check(&certificate, &key, Some((&certificate, b"")), &format!("{lists}there is no list in it"));
+        let broken = b"-----BEGIN X509 CRL-----\nMAMCAQE=\n-----END X509 CRL-----\n";
+        check(&certificate, &key, Some((&certificate, broken)), lists);
+
+        let one = Pair { certificate: certificate.clone(), key };
+        let many = |count| Material {
+            pairs: vec![one.clone(); count],
+            client_roots: Some(certificate.clone()),
+            client_revoked: None,
+        };
+        assert!(Credentials::of(&many(1)).unwrap().first_end().is_some());
+        assert_eq!(Credentials::of(&many(PAIRS_MAX)).unwrap().ends.len(), PAIRS_MAX);
+        for count in [0, PAIRS_MAX + 1] {
+            assert_eq!(Credentials::of(&many(count)).unwrap_err(), Unusable::Pairs(count));
+        }
+        let mut second = many(2);
+        second.pairs[1].key = other;
+        assert!(matches!(Credentials::of(&second), Err(Unusable::Pair(1, _))));
     }
 }

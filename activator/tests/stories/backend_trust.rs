@@ -9,7 +9,7 @@ use crate::tls_replica::{Replica, all_failed, failed, roots, secured};
 use crate::wire::{GET, PATIENCE, eventually, ok};
 use activator::Settings;
 use activator::tls::fault::{Fault, Reload};
-use activator::tls::files::FollowedRoots;
+use activator::tls::files::{Followed, FollowedRoots};
 use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Probe, ProbeCheck};
 use http_body_util::BodyExt;
 use std::num::NonZeroU32;
@@ -225,7 +225,7 @@ async fn a_cold_replica_that_cannot_prove_itself_is_not_opened() {
 #[tokio::test]
 async fn a_self_signed_certificate_is_its_own_root() {
     let signed = rcgen::generate_simple_self_signed(vec!["svc.default".to_owned()]).unwrap();
-    let pair = Pair { certificate: signed.cert.pem(), key: signed.signing_key.serialize_pem() };
+    let pair = Pair { certificate: signed.cert.pem(), key: signed.signing_key.serialize_pem(), serial: 0.into() };
     let replica = Replica::new(&pair, |_| ok("hello")).await;
     let own = secured(&Authority::new(), |l| l.backend_ca = set(Some(pair.certificate.parse().unwrap())));
     let rig = Rig::new(own, &[replica.address]).await;
@@ -265,6 +265,24 @@ async fn the_file_of_roots_is_followed() {
     std::fs::write(&path, vec![b'x'; 2 << 20]).unwrap();
     let error = FollowedRoots::load(path).await.unwrap_err().to_string();
     assert!(error.contains("more than 1048576 bytes"), "{error}");
+}
+
+/// Operators hear of it as of any replica that cannot be connected to (`EndpointsUnreachable`).
+#[tokio::test]
+async fn who_cannot_prove_itself_is_named_unreachable_until_it_does() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let replica = Replica::new(&authority.sign(&["svc.default"]), |_| ok("hello")).await;
+    let rig = Rig::new(secured(&authority, |l| l.backend_ca = set(None)), &[replica.address]).await;
+    let roots = rig.activator.revisions().backend_roots();
+    roots.set(stranger.pem.as_bytes()).unwrap();
+    let mut client = rig.client().await;
+    client.send(GET).await;
+    let named = || rig.handle().gate.unreachable();
+    eventually("it is named", || named() == [EndpointId::new(&replica.address.to_string())]).await;
+    assert!(failed(&rig, Fault::Untrusted) >= 3);
+    roots.set(authority.pem.as_bytes()).unwrap();
+    assert_eq!(client.answer().await.status(), 200, "who has waited is answered");
+    assert!(named().is_empty());
 }
 
 /// Between activators nothing changes: TLS begins at the one that sends to the replica.

@@ -7,7 +7,7 @@ use crate::wire::{GET, Wire, eventually, ok, soon};
 use activator::Settings;
 use activator::bounds::{Bounds, Limit, Stock};
 use activator::tls::fault::{Fault, Reload};
-use activator::tls::files::{FollowedServer, ServerFiles};
+use activator::tls::files::{Followed, FollowedServer, PairFiles, ServerFiles};
 use activator::tls::server::{Credentials, Server};
 use domain::Limits;
 use http_body_util::BodyExt;
@@ -61,7 +61,7 @@ async fn both_http_versions_and_both_tls_versions_are_served() {
     let (rig, backend) = rig(plain_server(&authority)).await;
     for (versions, expected) in [(ONLY_12, TLS12.version), (ONLY_13, TLS13.version)] {
         for alpn in [&["http/1.1"][..], &[]] {
-            let visitor = Visitor { versions, alpn, shows: None };
+            let visitor = Visitor { versions, alpn, ..Visitor::default() };
             let mut client = visitor.wire(&authority, rig.secure[0]).await;
             let session = client.stream.get_ref().1;
             assert_eq!(session.protocol_version(), Some(expected));
@@ -72,7 +72,7 @@ async fn both_http_versions_and_both_tls_versions_are_served() {
                 assert_eq!(backend.last().field("x-forwarded-proto"), Some("https"));
             }
         }
-        let visitor = Visitor { versions, alpn: &["h2", "http/1.1"], shows: None };
+        let visitor = Visitor { versions, alpn: &["h2", "http/1.1"], ..Visitor::default() };
         let stream = visitor.visit(&authority, rig.secure[0]).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         // The replica speaks HTTP/1.1 only, like most that browsers go to.
@@ -240,7 +240,8 @@ impl Mount<'_> {
     }
 
     fn files(&self) -> ServerFiles {
-        ServerFiles { certificate: self.0.join("tls.crt"), key: self.0.join("tls.key"), client_roots: None }
+        let pair = PairFiles { certificate: self.0.join("tls.crt"), key: self.0.join("tls.key") };
+        ServerFiles { pairs: vec![pair], client_roots: None, client_revoked: None }
     }
 }
 

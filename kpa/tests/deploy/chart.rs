@@ -123,15 +123,28 @@ fn what_can_be_turned_on_is_what_the_components_add() {
     let component = objects(&read(&deploy("components/namespace-selector/rbac.yaml")));
     assert_same("with a selector", &selecting, "the component", &union(base.clone(), component));
 
-    // As kustomize patches it: two kinds of operation are enough.
     let component = objects(&read(&deploy("components/take-over/rbac.yaml")));
-    let mut patched = union(base, component);
-    let kustomization: Value =
-        serde_saphyr::from_str(&read(&deploy("components/take-over/kustomization.yaml"))).unwrap();
+    let patched = patched_by("components/take-over", union(base.clone(), component));
+    let taking = rendered(&json!({"takeOver": true}));
+    assert_same("with takeOver", &taking, "the component", &patched);
+    if let Some(built) = with_component("base", "components/take-over") {
+        assert_same("kubectl kustomize", &without_namespace(built), "with takeOver", &without_hooks(taking).0);
+    }
+
+    let sealed = rendered(&json!({"activator": {"tls": {"secrets": ["kpa-activator-tls"]}}}));
+    assert_same("with TLS", &sealed, "the component", &patched_by("components/tls", base));
+    if let Some(built) = with_component("base", "components/tls") {
+        assert_same("kubectl kustomize", &without_namespace(built), "with TLS", &without_hooks(sealed).0);
+    }
+}
+
+/// As kustomize patches it: two kinds of operation are enough.
+fn patched_by(component: &str, mut objects: Objects) -> Objects {
+    let kustomization: Value = serde_saphyr::from_str(&read(&deploy(component).join("kustomization.yaml"))).unwrap();
     for patch in items(&kustomization, "/patches") {
         let target = (text(patch, "/target/kind"), text(patch, "/target/name"));
         let (_, object) =
-            patched.iter_mut().find(|((kind, _, name), _)| (kind.as_str(), name.as_str()) == target).unwrap();
+            objects.iter_mut().find(|((kind, _, name), _)| (kind.as_str(), name.as_str()) == target).unwrap();
         let operations: Vec<Value> = serde_saphyr::from_str(text(patch, "/patch")).unwrap();
         for operation in &operations {
             let (path, value) = (text(operation, "/path"), operation["value"].clone());
@@ -142,11 +155,7 @@ fn what_can_be_turned_on_is_what_the_components_add() {
             }
         }
     }
-    let taking = rendered(&json!({"takeOver": true}));
-    assert_same("with takeOver", &taking, "the component", &patched);
-    if let Some(built) = with_component("base", "components/take-over") {
-        assert_same("kubectl kustomize", &without_namespace(built), "with takeOver", &without_hooks(taking).0);
-    }
+    objects
 }
 
 #[test]
@@ -233,7 +242,12 @@ fn helm_renders_what_these_tests_render() {
             "tolerations": [{"operator": "Exists"}],
             "nodeSelector": {"a": "b"},
             "priorityClassName": "high",
-            "activator": {"drainGraceSeconds": 604_800, "resources": {"limits": {"cpu": 2, "memory": "1Gi"}}},
+            "activator": {
+                "drainGraceSeconds": 604_800,
+                "resources": {"limits": {"cpu": 2, "memory": "1Gi"}},
+                "tls": {"secrets": ["one", "two"], "clientCaSecret": "guests", "clientCrlSecret": "revoked"},
+                "backendCaConfigMap": "roots",
+            },
             "config": {"autoscaler": {"max-scale-up-rate": "10"}},
         }),
     ] {

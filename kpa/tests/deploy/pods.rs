@@ -2,7 +2,10 @@
 
 use crate::chart::rendered;
 use crate::objects::{Objects, config_map, items, listed, text, texts, union};
+use activator::tls::arguments::TlsArguments;
+use clap::Parser;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Each source of objects with its name.
 fn sources() -> Vec<(&'static str, Objects)> {
@@ -13,7 +16,16 @@ fn sources() -> Vec<(&'static str, Objects)> {
             "the chart with values",
             rendered(&json!({"activator": {"drainGraceSeconds": 60}, "listenHost": "0.0.0.0", "namespaces": ["a"]})),
         ),
+        ("the chart with TLS", rendered(&with_tls())),
     ]
+}
+
+/// Values with all that there is of TLS.
+fn with_tls() -> Value {
+    json!({"activator": {
+        "tls": {"secrets": ["one", "two"], "clientCaSecret": "guests", "clientCrlSecret": "revoked"},
+        "backendCaConfigMap": "roots",
+    }})
 }
 
 /// Kind, name, pod template.
@@ -69,7 +81,8 @@ fn every_pod_is_restricted() {
                 assert!(pod.get(field).is_none(), "{source}: {name}: {field}");
             }
             for volume in items(pod, "/volumes") {
-                assert!(volume.get("projected").is_some(), "{source}: {name}: {volume}");
+                let read_only = ["projected", "secret", "configMap"].iter().any(|kind| volume.get(kind).is_some());
+                assert!(read_only, "{source}: {name}: {volume}");
             }
             for port in items(container(template), "/ports") {
                 assert!(port.get("hostPort").is_none(), "{source}: {name}: {port}");
@@ -104,7 +117,7 @@ fn programs_listen_where_probes_and_services_look() {
             let container = container(template);
             let mut listening: Vec<u64> = Vec::new();
             for argument in texts(container, "/args") {
-                if argument.starts_with("--listen=") || argument.starts_with("--admin=") {
+                if ["--listen=", "--admin=", "--tls-listen="].iter().any(|flag| argument.starts_with(flag)) {
                     listening.push(argument.rsplit(':').next().unwrap().parse().unwrap());
                 }
             }
@@ -125,6 +138,79 @@ fn programs_listen_where_probes_and_services_look() {
                 assert_eq!(argument(container, flag), service);
             }
         }
+    }
+}
+
+/// The arguments about TLS as the activator reads them.
+#[derive(clap::Parser)]
+struct Read {
+    #[command(flatten)]
+    tls: TlsArguments,
+}
+
+/// What is asked for is what there is: files in what is mounted, a port that can be reached, and none of it by default.
+#[test]
+fn tls_has_its_files_and_its_port_where_it_is_asked_for() {
+    let with_tls = rendered(&with_tls());
+    let [plain, sealed] = [listed("base"), with_tls].map(|mut all| {
+        let mut take = |kind: &str| {
+            let key = (kind.to_owned(), "kpa-system".to_owned(), "kpa-activator".to_owned());
+            all.remove(&key).unwrap_or_else(|| panic!("{key:?}"))
+        };
+        [take("Deployment"), take("Service"), take("NetworkPolicy")]
+    });
+    let tls_of = |deployment: &Value| {
+        let args = texts(container(&deployment["spec"]["template"]), "/args");
+        let tls =
+            args.into_iter().filter(|argument| argument.starts_with("--tls-") || argument.starts_with("--backend-"));
+        Read::try_parse_from(std::iter::once("activator".to_owned()).chain(tls)).map(|read| read.tls)
+    };
+    let ports = |service: &Value| -> Vec<(String, u64)> {
+        let ports = items(service, "/spec/ports").iter();
+        ports.map(|port| (text(port, "/name").to_owned(), port["port"].as_u64().unwrap())).collect()
+    };
+    let [deployment, service, policy] = &plain;
+    let off = tls_of(deployment).unwrap();
+    assert!(off.tls_listen.is_none() && off.tls_cert.is_empty() && off.backend_ca.is_none(), "{off:?}");
+    // By this name activators and autoscalers find each other's doors, whichever ports there are.
+    assert_eq!(ports(service), [("http".to_owned(), 80)]);
+    assert!(!policy.to_string().contains("8443"));
+
+    let [deployment, service, policy] = &sealed;
+    let on = tls_of(deployment).unwrap();
+    assert_eq!(ports(service), [("http".to_owned(), 80), ("https".to_owned(), 443)]);
+    let let_in = &items(policy, "/spec/ingress")[0];
+    assert_eq!((&let_in["ports"], let_in.get("from")), (&json!([{"port": 8080}, {"port": 8443}]), None));
+    assert_eq!(on.tls_listen.unwrap().port(), 8443);
+    let template = &deployment["spec"]["template"];
+    // Where a file comes from: the object, and its key.
+    let source = |path: &std::path::Path| {
+        let folder = path.parent().unwrap().to_str().unwrap();
+        let mounts: Vec<_> = items(container(template), "/volumeMounts").iter().collect();
+        let mount = mounts.iter().find(|mount| text(mount, "/mountPath") == folder);
+        let mount = mount.unwrap_or_else(|| panic!("{} is in none of {mounts:?}", path.display()));
+        assert!(mount["readOnly"] == true && mount.get("subPath").is_none(), "renewed only as a folder: {mount}");
+        let volumes = items(template, "/spec/volumes");
+        let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+        let object = [text(volume, "/secret/secretName"), text(volume, "/configMap/name")].concat();
+        format!("{object}/{}", path.file_name().unwrap().to_str().unwrap())
+    };
+    let all = |paths: &[PathBuf]| -> Vec<String> { paths.iter().map(|path| source(path)).collect() };
+    assert_eq!(all(&on.tls_cert), ["one/tls.crt", "two/tls.crt"]);
+    assert_eq!(all(&on.tls_key), ["one/tls.key", "two/tls.key"]);
+    assert_eq!(source(&on.tls_client_ca.unwrap()), "guests/ca.crt");
+    assert_eq!(source(&on.tls_client_crl.unwrap()), "revoked/ca.crl");
+    assert_eq!(source(&on.backend_ca.unwrap()), "roots/ca.crt");
+
+    // A check that is asked for is never left out in silence.
+    for (values, missing) in [
+        (json!({"clientCaSecret": "guests"}), "--tls-listen"),
+        (json!({"secrets": ["one"], "clientCrlSecret": "revoked"}), "--tls-client-ca"),
+    ] {
+        let all = rendered(&json!({"activator": {"tls": values}}));
+        let deployment = &all[&("Deployment".to_owned(), "kpa-system".to_owned(), "kpa-activator".to_owned())];
+        let error = tls_of(deployment).unwrap_err().to_string();
+        assert!(error.contains("required arguments") && error.contains(missing), "{error}");
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Invariant: an upload sends as much as is taken from it and no more; it ends with an answer, or when it is told to leave.
 
-use super::subject::name;
+use super::subject::host;
+use super::tls::Tls;
 use crate::net;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -23,20 +24,27 @@ const PART: &[u8] = &[b'x'; 16 * 1024];
 /// Connections of the clients that speak HTTP/2.
 const H2_CONNECTIONS: usize = 100;
 
-fn host() -> String {
-    format!("{}.default.example.com", name(0))
-}
-
 /// Connections that were answered once and are kept.
-pub(super) struct Idle(#[expect(dead_code, reason = "held open until dropped")] Vec<TcpStream>);
+pub(super) struct Idle(#[expect(dead_code, reason = "held open until dropped")] Vec<Line>);
+
+type Line = Box<dyn Duplex>;
+
+/// What a client speaks over.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 impl Idle {
-    pub(super) async fn open(address: SocketAddr, count: usize) -> anyhow::Result<Self> {
+    pub(super) async fn open(address: SocketAddr, tls: Option<&Tls>, count: usize) -> anyhow::Result<Self> {
         let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", host());
         let mut streams = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut stream = net::connect(address).await?;
+            let mut stream: Line = match tls {
+                None => Box::new(net::connect(address).await?),
+                Some(tls) => Box::new(tls.connect(address).await?),
+            };
             stream.write_all(request.as_bytes()).await?;
+            stream.flush().await?;
             if !status_is_200(&mut stream).await? {
                 bail!("an idle connection was not answered 200");
             }
@@ -190,10 +198,12 @@ async fn upload_http2(send: SendRequest<Bytes>, counts: &Counts) -> anyhow::Resu
 }
 
 /// Reads one small answer with a Content-Length, as the replica of this measurement gives.
-async fn status_is_200(stream: &mut TcpStream) -> anyhow::Result<bool> {
+async fn status_is_200(stream: &mut Line) -> anyhow::Result<bool> {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nok") {
-        stream.read_buf(&mut answer).await.context("no answer")?;
+        if stream.read_buf(&mut answer).await.context("no answer")? == 0 {
+            bail!("closed without an answer");
+        }
         if answer.len() > PART.len() {
             bail!("an answer of more than {} bytes", PART.len());
         }

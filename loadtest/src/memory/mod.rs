@@ -5,6 +5,7 @@
 mod clients;
 mod figure;
 mod subject;
+mod tls;
 
 use crate::model_server::lean;
 use crate::{net, output};
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use subject::Subject;
+use tls::Tls;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +41,9 @@ pub struct Args {
     /// The activator's binary. Default: beside this one, then target/dist/activator.
     #[arg(long)]
     activator: Option<PathBuf>,
+    /// Measures idle connections over TLS, too, with a whole handshake each, and what CPU they take.
+    #[arg(long)]
+    tls: bool,
     /// Prints the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -75,33 +80,42 @@ async fn measure(args: &Args, count: usize) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     idle(args, &mut figures).await.context("idle")?;
     services(args, count, &mut figures).await.context("idle services")?;
-    connections(args, count, &mut figures).await.context("idle connections")?;
+    connections(args, count, None, &mut figures).await.context("idle connections")?;
+    if args.tls {
+        connections(args, count, Some(&Tls::new()?), &mut figures).await.context("idle connections over TLS")?;
+    }
     held(args, count, Protocol::Http1, &mut figures).await.context("held over HTTP/1.1")?;
     held(args, count, Protocol::Http2, &mut figures).await.context("held over HTTP/2")?;
     Ok(figures)
 }
 
 async fn idle(args: &Args, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
-    let subject = Subject::start(args.activator.as_deref(), 1, nobody()?).await?;
+    let subject = Subject::start(args.activator.as_deref(), 1, nobody()?, None).await?;
     figures.push(Figure::mib("idle", subject.rss()?).at_most(30));
     Ok(())
 }
 
 async fn services(args: &Args, count: usize, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
-    let subject = Subject::start(args.activator.as_deref(), count, nobody()?).await?;
+    let subject = Subject::start(args.activator.as_deref(), count, nobody()?, None).await?;
     figures.push(Figure::mib(format!("{count} idle services"), subject.rss()?).at_most(150));
     Ok(())
 }
 
-async fn connections(args: &Args, count: usize, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+/// Connections that are answered once and stay, over TLS where it is given.
+async fn connections(args: &Args, count: usize, tls: Option<&Tls>, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let replica = nobody()?;
     let _replica = Replica::start(replica)?;
-    let subject = Subject::start(args.activator.as_deref(), 1, replica).await?;
-    let before = subject.rss()?;
-    let idle = Idle::open(subject.address, count).await?;
-    let with = subject.rss()?;
-    figures.push(Figure::mib(format!("{count} idle connections, each answered once"), with));
+    let subject = Subject::start(args.activator.as_deref(), 1, replica, tls).await?;
+    let (before, busy) = (subject.rss()?, subject.cpu()?);
+    let idle = Idle::open(subject.address, tls, count).await?;
+    let (with, busy) = (subject.rss()?, subject.cpu()?.saturating_sub(busy));
+    let over = if tls.is_some() { " over TLS" } else { "" };
+    figures.push(Figure::mib(format!("{count} idle connections{over}, each answered once"), with));
     figures.push(Figure::kib("  each", with.saturating_sub(before) / count as u64));
+    if args.tls {
+        let each = u64::try_from(busy.as_micros())? / count as u64;
+        figures.push(Figure::number("  microseconds of CPU each, to begin and to answer", each));
+    }
     drop(idle);
     Ok(())
 }
@@ -116,11 +130,11 @@ enum Protocol {
 /// Requests wait with uploads of 64 MiB behind them, are released and end, and the process is as before.
 async fn held(args: &Args, count: usize, protocol: Protocol, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let replica = nobody()?;
-    let subject = Subject::start(args.activator.as_deref(), 1, replica).await?;
+    let subject = Subject::start(args.activator.as_deref(), 1, replica, None).await?;
     // What a process has that has worked: its code is in memory.
     {
         let _replica = Replica::start(replica)?;
-        Idle::open(subject.address, WARM_UP).await?;
+        Idle::open(subject.address, None, WARM_UP).await?;
     }
     let (before, sockets) = (subject.rss()?, subject::socket_memory()?);
     let uploads = match protocol {

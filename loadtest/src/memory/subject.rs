@@ -1,5 +1,6 @@
 //! The activator that is measured, and what the system says of it.
 
+use super::tls::Tls;
 use crate::children::Child;
 use crate::peers::activator_binary;
 use crate::{net, proc_stat};
@@ -24,18 +25,26 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Starts it in front of so many services, all at `replica`, and waits until it is ready.
-    pub(super) async fn start(program: Option<&Path>, services: usize, replica: SocketAddr) -> anyhow::Result<Self> {
+    /// Starts it in front of so many services, all at `replica`, and waits until it is ready. With `tls` its address is the
+    /// one where it speaks that.
+    pub(super) async fn start(
+        program: Option<&Path>,
+        services: usize,
+        replica: SocketAddr,
+        tls: Option<&Tls>,
+    ) -> anyhow::Result<Self> {
         let program = activator_binary(program)?.context("no activator: build it, or name it with --activator")?;
-        let [address, admin] = [
-            SocketAddr::from(([127, 0, 0, 1], net::free_port()?)),
-            SocketAddr::from(([127, 0, 0, 1], net::free_port()?)),
-        ];
+        let free = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], net::free_port()?)));
+        let (mut address, admin) = (free()?, free()?);
         let mut command = Command::new(program);
         command.args(["--log", "warn", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
         // A queue that has room for all, and a start that may take longer than this takes.
         command.args(["--annotation=kpa.dev/queue-depth=1000000", "--annotation=kpa.dev/start-deadline=1h"]);
         command.args(["--annotation=kpa.dev/queue-timeout=1h", "--annotation=kpa.dev/protocol=http1"]);
+        if let Some(tls) = tls {
+            address = free()?;
+            command.args(tls.arguments(address));
+        }
         command.args((0..services).map(|number| format!("--upstream=default/{}={replica}", name(number))));
         let subject = Self { child: Child::start(command, "activator")?, address, admin };
         let ready = async {
@@ -50,6 +59,11 @@ impl Subject {
     /// Resident bytes.
     pub(super) fn rss(&self) -> anyhow::Result<u64> {
         Ok(proc_stat::rss_of_tree(self.child.id())?)
+    }
+
+    /// CPU time that it has used so far.
+    pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
+        Ok(proc_stat::cpu_of(self.child.id())?)
     }
 
     /// Open descriptors.
@@ -75,8 +89,13 @@ impl Subject {
 }
 
 /// The name of a service; its host is this with `.default.example.com`.
-pub(super) fn name(number: usize) -> String {
+fn name(number: usize) -> String {
     format!("held-{number}")
+}
+
+/// The host of the first service.
+pub(super) fn host() -> String {
+    format!("{}.default.example.com", name(0))
 }
 
 /// Memory that TCP's buffers take up in this network namespace, as /proc/net/sockstat says.

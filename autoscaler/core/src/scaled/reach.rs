@@ -38,7 +38,8 @@ impl Scaled {
         (count > 0).then(|| {
             format!(
                 "activators cannot connect to {}{more}, which the platform calls ready ({count} of {} replicas): does a \
-                 NetworkPolicy keep the activators from these pods, or does a mesh take connections with mutual TLS only?",
+                 NetworkPolicy keep the activators from these pods, does a mesh take connections with mutual TLS only, or, with \
+                 kpa.dev/backend-tls, does their certificate not pass (the activators' log says why)?",
                 named.join(", "),
                 self.ready.get().max(u32::try_from(count).unwrap_or(u32::MAX)),
             )

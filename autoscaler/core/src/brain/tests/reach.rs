@@ -22,7 +22,9 @@ fn what_cannot_be_connected_to_is_a_condition_and_told_until_it_can() {
     world.pass(10_000);
     let message = said(&world).unwrap();
     assert!(message.starts_with("activators cannot connect to 127.0.0.1:"), "{message}");
-    assert!(message.contains("(1 of 2 replicas)") && message.contains("NetworkPolicy") && message.contains("mesh"));
+    for part in ["(1 of 2 replicas)", "NetworkPolicy", "mesh", "kpa.dev/backend-tls"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
     assert_eq!((told(&world), world.requested), (1, 2), "once, and it decides nothing");
     world.unreachable.clear();
     world.pass(2_000);
