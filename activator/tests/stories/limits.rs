@@ -61,6 +61,7 @@ async fn one_connection_more_is_closed_at_once() {
     for n in 1..=3 {
         assert!(rig.client().await.closes().await);
         assert_eq!(rig.refused(Limit::Connections), n);
+        assert_eq!(clients[0].ask(GET).await.text(), "served", "who is in is served meanwhile");
     }
     // A program of ours is let in all the same.
     let mut internal = Wire::connect(rig.internal[0]).await;
@@ -88,6 +89,7 @@ async fn some_descriptors_are_kept_for_connections_to_replicas() {
     }
     assert!(rig.client().await.closes().await);
     assert_eq!(rig.refused(Limit::Connections), 1);
+    assert_eq!(clients[0].ask(GET).await.text(), "served", "who is in is served meanwhile");
 }
 
 #[tokio::test]
@@ -206,7 +208,9 @@ async fn held_bytes_are_bounded_over_http2() {
 async fn held_bytes_are_bounded_where_every_replica_refuses_connections() {
     let settings = Settings { held_bytes_max: u64::from(H2_FIRST_WINDOW), ..Settings::default() };
     let (_place, address) = nobody();
+    let backend = Backend::new(|_| ok("warm")).await;
     let rig = Rig::with(settings, limits(|l| l.protocol = set(Protocol::Http1)), &[address]).await;
+    neighbour(&rig, &backend).await;
     let big: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
     let (mut sender, _tasks) = client(rig.addresses[0]).await;
     sender.ready().await.unwrap();
@@ -216,6 +220,9 @@ async fn held_bytes_are_bounded_where_every_replica_refuses_connections() {
     let refused = ask(&mut sender, request("POST", "/", full("little"))).await;
     assert_eq!(refusal(&refused), (503, "held_bytes_full"));
     assert_eq!(rig.refused(Limit::HeldBytes), 1);
+    let warm = Request::post("http://warm.default/").body(full(big)).unwrap();
+    assert_eq!(ask(&mut sender, warm).await.status(), 200, "a neighbour on the same connection");
+    neighbour_is_served(&rig).await;
     drop(call);
     eventually("what it held is given back", || rig.bounds().stock(Stock::HeldBytes) == 0).await;
 }
@@ -314,11 +321,17 @@ async fn slow_bodies_are_counted_before_and_after_the_head() {
     })
     .await;
     let rig = Rig::new(limits(|l| l.idle_timeout = set(Some(Duration::from_millis(150)))), &[backend.address]).await;
+    let well = Backend::new(|_| ok("warm")).await;
+    neighbour(&rig, &well).await;
     let post = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: svc.default\r\ncontent-length: 5\r\n\r\nabc");
-    assert_eq!(rig.client().await.ask(post("/")).await.status(), 408);
+    let mut slow = rig.client().await;
+    slow.send(post("/")).await;
+    neighbour_is_served(&rig).await;
+    assert_eq!(slow.answer().await.status(), 408);
     assert_eq!(rig.refused(Limit::SlowBody), 1);
     let mut client = rig.client().await;
     client.send(post("/early")).await;
+    neighbour_is_served(&rig).await;
     soon(client.rest()).await;
     eventually("counted too", || rig.refused(Limit::SlowBody) == 2).await;
 }

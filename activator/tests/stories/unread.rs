@@ -63,6 +63,8 @@ async fn an_answer_that_its_client_does_not_take_ends_with_the_idle_timeout() {
     let rig = Rig::new(limits(|l| l.idle_timeout = set(Some(SHORT))), &[backend.address]).await;
     let mut client = narrow(rig.addresses[0]).await;
     client.send(LONG).await;
+    eventually("it is under way", || rig.in_flight() == 1).await;
+    others_are_served(&rig).await;
     eventually("it is given up", || rig.refused(Limit::SlowBody) == 1).await;
     others_are_served(&rig).await;
     rig.at_rest().await;
@@ -90,6 +92,8 @@ async fn without_clocks_it_ends_with_the_keep_alive_time() {
     let rig = Rig::with(settings, Limits::default(), &[backend.address]).await;
     let mut client = narrow(rig.addresses[0]).await;
     client.send(LONG).await;
+    eventually("it is under way", || rig.in_flight() == 1).await;
+    others_are_served(&rig).await;
     eventually("it is given up", || rig.refused(Limit::SlowBody) == 1).await;
     rig.at_rest().await;
     others_are_served(&rig).await;
