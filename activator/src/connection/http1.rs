@@ -79,15 +79,15 @@ pub(super) async fn serve<C: Connect, S: Socket>(
         }
         // The replica's connection was given back when the answer's last part was read; the client has it now.
         drop(sending);
+        let is_read = wire.is_read(watch.is_unread());
         if is_switch {
-            if let (Some(upgrade), Some((ahead, socket))) = (upgrade, wire.take()) {
+            if is_read && let (Some(upgrade), Some((ahead, socket))) = (upgrade, wire.take()) {
                 let (read, write) = tokio::io::split(socket);
                 let read = Box::new(std::io::Cursor::new(ahead).chain(read));
                 upgrade.fulfil(Client { read, write: Box::new(write) });
             }
             return;
         }
-        let is_read = wire.is_read();
         if !follows.keeps_alive || !is_read {
             return Box::pin(wire.close(watch, is_read)).await;
         }
@@ -122,7 +122,8 @@ fn begin<S: Socket, R: Socket>(
 ) -> Sending<R> {
     let (head, body) = response.into_parts();
     // Who is told so sends nothing that would be lost.
-    follows.keeps_alive &= !wire.is_closing() && (follows.body.is_done() || !peer.watch.is_unread() || wire.is_read());
+    follows.keeps_alive &=
+        !wire.is_closing() && (follows.body.is_done() || !peer.watch.is_unread() || wire.is_read(true));
     let encoder = follows.write_answer(outbox.begin(), &head, body.size_hint().exact());
     Sending { body, encoder, takes_trailers: follows.takes_trailers, filled: Filled::Whole }
 }

@@ -22,7 +22,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::ReadBuf;
 
 /// Most bytes that are read behind a request before it is answered.
@@ -48,6 +48,8 @@ struct Inner<S> {
     expects: bool,
     /// What is left of telling it.
     interim: &'static [u8],
+    /// Who serves the connection, while a body is read, which may be in another task.
+    server: Option<Waker>,
     /// Nothing begins any more.
     closing: bool,
     /// Nothing had come when this was asked last.
@@ -64,6 +66,7 @@ impl<S: Socket> Wire<S> {
             serial: 0,
             expects: false,
             interim: b"",
+            server: None,
             closing: false,
             idle: false,
         })))
@@ -133,7 +136,15 @@ impl<S: Socket> Wire<S> {
         if watch.is_holding() && socket.is_read_closed() {
             return true;
         }
-        while inner.decoder.is_done() && inner.inbox.len() < AHEAD_BYTES_MAX {
+        if !inner.decoder.is_done() {
+            // Its reader sees it, and says when nobody reads any more.
+            match &mut inner.server {
+                Some(server) => server.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return false;
+        }
+        while inner.inbox.len() < AHEAD_BYTES_MAX {
             match inner.inbox.poll_read(socket, cx) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => return true,
@@ -143,11 +154,12 @@ impl<S: Socket> Wire<S> {
         false
     }
 
-    /// Whether the newest request was read to its end, where its rest is here already. Nobody else reads any more.
-    pub(super) fn is_read(&self) -> bool {
+    /// Whether the newest request was read to its end. What is here of the rest of it is dropped where it is `unread`: nobody
+    /// wants it.
+    pub(super) fn is_read(&self, unread: bool) -> bool {
         let mut inner = self.0.lock();
         let Inner { decoder, inbox, .. } = &mut *inner;
-        while let Ok(Some(_)) = decoder.next(inbox) {}
+        while unread && matches!(decoder.next(inbox), Ok(Some(_))) {}
         decoder.is_done()
     }
 
@@ -225,7 +237,14 @@ impl<S: Socket> Source for Wire<S> {
             return Poll::Ready(None);
         }
         loop {
-            match inner.decoder.next(&mut inner.inbox) {
+            let next = inner.decoder.next(&mut inner.inbox);
+            if inner.decoder.is_done()
+                && let Some(server) = inner.server.take()
+                && !server.will_wake(cx.waker())
+            {
+                server.wake();
+            }
+            match next {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if inner.decoder.is_done() => return Poll::Ready(None),
                 Ok(None) => {}

@@ -48,7 +48,7 @@ async fn a_body_that_breaks_off_is_not_whole() {
     assert_eq!(frame(&wire, wire.serial()).await.unwrap().unwrap(), "hel");
     drop(far);
     assert!(matches!(frame(&wire, wire.serial()).await, Some(Err(BodyError::Client(_)))));
-    assert!(!wire.is_read());
+    assert!(!wire.is_read(true));
 }
 
 #[tokio::test]
@@ -64,6 +64,29 @@ async fn a_client_is_told_to_go_on_when_its_body_is_wanted_and_not_before() {
     far.write_all(b"hello").await.unwrap();
     assert_eq!(frame(&wire, wire.serial()).await.unwrap().unwrap(), "hello");
     assert!(waits(|cx| AsyncRead::poll_read(Pin::new(&mut far), cx, &mut ReadBuf::new(&mut told))), "once");
+}
+
+/// A body may be read in another task than the one that serves the connection, which has to look for a hang-up then.
+#[tokio::test]
+async fn who_serves_is_told_when_a_body_was_read_elsewhere() {
+    let (wire, mut far) = pair();
+    far.write_all(&[POST, b"hello"].concat()).await.unwrap();
+    assert!(matches!(next(&wire).await, Some(Ok(_))));
+    let watch = Watch::default();
+    let server = {
+        let wire = Arc::clone(&wire);
+        poll_fn(move |cx| if wire.has_hung_up(cx, &watch) { Poll::Ready(()) } else { Poll::Pending })
+    };
+    let reader = async {
+        assert_eq!(frame(&wire, wire.serial()).await.unwrap().unwrap(), "hello");
+        drop(far);
+    };
+    // Each with a waker of its own: only who was woken is polled.
+    let both = futures_util::stream::FuturesUnordered::<futures_util::future::BoxFuture<'_, ()>>::new();
+    both.push(Box::pin(server));
+    both.push(Box::pin(reader));
+    let both = futures_util::StreamExt::collect::<Vec<()>>(both);
+    tokio::time::timeout(Duration::from_secs(10), both).await.expect("the hang-up is seen");
 }
 
 /// What a client sends while it waits is read as far as one buffer, so that its hang-up is seen behind little.
