@@ -212,9 +212,9 @@ impl<R: Socket> Sending<R> {
             }
             let limit = ready!(self.body.poll_untaken(cx, patience));
             // The reactor speaks up only when a third of the socket's buffer is free. Who reads slowly is not silent.
-            let room = wire.socket().map(|socket| socket.write_now(outbox.front()));
+            let room = wire.socket().map(|mut socket| socket.write_now(outbox.front()));
             match room {
-                Some(Ok(count @ 1..)) if limit == Some(Limit::SlowBody) => {
+                Some(Ok(count)) if limit == Some(Limit::SlowBody) => {
                     outbox.advance(count);
                     self.body.taken();
                 }

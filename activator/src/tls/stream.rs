@@ -28,6 +28,25 @@ impl<S: Socket> Socket for FromClient<S> {
     fn is_read_closed(&self) -> bool {
         self.0.get_ref().0.is_read_closed()
     }
+
+    fn write_now(&mut self, _: &[u8]) -> io::Result<usize> {
+        let (socket, session) = self.0.get_mut();
+        // Whoever could write nothing has left what it wanted to write in the session.
+        session.write_tls(&mut Now(socket)).map(|_| 0)
+    }
+}
+
+/// Writes past the reactor.
+struct Now<'a, S>(&'a mut S);
+
+impl<S: Socket> io::Write for Now<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_now(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<S: Socket> AsyncRead for FromClient<S> {

@@ -139,6 +139,15 @@ impl Default for Visitor {
 impl Visitor {
     /// The connection behind the handshake, with a server that `authority` vouches for under the name that is asked for.
     pub(crate) async fn visit(&self, authority: &Authority, to: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+        self.visit_over(authority, soon(TcpStream::connect(to)).await?).await
+    }
+
+    /// The same over a connection that is there.
+    pub(crate) async fn visit_over(
+        &self,
+        authority: &Authority,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
         let builder = builder.with_protocol_versions(self.versions).unwrap().with_root_certificates(authority.roots());
         let mut config = match &self.shows {
@@ -146,7 +155,6 @@ impl Visitor {
             Some(pair) => builder.with_client_auth_cert(pair.chain(), pair.private()).unwrap(),
         };
         config.alpn_protocols = self.alpn.iter().map(|word| word.as_bytes().to_vec()).collect();
-        let stream = soon(TcpStream::connect(to)).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.asks_for).unwrap();
         soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await

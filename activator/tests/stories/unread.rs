@@ -1,14 +1,17 @@
 //! Clients of HTTP/1.1 that ask and do not take what they asked for, or take it slowly.
 
+use crate::pki::{Authority, Visitor};
 use crate::rig::{Backend, Rig, limits, set};
 use crate::wire::{GET, Wire, eventually, ok, soon};
 use activator::Settings;
 use activator::bounds::Limit;
+use activator::tls::server::Server;
 use domain::Limits;
 use socket2::{Domain, Socket, Type};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -39,12 +42,12 @@ async fn endless() -> Backend {
 }
 
 /// A client whose kernel takes little for it.
-async fn narrow(to: SocketAddr) -> Wire {
+fn narrow(to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8 * 1024).unwrap();
     socket.connect(&to.into()).unwrap();
     socket.set_nonblocking(true).unwrap();
-    Wire::new(TcpStream::from_std(socket.into()).unwrap())
+    TcpStream::from_std(socket.into()).unwrap()
 }
 
 async fn others_are_served(rig: &Rig) {
@@ -61,7 +64,7 @@ async fn is_cut_off(mut client: Wire) {
 async fn an_answer_that_its_client_does_not_take_ends_with_the_idle_timeout() {
     let backend = endless().await;
     let rig = Rig::new(limits(|l| l.idle_timeout = set(Some(SHORT))), &[backend.address]).await;
-    let mut client = narrow(rig.addresses[0]).await;
+    let mut client = Wire::new(narrow(rig.addresses[0]));
     client.send(LONG).await;
     eventually("it is under way", || rig.in_flight() == 1).await;
     others_are_served(&rig).await;
@@ -75,7 +78,7 @@ async fn an_answer_that_its_client_does_not_take_ends_with_the_idle_timeout() {
 async fn the_clock_over_the_whole_runs_on_while_nothing_is_taken() {
     let backend = endless().await;
     let rig = Rig::new(limits(|l| l.timeout = set(Some(SHORT))), &[backend.address]).await;
-    let mut client = narrow(rig.addresses[0]).await;
+    let mut client = Wire::new(narrow(rig.addresses[0]));
     client.send(LONG).await;
     eventually("it is under way", || rig.in_flight() == 1).await;
     rig.at_rest().await;
@@ -90,7 +93,7 @@ async fn without_clocks_it_ends_with_the_keep_alive_time() {
     let backend = endless().await;
     let settings = Settings { keep_alive: 2 * SHORT, ..Settings::default() };
     let rig = Rig::with(settings, Limits::default(), &[backend.address]).await;
-    let mut client = narrow(rig.addresses[0]).await;
+    let mut client = Wire::new(narrow(rig.addresses[0]));
     client.send(LONG).await;
     eventually("it is under way", || rig.in_flight() == 1).await;
     others_are_served(&rig).await;
@@ -101,11 +104,7 @@ async fn without_clocks_it_ends_with_the_keep_alive_time() {
 }
 
 /// The kernel says that there is room only when a third of its buffer is free, which a slow client takes long to read.
-#[tokio::test]
-async fn a_client_that_takes_a_little_again_and_again_is_not_silent() {
-    let backend = endless().await;
-    let rig = Rig::new(limits(|l| l.idle_timeout = set(Some(3 * SHORT))), &[backend.address]).await;
-    let mut client = narrow(rig.addresses[0]).await;
+async fn takes_a_little_again_and_again<S: AsyncRead + AsyncWrite + Unpin>(rig: &Rig, mut client: Wire<S>) {
     client.send("GET /much HTTP/1.1\r\nhost: svc.default\r\n\r\n").await;
     soon(client.head()).await.unwrap();
     let began = Instant::now();
@@ -120,5 +119,23 @@ async fn a_client_that_takes_a_little_again_and_again_is_not_silent() {
     // All of it arrives.
     soon(client.take((32 << 20) - taken)).await;
     assert_eq!(client.ask(GET).await.text(), "hello");
+    drop(client);
     rig.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_a_little_again_and_again_is_not_silent() {
+    let backend = endless().await;
+    let rig = Rig::new(limits(|l| l.idle_timeout = set(Some(3 * SHORT))), &[backend.address]).await;
+    takes_a_little_again_and_again(&rig, Wire::new(narrow(rig.addresses[0]))).await;
+}
+
+#[tokio::test]
+async fn nor_is_it_behind_tls() {
+    let (backend, authority) = (endless().await, Authority::new());
+    let server = Arc::new(Server::new(authority.sign(&["svc.default"]).credentials()));
+    let limits = limits(|l| l.idle_timeout = set(Some(3 * SHORT)));
+    let rig = Rig::secured(Settings::default(), limits, &[backend.address], server).await;
+    let stream = Visitor::default().visit_over(&authority, narrow(rig.secure[0])).await.unwrap();
+    takes_a_little_again_and_again(&rig, Wire::over(stream)).await;
 }

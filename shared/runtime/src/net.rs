@@ -20,11 +20,12 @@ pub trait Socket: std::fmt::Debug + AsyncRead + AsyncWrite + Unpin + Send + 'sta
     fn is_read_closed(&self) -> bool;
 
     /// Writes at once what the peer has room for, though the reactor has not said that there is any: it does so only when
-    /// a third of the socket's buffer is free.
+    /// a third of the socket's buffer is free. Gives how many of `bytes` are written; none may be where something before
+    /// them was.
     ///
     /// # Errors
     /// There is no room, or nobody can look past the reactor here (`WouldBlock`); the connection broke.
-    fn write_now(&self, _: &[u8]) -> io::Result<usize> {
+    fn write_now(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 }
@@ -34,8 +35,8 @@ impl Socket for TcpStream {
         readiness(self).is_some_and(Ready::is_read_closed)
     }
 
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        SockRef::from(self).send(bytes)
+    fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        SockRef::from(&*self).send(bytes)
     }
 }
 
