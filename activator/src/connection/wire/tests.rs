@@ -20,7 +20,7 @@ async fn frame(wire: &Wire<DuplexStream>, serial: u32) -> Option<Result<Bytes, B
 
 /// Whether nothing comes of it now.
 fn waits<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> bool {
-    poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
+    poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 #[tokio::test]
