@@ -40,6 +40,9 @@ pub const H2_STREAM_WINDOW: u32 = 64 * 1024;
 pub const H2_FIRST_WINDOW: u32 = 12 * 1024;
 /// So large that all streams together never fill it: a held one cannot stall another.
 pub const H2_CONNECTION_WINDOW: u32 = H2_STREAMS_MAX * H2_STREAM_WINDOW + 1024 * 1024;
+/// What unread DATA frames under 256 bytes may cost on one connection, where each counts what it lacks of 256; beyond, the
+/// connection ends with ENHANCE_YOUR_CALM. A window counts a byte for a byte, and a byte in a frame of its own is far more.
+pub const H2_SMALL_FRAMES_BYTES_MAX: usize = H2_CONNECTION_WINDOW as usize / 2;
 /// Streams that a client may have opened and reset before we have looked at them ("rapid reset"); beyond, the connection
 /// ends with ENHANCE_YOUR_CALM.
 pub const H2_PENDING_RESETS_MAX: usize = 20;
@@ -122,6 +125,7 @@ impl<C: Connect, S: Socket> Http2<C, S> {
             .max_concurrent_streams(H2_STREAMS_MAX)
             .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
             .max_local_error_reset_streams(Some(H2_ERROR_RESETS_MAX))
+            .data_frame_budget(H2_SMALL_FRAMES_BYTES_MAX)
             .max_send_buffer_size(H2_SEND_BUFFER)
             .max_header_list_size(u32::try_from(crate::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .handshake(io);

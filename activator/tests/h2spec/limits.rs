@@ -2,10 +2,11 @@
 
 use crate::case::{others_are_served, rig};
 use crate::frames::*;
-use crate::rig::{Rig, limits, set};
+use crate::rig::{Backend, Rig, limits, set};
 use crate::wire::{GET, eventually, soon};
 use activator::Settings;
 use activator::bounds::{Limit, Stock};
+use activator::connection::H2_SMALL_FRAMES_BYTES_MAX;
 use domain::{Change, Endpoint, EndpointId, EndpointState, Limits, Protocol, RevisionId};
 use http::Response;
 use std::sync::Arc;
@@ -104,11 +105,10 @@ async fn a_replica_that_resets_every_stream_breaks_its_own_answers_alone() {
     rig.at_rest().await;
 }
 
-/// A service's queue is its own: one that is full refuses, and the service beside it is served.
-#[tokio::test]
-async fn a_full_queue_refuses_and_the_service_beside_it_is_served() {
+/// An activator whose usual service is at zero, and `warm` beside it with a replica.
+async fn beside_a_warm_one(change: impl FnOnce(&mut Limits)) -> (Rig, Backend) {
     let (_plain, backend) = rig().await;
-    let rig = Rig::new(limits(|l| l.queue_depth = set(1)), &[]).await;
+    let rig = Rig::new(limits(change), &[]).await;
     let warm = RevisionId::new("default", "warm");
     rig.apply(&warm, limits(|l| l.protocol = set(Protocol::Http1))).await;
     let endpoint = Endpoint {
@@ -118,6 +118,23 @@ async fn a_full_queue_refuses_and_the_service_beside_it_is_served() {
         early_probe: None,
     };
     rig.tell(Change::Endpoints { revision: warm, version: 1, endpoints: [endpoint].into() }).await;
+    (rig, backend)
+}
+
+/// `warm` is served, over HTTP/1.1 and on stream `number` of `client`.
+async fn warm_is_served(rig: &Rig, client: &mut Client, number: u32) {
+    let answer = rig.client().await.ask("GET / HTTP/1.1\r\nhost: warm.default\r\n\r\n").await;
+    assert_eq!(answer.text(), "hello", "over HTTP/1.1");
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "warm.default"), (":path", "/")];
+    client.send(frame(HEADERS, WHOLE, number, &block(&fields))).await;
+    let body = client.until(|frame| frame.stream == number && frame.kind == DATA).await;
+    assert_eq!(body.payload, b"hello", "over HTTP/2");
+}
+
+/// A service's queue is its own: one that is full refuses, and the service beside it is served.
+#[tokio::test]
+async fn a_full_queue_refuses_and_the_service_beside_it_is_served() {
+    let (rig, _backend) = beside_a_warm_one(|l| l.queue_depth = set(1)).await;
     let mut held = rig.client().await;
     held.send(GET).await;
     eventually("one waits", || rig.waiting() == 1).await;
@@ -127,11 +144,30 @@ async fn a_full_queue_refuses_and_the_service_beside_it_is_served() {
     client.send(get(1, "/")).await;
     assert_eq!(client.until(|frame| frame.kind == HEADERS).await.status(), 503);
     assert_eq!(rig.refused(Limit::QueueDepth), 2);
-    let answer = rig.client().await.ask("GET / HTTP/1.1\r\nhost: warm.default\r\n\r\n").await;
-    assert_eq!(answer.text(), "hello", "over HTTP/1.1");
-    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "warm.default"), (":path", "/")];
-    client.send(frame(HEADERS, WHOLE, 3, &block(&fields))).await;
-    let body = client.until(|frame| frame.stream == 3 && frame.kind == DATA).await;
-    assert_eq!(body.payload, b"hello", "over HTTP/2, on the connection that was refused");
+    // On the connection that was refused.
+    warm_is_served(&rig, &mut client, 3).await;
     assert_eq!(rig.waiting(), 1, "who was let in goes on waiting");
+}
+
+/// A held byte in a frame of its own costs many times what the window counts for it.
+#[tokio::test]
+async fn bodies_of_held_requests_that_come_a_byte_at_a_time_have_a_bound() {
+    const STREAMS: u32 = 50;
+    let (rig, _backend) = beside_a_warm_one(|_| ()).await;
+    let mut patient = Client::new(rig.addresses[0]).await;
+    let mut client = Client::new(rig.addresses[0]).await;
+    let numbers = || (0..STREAMS).map(|n| 2 * n + 1);
+    client.send(numbers().flat_map(|n| post(n, "/")).collect::<Vec<_>>()).await;
+    eventually("all wait", || rig.waiting() == STREAMS).await;
+    let bytes = |count: u32| numbers().flat_map(|n| data(0, n, b"x").repeat(count as usize)).collect::<Vec<_>>();
+    let some = u32::try_from(H2_SMALL_FRAMES_BYTES_MAX).unwrap() / 255 / STREAMS;
+    client.send(bytes(some)).await;
+    warm_is_served(&rig, &mut client, 2 * STREAMS + 1).await;
+    assert_eq!((rig.waiting(), rig.refused(Limit::Resets)), (STREAMS, 0), "as many as that are held");
+    client.send(bytes(1)).await;
+    assert_eq!(client.ends().await, Some(ENHANCE_YOUR_CALM));
+    eventually("it is counted", || rig.refused(Limit::Resets) == 1).await;
+    eventually("its requests are gone", || rig.waiting() == 0).await;
+    warm_is_served(&rig, &mut patient, 1).await;
+    rig.at_rest().await;
 }
