@@ -306,14 +306,21 @@ impl<'a, C: Connect> Trip<'a, C> {
 
     async fn new_line(&mut self, permit: Permit<C::Stream>) -> Result<bool, Permit<C::Stream>> {
         let on_disconnect = *self.limits.on_disconnect;
-        let Some(socket) = self.connect(&permit).await else { return Err(permit) };
-        permit.seat.endpoint.reach.connected();
+        let connect = self.connect(&permit);
+        let reach = &permit.seat.endpoint.reach;
+        let connect = async { connect.await.inspect(|_| reach.connected()) };
         let exchange = match self.next {
-            Next::Http1 => Exchange::http1(Connection::new(socket), permit, on_disconnect),
-            Next::Http2 => match permit.seat.pool.h2.open(socket, &self.worker.base).await {
-                Ok(stream) => Exchange::http2(stream, permit, on_disconnect),
-                Err(_) => return Err(permit),
+            Next::Http1 => match connect.await {
+                Some(socket) => Exchange::http1(Connection::new(socket), permit, on_disconnect),
+                None => return Err(permit),
             },
+            Next::Http2 => {
+                let opened = permit.seat.pool.h2.open(self.secured(&permit), connect, &self.worker.base);
+                match opened.await {
+                    Some(stream) => Exchange::http2(stream, permit, on_disconnect),
+                    None => return Err(permit),
+                }
+            }
         };
         self.exchange = Some(exchange);
         Ok(self.next == Next::Http1)

@@ -7,9 +7,18 @@ use crate::wire::{eventually, soon};
 use activator::Settings;
 use activator::bounds::Limit;
 use activator::connection::H2_STREAMS_MAX;
+use activator::upstream::h2::STREAM_WINDOW;
 use domain::{Limits, Protocol};
+use http::Response;
+use runtime::Tasks;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
+use tokio_util::io::InspectWriter;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -124,9 +133,8 @@ async fn without_clocks_an_answer_that_is_not_taken_ends_with_the_keep_alive_tim
     rig.at_rest().await;
 }
 
-/// Nothing of a held answer is read beyond what the windows and our buffer hold.
 #[tokio::test]
-async fn an_answer_without_a_window_stays_at_the_replica() {
+async fn one_answer_without_a_window_leaves_others_alone() {
     let (rig, _backend) = rig().await;
     let backend = endless().await;
     rig.replicas(&[backend.address]).await;
@@ -136,4 +144,59 @@ async fn an_answer_without_a_window_stays_at_the_replica() {
     others_are_served(&rig).await;
     client.send(reset(1)).await;
     rig.at_rest().await;
+}
+
+/// A replica of HTTP/2 whose answer under `/long` has no end and comes in frames of `size` bytes, and how many bytes it has
+/// written in all. All others are five bytes.
+async fn endless_streams(size: usize) -> (SocketAddr, Arc<AtomicU64>, Tasks) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, tasks, written) = (listener.local_addr().unwrap(), Tasks::new(), Arc::<AtomicU64>::default());
+    let (streams, counter) = (tasks.clone(), Arc::clone(&written));
+    tasks.spawn("replica", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (tasks, counter) = (streams.clone(), Arc::clone(&counter));
+            let stream = InspectWriter::new(stream, move |bytes| {
+                counter.fetch_add(bytes.len() as u64, Relaxed);
+            });
+            streams.spawn("connection", async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    if request.uri().path() == "/" {
+                        body.send_data("hello".into(), true).unwrap();
+                        continue;
+                    }
+                    tasks.spawn("stream", async move {
+                        loop {
+                            body.reserve_capacity(size);
+                            let Some(Ok(room)) = poll_fn(|cx| body.poll_capacity(cx)).await else { return };
+                            if body.send_data(vec![b'x'; room.min(size)].into(), false).is_err() {
+                                return;
+                            }
+                        }
+                    });
+                }
+            });
+        }
+    });
+    (address, written, tasks)
+}
+
+/// Clients that take nothing of long answers, whole or token by token, share a replica's connection with all others.
+#[tokio::test]
+async fn answers_that_nobody_takes_leave_the_rest_of_their_replicas_connection_alone() {
+    const STREAMS: u32 = 40;
+    for size in [16 * 1024, 50] {
+        let (address, written, _tasks) = endless_streams(size).await;
+        let rig = Rig::new(limits(|l| l.protocol = set(Protocol::H2c)), &[address]).await;
+        let mut client = Client::with(rig.addresses[0], &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        client.send((0..STREAMS).flat_map(|n| get(2 * n + 1, "/long")).collect::<Vec<_>>()).await;
+        let full = u64::from(STREAMS) * u64::from(STREAM_WINDOW);
+        eventually("their windows are full", || written.load(Relaxed) >= full).await;
+        // Its answer comes behind all that.
+        others_are_served(&rig).await;
+        assert_eq!(rig.in_flight(), STREAMS, "none was broken off");
+        drop(client);
+        rig.at_rest().await;
+    }
 }

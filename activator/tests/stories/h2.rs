@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) type Sent = BoxBody<Bytes, Infallible>;
@@ -64,6 +65,8 @@ pub(crate) struct Seen {
 pub(crate) struct H2Backend {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
+    /// How many were opened.
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 /// A replica that speaks HTTP/2 by prior knowledge.
@@ -71,8 +74,11 @@ pub(crate) async fn h2_backend(reply: impl Fn(&Seen) -> Response<Sent> + Send + 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Seen>>>::default());
     let (tasks, reply, noted) = (runtime::Tasks::new(), Arc::new(reply), Arc::clone(&seen));
+    let connections = Arc::<AtomicUsize>::default();
+    let opened = Arc::clone(&connections);
     tasks.clone().spawn("backend", async move {
         while let Ok((stream, _)) = listener.accept().await {
+            opened.fetch_add(1, Relaxed);
             let (reply, noted) = (Arc::clone(&reply), Arc::clone(&noted));
             let service = service_fn(move |request: Request<Incoming>| {
                 let (reply, noted) = (Arc::clone(&reply), Arc::clone(&noted));
@@ -91,5 +97,5 @@ pub(crate) async fn h2_backend(reply: impl Fn(&Seen) -> Response<Sent> + Send + 
             tasks.spawn("backend connection", async move { drop(connection.await) });
         }
     });
-    H2Backend { address, seen }
+    H2Backend { address, seen, connections }
 }

@@ -10,6 +10,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -348,7 +349,6 @@ async fn an_idle_http2_connection_is_kept_for_the_keep_alive_time() {
 /// The peer says that it has not looked at the request: any method may go again.
 #[tokio::test]
 async fn a_refused_stream_is_sent_again() {
-    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (tasks, streams) = (runtime::Tasks::new(), Arc::<AtomicU32>::default());
@@ -371,5 +371,27 @@ async fn a_refused_stream_is_sent_again() {
         assert_eq!(client.ask(crate::wire::post("once")).await.status(), 200);
         assert_eq!(streams.load(Relaxed), 2 * n);
     }
+    rig.at_rest().await;
+}
+
+/// Everybody who was held is let go at once, and a connection takes a hundred of them.
+#[tokio::test]
+async fn a_burst_at_a_new_replica_opens_few_connections() {
+    const CLIENTS: usize = 150;
+    let backend = h2_backend(|_| Response::new(full("hi"))).await;
+    let rig = Rig::new(limits(|l| l.protocol = set(Protocol::H2c)), &[]).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = rig.client().await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+    eventually("all wait", || rig.waiting() as usize == CLIENTS).await;
+    rig.replicas(&[backend.address]).await;
+    for client in &mut clients {
+        assert_eq!(client.answer().await.text(), "hi");
+    }
+    let few = rig.activator.workers().len() * CLIENTS.div_ceil(activator::upstream::h2::STREAMS_MAX as usize);
+    assert!(backend.connections.load(Relaxed) <= few, "{} connections", backend.connections.load(Relaxed));
     rig.at_rest().await;
 }
