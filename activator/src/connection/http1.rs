@@ -75,6 +75,9 @@ pub(super) async fn serve<C: Connect, S: Socket>(
         let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let mut sending = begin(&wire, peer, &mut follows, &mut outbox, response);
         if !poll_fn(|cx| sending.poll(cx, &wire, worker, peer, &mut outbox)).await {
+            if sending.encoder == Encoder::UntilClose {
+                wire.abort();
+            }
             return;
         }
         // The replica's connection was given back when the answer's last part was read; the client has it now.
@@ -121,9 +124,11 @@ fn begin<S: Socket, R: Socket>(
     response: http::Response<ResponseBody<R>>,
 ) -> Sending<R> {
     let (head, body) = response.into_parts();
-    // Who is told so sends nothing that would be lost.
-    follows.keeps_alive &=
-        !wire.is_closing() && (follows.body.is_done() || !peer.watch.is_unread() || wire.is_read(true));
+    // Who is told so sends nothing that would be lost. An answer whose length is known may well end before the rest of its
+    // request is here, and is the last one then.
+    let is_unread = peer.watch.is_unread();
+    let is_read = || wire.is_read(is_unread) || !is_unread && body.size_hint().exact().is_none();
+    follows.keeps_alive &= !wire.is_closing() && (follows.body.is_done() || is_read());
     let encoder = follows.write_answer(outbox.begin(), &head, body.size_hint().exact());
     Sending { body, encoder, takes_trailers: follows.takes_trailers, filled: Filled::Whole }
 }
@@ -212,17 +217,11 @@ impl<R: Socket> Sending<R> {
             }
             let limit = ready!(self.body.poll_untaken(cx, patience));
             // The reactor speaks up only when a third of the socket's buffer is free. Who reads slowly is not silent.
-            let room = wire.socket().map(|mut socket| socket.write_now(outbox.front()));
-            match room {
-                Some(Ok(count)) if limit == Some(Limit::SlowBody) => {
-                    outbox.advance(count);
-                    self.body.taken();
-                }
-                _ => {
-                    self.body.give_up();
-                    return Poll::Ready(Err(limit));
-                }
+            if limit != Some(Limit::SlowBody) || wire.write_now(outbox).is_err() {
+                self.body.give_up();
+                return Poll::Ready(Err(limit));
             }
+            self.body.taken();
         }
     }
 }

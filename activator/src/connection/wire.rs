@@ -3,19 +3,20 @@
 //! The body is read by whoever polls the exchange; there is no task and no channel between the two. So nothing is read that
 //! nobody wants: what a held request sends stays in the kernel.
 //!
-//! Invariants: only the newest request's body reads, and until it is over nobody else does; a connection that lingers reads
-//! no more than [`LINGER_BYTES_MAX`] and is gone after [`LINGER`].
+//! Invariants: only the newest request's body reads, and until it is over nobody else does; whoever reads it or serves the
+//! connection is woken when the other has done what it waits for; a connection that lingers reads no more than
+//! [`LINGER_BYTES_MAX`] and is gone after [`LINGER`].
 
 use super::head::{self, Follows, Progress};
 use crate::body::{BodyError, Source};
 use crate::error::RequestError;
 use crate::http1::framing::Decoder;
-use crate::http1::inbox::Inbox;
+use crate::http1::inbox::{Inbox, READ_BYTES};
 use crate::http1::outbox::Outbox;
 use bytes::Bytes;
 use http::request::Parts;
 use http_body::{Frame, SizeHint};
-use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use parking_lot::Mutex;
 use runtime::net::Socket;
 use runtime::watched::{LINGER, LINGER_BYTES_MAX, Watch};
 use std::future::poll_fn;
@@ -46,10 +47,12 @@ struct Inner<S> {
     serial: u32,
     /// The client waits to be told that its body is wanted.
     expects: bool,
-    /// What is left of telling it.
-    interim: &'static [u8],
+    /// What is left of telling it; nothing of it may be left but that it goes out.
+    interim: Option<&'static [u8]>,
     /// Who serves the connection, while a body is read, which may be in another task.
     server: Option<Waker>,
+    /// Who reads the body, while nothing of it is here.
+    reader: Option<Waker>,
     /// Nothing begins any more.
     closing: bool,
     /// Nothing had come when this was asked last.
@@ -65,8 +68,9 @@ impl<S: Socket> Wire<S> {
             decoder: Decoder::Done,
             serial: 0,
             expects: false,
-            interim: b"",
+            interim: None,
             server: None,
+            reader: None,
             closing: false,
             idle: false,
         })))
@@ -90,13 +94,12 @@ impl<S: Socket> Wire<S> {
         let mut guard = self.0.lock();
         let inner = &mut *guard;
         let Some(socket) = &mut inner.socket else { return Poll::Ready(None) };
-        if !inner.inbox.is_empty() {
-            watch.hear();
-        }
         loop {
             if !inner.inbox.is_empty() {
                 match head::read_request(&mut inner.inbox, &mut inner.progress) {
-                    Ok(None) => {}
+                    // An empty line begins nothing.
+                    Ok(None) if inner.inbox.is_empty() => {}
+                    Ok(None) => watch.hear(),
                     Ok(Some((parts, follows))) => {
                         inner.serial = inner.serial.wrapping_add(1);
                         (inner.decoder, inner.expects) = (follows.body, follows.expects);
@@ -105,11 +108,8 @@ impl<S: Socket> Wire<S> {
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 }
             }
-            match inner.inbox.poll_read(socket, cx) {
-                Poll::Ready(Ok(1..)) => {
-                    inner.idle = false;
-                    watch.hear();
-                }
+            match inner.inbox.poll_read(socket, cx, READ_BYTES) {
+                Poll::Ready(Ok(1..)) => inner.idle = false,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
                 Poll::Pending => {
                     // Not at once: with the next request the buffer would be made anew.
@@ -138,14 +138,11 @@ impl<S: Socket> Wire<S> {
         }
         if !inner.decoder.is_done() {
             // Its reader sees it, and says when nobody reads any more.
-            match &mut inner.server {
-                Some(server) => server.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            leave(&mut inner.server, cx);
             return false;
         }
         while inner.inbox.len() < AHEAD_BYTES_MAX {
-            match inner.inbox.poll_read(socket, cx) {
+            match inner.inbox.poll_read(socket, cx, AHEAD_BYTES_MAX) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => return true,
                 Poll::Pending => break,
@@ -169,22 +166,52 @@ impl<S: Socket> Wire<S> {
         let inner = &mut *guard;
         inner.expects = false;
         let Some(socket) = &mut inner.socket else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        if !inner.interim.is_empty() {
+        if let Some(left) = inner.interim {
+            if left.len() == CONTINUE.len() {
+                // The answer says all there is to say.
+                inner.interim = None;
+            }
             ready!(tell(&mut inner.interim, socket, cx))?;
+            // It may have waited for room to say the same.
+            wake_other(&mut inner.reader, cx);
         }
         outbox.poll_write(socket, cx)
     }
 
-    /// The socket, until the connection is over.
-    pub(super) fn socket(&self) -> Option<MappedMutexGuard<'_, S>> {
-        MutexGuard::try_map(self.0.lock(), |inner| inner.socket.as_mut()).ok()
+    /// Writes past the reactor. `outbox` is as far on as that has brought it.
+    ///
+    /// # Errors
+    /// As [`Socket::write_now`].
+    pub(super) fn write_now(&self, outbox: &mut Outbox) -> io::Result<()> {
+        let mut guard = self.0.lock();
+        let Inner { socket: Some(socket), interim, .. } = &mut *guard else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        match interim {
+            Some(left) if !left.is_empty() => *left = &left[socket.write_now(left)?..],
+            Some(_) | None => outbox.advance(socket.write_now(outbox.front())?),
+        }
+        Ok(())
+    }
+
+    /// What was sent is not whole, and the client has no other way to see that.
+    pub(super) fn abort(&self) {
+        if let Some(socket) = &mut self.0.lock().socket {
+            socket.abort();
+        }
     }
 
     /// The socket and what was read of it ahead. The connection is over.
     pub(super) fn take(&self) -> Option<(Bytes, S)> {
         let mut inner = self.0.lock();
         let ahead = inner.inbox.split().freeze();
-        inner.socket.take().map(|socket| (ahead, socket))
+        let socket = inner.socket.take();
+        inner.server = None;
+        if let Some(reader) = inner.reader.take() {
+            // Nothing more will come.
+            reader.wake();
+        }
+        socket.map(|socket| (ahead, socket))
     }
 
     /// Closes, gently where something of a request may still come: a socket that is closed with unread data in it is reset,
@@ -192,17 +219,17 @@ impl<S: Socket> Wire<S> {
     /// the rest is read and dropped.
     pub(super) async fn close(&self, watch: &Watch, is_read: bool) {
         let Some((ahead, mut socket)) = self.take() else { return };
-        let mut dropped = ahead.len();
+        let mut dropped = ahead.len() + at_hand(&mut socket);
         let is_over = is_read && dropped == 0 && !(watch.is_idle() && watch.has_heard());
         if is_over && !S::SAYS_END {
             return;
         }
-        let told = poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await;
-        if is_over || told.is_err() {
-            return;
-        }
-        let mut scratch = vec![std::mem::MaybeUninit::uninit(); DROPPED_BYTES];
         let rest = async {
+            let told = poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await;
+            if is_over || told.is_err() {
+                return;
+            }
+            let mut scratch = vec![std::mem::MaybeUninit::uninit(); DROPPED_BYTES];
             while dropped < LINGER_BYTES_MAX {
                 let mut buf = ReadBuf::uninit(&mut scratch);
                 match poll_fn(|cx| Pin::new(&mut socket).poll_read(cx, &mut buf)).await {
@@ -218,54 +245,90 @@ impl<S: Socket> Wire<S> {
     }
 }
 
-/// Writes what is left of `interim`.
-fn tell<S: Socket>(interim: &mut &'static [u8], socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    while !interim.is_empty() {
-        match ready!(Pin::new(&mut *socket).poll_write(cx, interim))? {
-            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            count => *interim = &interim[count..],
-        }
+/// Leaves the task's waker.
+fn leave(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(cx.waker()),
+        none => *none = Some(cx.waker().clone()),
     }
-    Pin::new(socket).poll_flush(cx)
 }
 
-impl<S: Socket> Source for Wire<S> {
-    fn poll_frame(&self, serial: u32, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut guard = self.0.lock();
-        let inner = &mut *guard;
-        if inner.serial != serial {
-            return Poll::Ready(None);
+/// Wakes the task that left it, if that is not this one.
+fn wake_other(place: &mut Option<Waker>, cx: &Context<'_>) {
+    if let Some(waker) = place.take_if(|waker| !waker.will_wake(cx.waker())) {
+        waker.wake();
+    }
+}
+
+/// Reads and drops what has come. Gives how many bytes.
+fn at_hand(socket: &mut impl Socket) -> usize {
+    let mut scratch = [0; 512];
+    let mut buf = ReadBuf::new(&mut scratch);
+    // Whatever is wrong, whoever reads on will see it.
+    let _ = Pin::new(socket).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
+    buf.filled().len()
+}
+
+/// Writes what is left of `interim`.
+fn tell<S: Socket>(interim: &mut Option<&'static [u8]>, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let Some(left) = interim else { return Poll::Ready(Ok(())) };
+    while !left.is_empty() {
+        match ready!(Pin::new(&mut *socket).poll_write(cx, left))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            count => *left = &left[count..],
         }
+    }
+    ready!(Pin::new(socket).poll_flush(cx))?;
+    *interim = None;
+    Poll::Ready(Ok(()))
+}
+
+impl<S: Socket> Inner<S> {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            let next = inner.decoder.next(&mut inner.inbox);
-            if inner.decoder.is_done()
-                && let Some(server) = inner.server.take()
-                && !server.will_wake(cx.waker())
-            {
-                server.wake();
+            let next = self.decoder.next(&mut self.inbox);
+            if self.decoder.is_done() {
+                self.inbox.renew();
+                wake_other(&mut self.server, cx);
             }
             match next {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
-                Ok(None) if inner.decoder.is_done() => return Poll::Ready(None),
+                Ok(None) if self.decoder.is_done() => return Poll::Ready(None),
                 Ok(None) => {}
                 Err(unreadable) => return Poll::Ready(Some(Err(unreadable.into()))),
             }
             let gone = |error| Poll::Ready(Some(Err(BodyError::Client(error))));
-            let Some(socket) = &mut inner.socket else { return gone(io::ErrorKind::NotConnected.into()) };
-            if std::mem::take(&mut inner.expects) && inner.inbox.is_empty() {
-                inner.interim = CONTINUE;
+            let Some(socket) = &mut self.socket else { return gone(io::ErrorKind::NotConnected.into()) };
+            if std::mem::take(&mut self.expects) && self.inbox.is_empty() {
+                self.interim = Some(CONTINUE);
             }
-            if !inner.interim.is_empty()
-                && let Err(error) = ready!(tell(&mut inner.interim, socket, cx))
-            {
-                return gone(error);
+            if self.interim.is_some() {
+                if let Err(error) = ready!(tell(&mut self.interim, socket, cx)) {
+                    return gone(error);
+                }
+                // It may wait for room to say the same.
+                wake_other(&mut self.server, cx);
             }
-            match ready!(inner.inbox.poll_read(socket, cx)) {
+            match ready!(self.inbox.poll_read(socket, cx, self.decoder.wants())) {
                 Ok(1..) => {}
                 Ok(0) => return gone(io::ErrorKind::UnexpectedEof.into()),
                 Err(error) => return gone(error),
             }
         }
+    }
+}
+
+impl<S: Socket> Source for Wire<S> {
+    fn poll_frame(&self, serial: u32, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut inner = self.0.lock();
+        if inner.serial != serial {
+            return Poll::Ready(None);
+        }
+        let part = inner.poll_part(cx);
+        if part.is_pending() {
+            leave(&mut inner.reader, cx);
+        }
+        part
     }
 
     fn is_over(&self, serial: u32) -> bool {

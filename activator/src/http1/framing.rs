@@ -1,9 +1,11 @@
 //! Where a body ends on an HTTP/1.1 connection (RFC 9112 sections 6 and 7).
 //!
-//! Invariant: what is read as content was framed as content; a size, a line end or a trailer that is not exactly as the
-//! RFC writes it ends the connection, never the body.
+//! Invariant: what is read as content was framed as content; a size, a line end or a trailer that is not as the RFC writes
+//! it ends the connection, never the body. One thing more is taken for right, because peers write it and nobody reads it
+//! in two ways: whitespace behind a chunk's size, which some pad it with.
 
 use super::fields::{self, Unreadable};
+use super::inbox::READ_BYTES;
 use crate::headers;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -24,6 +26,8 @@ pub(crate) enum Decoder {
     UntilClose,
     /// Over.
     Done,
+    /// It cannot be understood. Nothing behind that can be, so it never ends.
+    Broken(Unreadable),
 }
 
 /// Where in the chunks the next byte stands.
@@ -55,18 +59,40 @@ impl Decoder {
         match self {
             Self::Length(left) => SizeHint::with_exact(left),
             Self::Done => SizeHint::with_exact(0),
-            Self::Chunked(_) | Self::UntilClose => SizeHint::default(),
+            Self::Chunked(_) | Self::UntilClose | Self::Broken(_) => SizeHint::default(),
         }
+    }
+
+    /// Most bytes to be read for it at once, so that little is read that stands behind its end.
+    pub(crate) fn wants(self) -> usize {
+        let bytes = match self {
+            Self::Length(left) => left,
+            Self::Chunked(Chunk::Content(left)) => left.saturating_add(READ_BYTES as u64),
+            Self::UntilClose => u64::MAX,
+            Self::Chunked(Chunk::Size | Chunk::End | Chunk::Trailers) | Self::Done | Self::Broken(_) => {
+                READ_BYTES as u64
+            }
+        };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// The next part of the body in `read`; nothing when more has to be read, or when it is over.
     ///
     /// # Errors
-    /// The framing is broken.
+    /// The framing is broken, and stays so.
     pub(crate) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Unreadable> {
+        let next = self.part(read);
+        if let Err(unreadable) = next {
+            *self = Self::Broken(unreadable);
+        }
+        next
+    }
+
+    fn part(&mut self, read: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Unreadable> {
         loop {
             match self {
                 Self::Done => return Ok(None),
+                Self::Broken(unreadable) => return Err(*unreadable),
                 Self::Length(left) => {
                     let content = take(read, left);
                     if *left == 0 {

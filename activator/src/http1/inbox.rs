@@ -1,8 +1,9 @@
 //! What was read of a connection and not understood yet.
 //!
-//! Invariant: room is there only while something is read; one read is at most [`READ_BYTES_MAX`].
+//! Invariant: room is there only while something is read; one read is at most [`READ_BYTES_MAX`], and what a body was read
+//! with is not kept for what follows it.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use tokio_util::io::poll_read_buf;
 /// With less room than this the buffer gets more.
 const READ_ROOM_MIN: usize = 2 * 1024;
 /// Room for one read; it doubles up to [`READ_BYTES_MAX`] while reads fill it.
-const READ_BYTES: usize = 8 * 1024;
+pub(crate) const READ_BYTES: usize = 8 * 1024;
 /// Most bytes read at once.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
@@ -39,7 +40,7 @@ impl Inbox {
         inbox
     }
 
-    /// Reads once. Gives how many bytes; none is the end.
+    /// Reads once, at most `max` bytes, which are some. Gives how many; none is the end.
     ///
     /// # Errors
     /// The connection broke.
@@ -47,16 +48,24 @@ impl Inbox {
         &mut self,
         socket: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
+        max: usize,
     ) -> Poll<io::Result<usize>> {
         if self.bytes.capacity() - self.bytes.len() < READ_ROOM_MIN {
-            self.bytes.reserve(self.room);
+            self.bytes.reserve(self.room.min(max.max(READ_BYTES)));
         }
         let room = self.bytes.capacity() - self.bytes.len();
-        let count = ready!(poll_read_buf(Pin::new(socket), cx, &mut self.bytes))?;
+        let count = ready!(poll_read_buf(Pin::new(socket), cx, &mut (&mut self.bytes).limit(max)))?;
         if count == room {
             self.room = (2 * self.room).min(READ_BYTES_MAX);
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// What follows has nothing to do with what was read: it shall not keep a large buffer alive.
+    pub(crate) fn renew(&mut self) {
+        if self.room > READ_BYTES {
+            self.bytes = if self.bytes.is_empty() { BytesMut::new() } else { BytesMut::from(&self.bytes[..]) };
+        }
     }
 
     /// Nothing will come for a while: an empty buffer costs nothing then.

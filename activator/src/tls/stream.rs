@@ -34,6 +34,10 @@ impl<S: Socket> Socket for FromClient<S> {
         // Whoever could write nothing has left what it wanted to write in the session.
         session.write_tls(&mut Now(socket)).map(|_| 0)
     }
+
+    fn abort(&mut self) {
+        self.0.get_mut().0.abort();
+    }
 }
 
 /// Writes past the reactor.

@@ -219,7 +219,7 @@ impl<S: Socket> Connection<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.inbox.poll_read(&mut self.socket, cx)
+        self.inbox.poll_read(&mut self.socket, cx, usize::MAX)
     }
 
     /// Writes as much of the request as is there and goes out now; ready with an error only.

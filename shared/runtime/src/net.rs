@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, Ready};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -28,6 +29,9 @@ pub trait Socket: std::fmt::Debug + AsyncRead + AsyncWrite + Unpin + Send + 'sta
     fn write_now(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
+
+    /// Its closing will be a reset: the peer shall not take it for the end of what it was sent.
+    fn abort(&mut self) {}
 }
 
 impl Socket for TcpStream {
@@ -37,6 +41,11 @@ impl Socket for TcpStream {
 
     fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
         SockRef::from(&*self).send(bytes)
+    }
+
+    fn abort(&mut self) {
+        // A socket that cannot be told so is broken already.
+        let _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
     }
 }
 

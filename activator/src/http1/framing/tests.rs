@@ -84,6 +84,12 @@ fn what_is_not_framed_as_the_rfc_says_is_refused() {
         "5;\u{e9}\nhello",
     ] {
         assert!(read(CHUNKED, wire.as_bytes(), 100).is_err(), "{wire:?}");
+        // It stays so, whatever stands behind it: a body that is not understood has no end.
+        let (mut decoder, mut buffer) = (CHUNKED, BytesMut::from(wire));
+        let error = std::iter::repeat_with(|| decoder.next(&mut buffer)).find_map(Result::err);
+        buffer.extend_from_slice(b"\r\n0\r\n\r\n");
+        assert_eq!(decoder.next(&mut buffer).err(), error, "{wire:?}");
+        assert!(!decoder.is_done() && decoder.size_hint().exact().is_none(), "{wire:?}");
     }
     let endless = vec![b'1'; SIZE_LINE_BYTES_MAX + 2];
     assert!(read(CHUNKED, &endless, 100).is_err(), "a size has a bound");
