@@ -10,7 +10,7 @@ mod upload;
 
 pub use answer::ResponseBody;
 pub use incoming::{ClientBody, Incoming, Source, Stream};
-pub use upload::{FromClient, Kept, REPLAY_BYTES_MAX, RequestBody, Upload};
+pub use upload::{Fault, FromClient, Kept, REPLAY_BYTES_MAX, RequestBody, Upload};
 
 use crate::error::RequestError;
 use crate::http1::Unreadable;

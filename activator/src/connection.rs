@@ -15,7 +15,7 @@ pub use h2::{
 };
 
 use crate::body::{FromClient, Incoming, Open};
-use crate::bounds::Limit;
+use crate::bounds::{Limit, Taken};
 use crate::headers::Asked;
 use crate::request::{Door, Peer, Request};
 use crate::settings::Settings;
@@ -46,17 +46,18 @@ const LOOK: Duration = Duration::from_secs(10);
 /// is connected, and the first bytes may be on their way.
 const FIRST_BYTE_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. Its `place` is given back when nothing of it goes on.
 pub async fn serve<C: Connect, S: Socket>(
     socket: S,
-    (address, door): (SocketAddr, Door),
+    (address, door, place): (SocketAddr, Door, Option<Taken>),
     worker: Arc<Worker<C>>,
     stack: Arc<Stack>,
 ) {
     worker.connections.fetch_add(1, Relaxed);
     let _count = Counted(&worker);
     let watch = Arc::<Watch>::default();
-    let peer = Arc::new(Peer::new(address, door, worker.settings.load_full(), Arc::clone(&watch)));
+    let peer = Peer { place, ..Peer::new(address, door, worker.settings.load_full(), Arc::clone(&watch)) };
+    let peer = Arc::new(peer);
     let Some((socket, first, version)) = sniff(socket, &worker, &peer.settings).await else { return };
     match version {
         Http::One => {

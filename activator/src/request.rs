@@ -2,6 +2,7 @@
 //! compile.
 
 use crate::body::{FromClient, Open};
+use crate::bounds::Taken;
 use crate::gate::HeldSlot;
 use crate::headers::Asked;
 use crate::local::{Local, Permit};
@@ -48,6 +49,8 @@ pub struct Peer {
     pub settings: Arc<Settings>,
     /// Shared with the connection.
     pub watch: Arc<Watch>,
+    /// Its place among the connections, kept for as long as any request of it goes on, be it as a tunnel.
+    pub place: Option<Taken>,
 }
 
 impl Peer {
@@ -71,6 +74,7 @@ impl Peer {
             door,
             settings,
             watch,
+            place: None,
         }
     }
 }

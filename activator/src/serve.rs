@@ -350,17 +350,13 @@ impl<'a, C: Connect> Doorkeeper<'a, C> {
             self.worker.base.tasks.spawn("client connection behind TLS", async move {
                 let accepted = Box::pin(server.accept(socket, peer, &worker.base.bounds)).await;
                 if let Some(socket) = accepted {
-                    connection::serve(socket, (peer, door), worker, stack).await;
+                    connection::serve(socket, (peer, door, Some(place)), worker, stack).await;
                 }
-                drop(place);
             });
             return;
         }
-        let serving = connection::serve(socket, (peer, door), worker, stack);
-        self.worker.base.tasks.spawn("client connection", async move {
-            serving.await;
-            drop(place);
-        });
+        let serving = connection::serve(socket, (peer, door, Some(place)), worker, stack);
+        self.worker.base.tasks.spawn("client connection", serving);
     }
 }
 

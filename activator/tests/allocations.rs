@@ -93,7 +93,7 @@ fn start(upstream: SocketAddr) -> SocketAddr {
                 let (client, accepted) = tokio::join!(client, listener.accept());
                 let (_, (socket, peer)) = (client.unwrap(), accepted.unwrap());
                 let future =
-                    connection::serve(socket, (peer, Door::Public), worker, Arc::new(activator::stack::stack()));
+                    connection::serve(socket, (peer, Door::Public, None), worker, Arc::new(activator::stack::stack()));
                 size_of_val(&future)
             };
             let size = probe.await;

@@ -92,7 +92,7 @@ pub(crate) fn get(limit: Option<NonZeroU32>, times: u32) {
         let tasks = Tasks::new();
         let worker = worker(limit, &tasks);
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        let peer = (SocketAddr::from(([127, 0, 0, 1], 40_000)), Door::Public);
+        let peer = (SocketAddr::from(([127, 0, 0, 1], 40_000)), Door::Public, None);
         tasks.spawn("connection", connection::serve(far, peer, worker, Arc::new(stack::stack())));
         let mut client = near;
         for _ in 0..WARM_UP + times {

@@ -14,13 +14,15 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Most bytes of a request body that are kept to send it again.
 pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
+/// Most parts of it, because each takes up room of its own. One that comes a byte at a time is not kept.
+const REPLAY_PARTS_MAX: usize = 1024;
 
 /// A request body on its way to a replica.
 #[derive(Debug, Default)]
@@ -96,11 +98,24 @@ impl Drop for FromClient {
     }
 }
 
+/// Why a client's body broke off, for whoever has it sent by a library, which does not say.
+#[derive(Debug, Clone, Default)]
+pub struct Fault(Arc<OnceLock<RequestError>>);
+
+impl Fault {
+    /// What the client is told; nothing where its body is not the reason.
+    #[must_use]
+    pub fn of_client(&self) -> Option<RequestError> {
+        self.0.get().cloned()
+    }
+}
+
 /// A body that is being streamed from the client.
 #[derive(Debug)]
 pub struct Upload {
     body: FromClient,
     kept: Option<Arc<Mutex<Kept>>>,
+    fault: Option<Fault>,
     silence: Option<Duration>,
     deadline: Deadline,
 }
@@ -122,9 +137,9 @@ impl Kept {
 
     fn push(&mut self, chunk: &Bytes) {
         self.bytes += chunk.len();
-        if self.bytes > REPLAY_BYTES_MAX {
-            self.too_long = true;
-            self.chunks.clear();
+        self.too_long |= self.bytes > REPLAY_BYTES_MAX || self.chunks.len() == REPLAY_PARTS_MAX;
+        if self.too_long {
+            self.chunks = VecDeque::new();
         } else {
             self.chunks.push_back(chunk.clone());
         }
@@ -137,7 +152,7 @@ impl RequestBody {
         if body.incoming.is_end_stream() {
             return Self::None;
         }
-        Self::Stream(Box::new(Upload { body, kept: None, silence, deadline: Deadline::never() }))
+        Self::Stream(Box::new(Upload { body, kept: None, fault: None, silence, deadline: Deadline::never() }))
     }
 
     /// Nobody reads it for a while: [`FromClient::hold`].
@@ -154,6 +169,14 @@ impl RequestBody {
     /// Whether there is nothing to send.
     pub const fn is_none(&self) -> bool {
         matches!(self, Self::None)
+    }
+
+    /// Tells from now on why it breaks off.
+    pub fn fault(&mut self) -> Option<Fault> {
+        match self {
+            Self::Stream(upload) => Some(upload.fault.get_or_insert_default().clone()),
+            Self::None | Self::Again(_) => None,
+        }
     }
 
     /// Collects what is sent from now on, so that it can be sent again.
@@ -216,7 +239,14 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::None => Poll::Ready(None),
-            Self::Stream(upload) => upload.poll(cx),
+            Self::Stream(upload) => {
+                let frame = ready!(upload.poll(cx));
+                if let (Some(Err(error)), Some(fault)) = (&frame, &upload.fault) {
+                    // The first reason is the reason.
+                    let _ = fault.0.set(error.of_client());
+                }
+                Poll::Ready(frame)
+            }
             Self::Again(chunks) => Poll::Ready(chunks.pop_front().map(|chunk| Ok(Frame::data(chunk)))),
         }
     }
@@ -234,6 +264,29 @@ impl Body for RequestBody {
             Self::None => SizeHint::with_exact(0),
             Self::Stream(upload) => upload.body.incoming.size_hint(),
             Self::Again(chunks) => SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_has_a_bound_in_bytes_and_in_parts() {
+        for (part, count, fits) in [
+            (REPLAY_BYTES_MAX, 1, true),
+            (REPLAY_BYTES_MAX / 2, 3, false),
+            (1, REPLAY_PARTS_MAX, true),
+            (1, REPLAY_PARTS_MAX + 1, false),
+        ] {
+            let mut kept = Kept::default();
+            (0..count).for_each(|_| kept.push(&Bytes::from(vec![b'x'; part])));
+            kept.complete = true;
+            let whole = kept.whole().map(|chunks| chunks.iter().map(Bytes::len).sum::<usize>());
+            assert_eq!(whole, fits.then_some(part * count), "{count} of {part} bytes");
+            kept.push(&Bytes::from_static(b"x"));
+            assert!(fits || kept.chunks.is_empty(), "and nothing is kept behind what is missing");
         }
     }
 }

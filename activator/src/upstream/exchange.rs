@@ -7,6 +7,7 @@ use super::connection::{Connection, Failure};
 use super::h2::StreamGuard;
 use crate::body::{BodyError, RequestBody};
 use crate::error::RequestError;
+use crate::headers;
 use crate::local::watchdog::Present;
 use crate::local::{Counters, Local, Permit};
 use crate::tls::stream::ToReplica;
@@ -20,7 +21,7 @@ use runtime::net::Socket;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -221,7 +222,8 @@ impl<S: Socket> Exchange<S> {
         match &mut self.line {
             Some(Line::Own(connection)) => connection.poll_body(cx),
             Some(Line::Driven { incoming: Some(incoming), .. }) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::Connection)))
+                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map(strip).map_err(BodyError::Connection)))
             }
             Some(Line::Driven { incoming: None, .. }) | None => Poll::Ready(None),
         }
@@ -336,6 +338,13 @@ impl<S: Socket> Drop for Exchange<S> {
     }
 }
 
+fn strip(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::strip_trailers(trailers);
+    }
+    frame
+}
+
 /// A future that goes on in a task of its own when it is dropped before it is ready.
 #[derive(Debug)]
 pub struct Detached<F: Future<Output = ()> + Send + 'static> {
@@ -356,7 +365,7 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Detached<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(work) = &mut self.work else { return Poll::Ready(()) };
-        std::task::ready!(work.as_mut().poll(cx));
+        ready!(work.as_mut().poll(cx));
         self.work = None;
         Poll::Ready(())
     }

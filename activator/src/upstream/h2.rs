@@ -4,7 +4,7 @@
 //! peer's limit. As many requests wait for one that is being opened: a burst at a new replica opens few.
 
 use super::exchange::SendError;
-use crate::body::{BodyError, RequestBody};
+use crate::body::RequestBody;
 use crate::local::Base;
 use crate::tls::backend::Identity;
 use crate::tls::stream::{ToReplica, suits};
@@ -104,8 +104,12 @@ impl StreamGuard {
     ///
     /// # Errors
     /// There is no answer.
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
-        self.0.sender.try_send_request(request).await.map_err(reason)
+    pub async fn send(&mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        let fault = request.body_mut().fault();
+        self.0.sender.try_send_request(request).await.map_err(|failed| {
+            // Only the stream's reset is told here, which the replica might have sent.
+            fault.and_then(|fault| fault.of_client()).map_or_else(|| reason(failed), SendError::Client)
+        })
     }
 }
 
@@ -114,9 +118,6 @@ fn reason(mut failed: TrySendError<Request<RequestBody>>) -> SendError {
     let request = failed.take_message();
     let mut cause = failed.error().source();
     while let Some(inner) = cause {
-        if let Some(body) = inner.downcast_ref::<BodyError>() {
-            return SendError::Client(body.of_client());
-        }
         if let Some(h2) = inner.downcast_ref::<h2::Error>()
             && was_refused(h2)
             && request.is_none()

@@ -109,8 +109,9 @@ pub async fn open<C: Connect>(
     worker.base.tasks.spawn("upgraded connection to a replica", async move {
         drop(connection.with_upgrades().await);
     });
-    let mut response =
-        sender.send_request(http::Request::from_parts(head, body)).await.map_err(|_| RequestError::Broken)?;
+    let fault = body.fault();
+    let of_client = |_| fault.and_then(|fault| fault.of_client()).unwrap_or(RequestError::Broken);
+    let mut response = sender.send_request(http::Request::from_parts(head, body)).await.map_err(of_client)?;
 
     permit.answered();
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

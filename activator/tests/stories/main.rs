@@ -9,6 +9,7 @@ mod affinity;
 mod backend_tls;
 mod backend_trust;
 mod bodies;
+mod broken_uploads;
 mod clocks;
 mod concurrency;
 mod disconnects;
