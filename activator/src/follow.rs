@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn is_found(revisions: &Revisions, number: usize) -> bool {
-        revisions.find(&format!("model-{number}.default.example.com")).is_ok()
+        revisions.find(&format!("model-{number}.default.example.com")).len() == 1
     }
 
     #[tokio::test(start_paused = true)]

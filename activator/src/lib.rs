@@ -10,6 +10,7 @@ pub mod deadline;
 pub mod error;
 pub mod follow;
 pub mod gate;
+pub mod guesses;
 pub mod headers;
 pub mod http1;
 pub mod line;

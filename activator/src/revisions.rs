@@ -269,14 +269,16 @@ impl Revisions {
     }
 
     /// Who may get requests for `host`, by path prefix, in the order in which the prefixes are to be compared.
-    ///
-    /// # Errors
-    /// Nobody; names that could have been meant.
-    pub fn find(&self, host: &str) -> Result<Vec<Way>, Vec<String>> {
+    #[must_use]
+    pub fn find(&self, host: &str) -> Vec<Way> {
         let routes = self.routes.load();
-        let ways: Vec<_> =
-            routes.ways(host).into_iter().filter_map(|(prefix, id)| Some((prefix.into(), self.get(id)?))).collect();
-        if ways.is_empty() { Err(routes.similar(host)) } else { Ok(ways) }
+        routes.ways(host).into_iter().filter_map(|(prefix, id)| Some((prefix.into(), self.get(id)?))).collect()
+    }
+
+    /// Names that could have been meant by a `host` that nobody has.
+    #[must_use]
+    pub fn similar(&self, host: &str) -> Vec<String> {
+        self.routes.load().similar(host)
     }
 
     fn handle(&self, revision: &Arc<Revision>) -> Arc<Handle> {

@@ -5,6 +5,7 @@
 
 use crate::bounds::Bounds;
 use crate::error::RequestError;
+use crate::guesses::Guesses;
 use crate::local::{Base, Endpoint, Local};
 use crate::revisions::{Handle, Revisions};
 use crate::settings::Live;
@@ -110,6 +111,13 @@ struct Routes<S: runtime::net::Socket> {
     /// Asked for every request. Only names that were found are kept, so nobody can fill it with collisions.
     by_host: HashMap<Box<[u8]>, Site<S>, foldhash::fast::RandomState>,
     by_id: HashMap<RevisionId, Arc<Local<S>>>,
+    guesses: Guesses,
+}
+
+impl<S: runtime::net::Socket> Default for Routes<S> {
+    fn default() -> Self {
+        Self { epoch: 0, by_host: HashMap::default(), by_id: HashMap::new(), guesses: Guesses::default() }
+    }
 }
 
 /// What one host means.
@@ -165,7 +173,7 @@ impl<C: Connect> Worker<C> {
             suspects: shared.suspects.clone(),
             unrouted: AtomicU64::new(0),
             connections: AtomicU32::new(0),
-            routes: Mutex::new(Routes { epoch: 0, by_host: HashMap::default(), by_id: HashMap::new() }),
+            routes: Mutex::default(),
             draining: Moment::default(),
             closing: Moment::default(),
             seed,
@@ -189,13 +197,15 @@ impl<C: Connect> Worker<C> {
             None => {}
         }
         let name = well_formed(host)?;
-        let found = self.revisions.find(name).map_err(|similar| {
-            if self.revisions.is_synced() {
-                RequestError::UnknownHost { host: shortened(name), similar: similar.into() }
-            } else {
-                RequestError::NotSynced
+        let found = self.revisions.find(name);
+        if found.is_empty() {
+            if !self.revisions.is_synced() {
+                return Err(RequestError::NotSynced);
             }
-        })?;
+            let now = self.base.clock.now();
+            let similar = routes.guesses.like(name, now, || self.revisions.similar(name));
+            return Err(RequestError::UnknownHost { host: shortened(name), similar });
+        }
         let mut ways: Vec<Way<C::Stream>> = Vec::with_capacity(found.len());
         for (prefix, handle) in found {
             ways.push((prefix, self.local(&mut routes, handle)));
@@ -332,6 +342,7 @@ impl<S: runtime::net::Socket> Routes<S> {
     /// Forgets the hosts, and the revisions that are gone.
     fn forget(&mut self, revisions: &Revisions, epoch: u64) {
         self.by_host.clear();
+        self.guesses.forget();
         self.by_id.retain(|id, local| revisions.get(id).is_some_and(|handle| Arc::ptr_eq(&handle, &local.handle)));
         self.epoch = epoch;
     }
