@@ -70,7 +70,7 @@ mod tests {
         assert_eq!((last.as_deref(), compared.get()), (Some("like 8"), 10), "what is remembered costs nothing");
         assert_eq!(ask("b", 1000).as_deref(), Some("like b"), "the next second");
         guesses.forget();
-        guesses.like("b", Timestamp::from_millis(1000), || Vec::new());
+        guesses.like("b", Timestamp::from_millis(1000), Vec::new);
         assert_eq!(
             guesses.like("b", Timestamp::from_millis(1000), || vec![String::new()]).len(),
             0,
