@@ -17,12 +17,12 @@ pub use h2::{
 use crate::body::{FromClient, Incoming, Open};
 use crate::bounds::{Limit, Taken};
 use crate::headers::Asked;
+use crate::http1::inbox::Inbox;
 use crate::request::{Door, Peer, Request};
 use crate::settings::Settings;
 use crate::stack::Stack;
 use crate::steps::Response;
 use crate::worker::Worker;
-use bytes::Bytes;
 use http::request::Parts;
 use runtime::net::{Connect, Socket};
 use runtime::watched::{Watch, Watched};
@@ -34,7 +34,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
 
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
@@ -58,10 +57,10 @@ pub async fn serve<C: Connect, S: Socket>(
     let watch = Arc::<Watch>::default();
     let peer = Peer { place, ..Peer::new(address, door, worker.settings.load_full(), Arc::clone(&watch)) };
     let peer = Arc::new(peer);
-    let Some((socket, first, version)) = sniff(socket, &worker, &peer.settings).await else { return };
+    let Some((socket, mut first, version)) = sniff(socket, &worker, &peer.settings).await else { return };
     match version {
         Http::One => {
-            let wire = wire::Wire::new(socket, &first);
+            let wire = wire::Wire::new(socket, first);
             let connection = pin!(async {
                 http1::serve(Arc::clone(&wire), &worker, &stack, &peer).await;
                 Ok(())
@@ -69,7 +68,7 @@ pub async fn serve<C: Connect, S: Socket>(
             watch_over(connection, |_| wire.shut_down(), &worker, &peer, version).await;
         }
         Http::Two => {
-            let io = Watched::new(socket, first, watch);
+            let io = Watched::new(socket, first.split().freeze(), watch);
             let connection = h2::Http2::new(io, Arc::clone(&worker), stack, Arc::clone(&peer));
             // Boxed, so that HTTP/1.1 connections have no room for it.
             let mut connection = Box::pin(connection);
@@ -111,15 +110,16 @@ async fn sniff<C: Connect, S: Socket>(
     mut socket: S,
     worker: &Worker<C>,
     settings: &Settings,
-) -> Option<(S, Bytes, Http)> {
-    let mut first = [0_u8; PREFACE.len()];
-    let mut count = 0;
+) -> Option<(S, Inbox, Http)> {
+    let mut first = Inbox::new();
     let mut deadline = pin!(sleep(settings.keep_alive));
     let mut told = false;
-    while count < PREFACE.len() {
+    loop {
+        let count = first.len();
         let read = tokio::select! {
             biased;
-            read = socket.read(&mut first[count..]) => read.ok()?,
+            // Whatever has come: two reads of a short request would be one too many.
+            read = poll_fn(|cx| first.poll_first(&mut socket, cx)) => read.ok()?,
             () = worker.close().cancelled(), if count == 0 && !told => {
                 told = true;
                 let last = Instant::now() + FIRST_BYTE_GRACE;
@@ -141,12 +141,13 @@ async fn sniff<C: Connect, S: Socket>(
         if count == 0 {
             deadline.as_mut().reset(Instant::now() + settings.head_timeout);
         }
-        count += read;
-        if first[..count] != PREFACE[..count] {
-            return Some((socket, Bytes::copy_from_slice(&first[..count]), Http::One));
+        if first.starts_with(PREFACE) {
+            return Some((socket, first, Http::Two));
+        }
+        if !PREFACE.starts_with(&first) {
+            return Some((socket, first, Http::One));
         }
     }
-    Some((socket, Bytes::copy_from_slice(&first), Http::Two))
 }
 
 /// Drives a connection, with its clock and its drain beside it.

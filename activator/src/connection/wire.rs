@@ -60,10 +60,11 @@ struct Inner<S> {
 }
 
 impl<S: Socket> Wire<S> {
-    pub(super) fn new(socket: S, first: &Bytes) -> Arc<Self> {
+    /// `inbox` was read from `socket` already.
+    pub(super) fn new(socket: S, inbox: Inbox) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Inner {
             socket: Some(socket),
-            inbox: Inbox::with(first),
+            inbox,
             progress: Progress::default(),
             decoder: Decoder::Done,
             serial: 0,

@@ -3,7 +3,7 @@
 //! Invariant: room is there only while something is read; one read is at most [`READ_BYTES_MAX`], and what a body was read
 //! with is not kept for what follows it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
@@ -30,16 +30,6 @@ impl Inbox {
         Self { bytes: BytesMut::new(), room: READ_BYTES }
     }
 
-    /// With what was read already.
-    pub(crate) fn with(first: &Bytes) -> Self {
-        let mut inbox = Self::new();
-        if !first.is_empty() {
-            inbox.bytes.reserve(READ_BYTES);
-            inbox.bytes.extend_from_slice(first);
-        }
-        inbox
-    }
-
     /// Reads once, at most `max` bytes, which are some. Gives how many; none is the end.
     ///
     /// # Errors
@@ -59,6 +49,22 @@ impl Inbox {
             self.room = (2 * self.room).min(READ_BYTES_MAX);
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// The same on a connection that may say nothing for long.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(crate) fn poll_first(
+        &mut self,
+        socket: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let read = self.poll_read(socket, cx, READ_BYTES);
+        if read.is_pending() {
+            self.rest();
+        }
+        read
     }
 
     /// What follows has nothing to do with what was read: it shall not keep a large buffer alive.

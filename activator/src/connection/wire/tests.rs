@@ -7,7 +7,13 @@ const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
 
 fn pair() -> (Arc<Wire<DuplexStream>>, DuplexStream) {
     let (near, far) = tokio::io::duplex(64 * 1024);
-    (Wire::new(near, &Bytes::new()), far)
+    (Wire::new(near, Inbox::new()), far)
+}
+
+fn inbox(first: &[u8]) -> Inbox {
+    let mut inbox = Inbox::new();
+    inbox.extend_from_slice(first);
+    inbox
 }
 
 async fn next(wire: &Wire<DuplexStream>) -> Option<Result<(Parts, Follows), RequestError>> {
@@ -105,7 +111,7 @@ async fn a_reader_elsewhere_is_told_that_the_connection_is_over() {
 async fn a_reader_and_an_early_answer_do_not_wait_for_each_other() {
     let (near, mut far) = tokio::io::duplex(10);
     let head = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
-    let wire = Wire::new(near, &Bytes::from_static(head));
+    let wire = Wire::new(near, inbox(head));
     assert!(matches!(next(&wire).await, Some(Ok(_))));
     let reader = async { assert_eq!(frame(&wire, wire.serial()).await.unwrap().unwrap(), "hello") };
     let server = async {
@@ -135,7 +141,7 @@ async fn what_goes_past_the_reactor_begins_with_what_was_begun_before() {
     let (near, mut far) = tokio::io::duplex(10);
     let head = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     let past = Arc::<Mutex<Vec<u8>>>::default();
-    let wire = Wire::new(Odd { inner: near, past: Arc::clone(&past) }, &Bytes::from_static(head));
+    let wire = Wire::new(Odd { inner: near, past: Arc::clone(&past) }, inbox(head));
     assert!(matches!(poll_fn(|cx| wire.poll_next(cx, &Watch::default())).await, Some(Ok(_))));
     assert!(waits(|cx| wire.poll_frame(wire.serial(), cx)));
     let mut outbox = Outbox::default();
@@ -320,7 +326,7 @@ async fn what_has_come_unread_is_a_rest_too() {
 async fn an_end_that_its_client_does_not_take_has_the_same_bound() {
     for is_read in [true, false] {
         let (near, _far) = tokio::io::duplex(10);
-        let wire = Wire::new(Odd { inner: near, past: Arc::default() }, &Bytes::new());
+        let wire = Wire::new(Odd { inner: near, past: Arc::default() }, Inbox::new());
         let began = Instant::now();
         wire.close(&Watch::default(), is_read).await;
         assert_eq!(began.elapsed(), LINGER, "{is_read}");
