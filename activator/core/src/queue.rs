@@ -1,17 +1,20 @@
 //! A bounded first-in-first-out list that its members can leave from the middle.
 //!
-//! Invariant: a [`Place`] names one member for ever; after it left, the same place has another generation.
+//! Invariant: a [`Place`] names one member for ever; whoever comes to the same place later has another generation.
+
+/// Room for so many members is kept by a queue that is empty.
+const KEPT_MAX: usize = 1024;
 
 /// Names one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     index: u32,
-    generation: u32,
+    generation: u64,
 }
 
 #[derive(Debug)]
 struct Node<T> {
-    generation: u32,
+    generation: u64,
     before: u32,
     after: u32,
     item: Option<T>,
@@ -19,7 +22,8 @@ struct Node<T> {
 
 const NONE: u32 = u32::MAX;
 
-/// The list. Places are reused, so a queue that has been long once does not allocate again.
+/// The list. Places are reused, so a queue does not allocate while it is no longer than it was; one that was very long
+/// gives its room back when it is empty.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     nodes: Vec<Node<T>>,
@@ -27,11 +31,13 @@ pub(crate) struct Queue<T> {
     head: u32,
     tail: u32,
     len: usize,
+    /// Members so far.
+    generation: u64,
 }
 
 impl<T> Queue<T> {
     pub(crate) const fn new() -> Self {
-        Self { nodes: Vec::new(), free: Vec::new(), head: NONE, tail: NONE, len: 0 }
+        Self { nodes: Vec::new(), free: Vec::new(), head: NONE, tail: NONE, len: 0, generation: 0 }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -81,12 +87,13 @@ impl<T> Queue<T> {
     #[expect(clippy::cast_possible_truncation, reason = "the queue's bound is far below 2^32")]
     fn place(&mut self, item: T) -> u32 {
         self.len += 1;
+        self.generation += 1;
+        let node = Node { generation: self.generation, before: NONE, after: NONE, item: Some(item) };
         if let Some(index) = self.free.pop() {
-            let node = &mut self.nodes[index as usize];
-            (node.before, node.after, node.item) = (NONE, NONE, Some(item));
+            self.nodes[index as usize] = node;
             index
         } else {
-            self.nodes.push(Node { generation: 0, before: NONE, after: NONE, item: Some(item) });
+            self.nodes.push(node);
             (self.nodes.len() - 1) as u32
         }
     }
@@ -98,7 +105,6 @@ impl<T> Queue<T> {
     fn take(&mut self, index: u32) -> Option<T> {
         let node = self.nodes.get_mut(index as usize)?;
         let item = node.item.take()?;
-        node.generation = node.generation.wrapping_add(1);
         let (before, after) = (node.before, node.after);
         match before {
             NONE => self.head = after,
@@ -108,8 +114,12 @@ impl<T> Queue<T> {
             NONE => self.tail = before,
             after => self.nodes[after as usize].before = before,
         }
-        self.free.push(index);
         self.len -= 1;
+        if self.len == 0 && self.nodes.len() > KEPT_MAX {
+            (self.nodes, self.free) = (Vec::new(), Vec::new());
+        } else {
+            self.free.push(index);
+        }
         Some(item)
     }
 }
@@ -149,6 +159,19 @@ mod tests {
             for id in gone {
                 prop_assert!(queue.remove(id).is_none(), "a ticket that left stays gone");
             }
+        }
+    }
+
+    #[test]
+    fn one_that_was_very_long_gives_its_room_back_and_forgets_nobody() {
+        for (long, kept) in [(KEPT_MAX, true), (KEPT_MAX + 1, false)] {
+            let mut queue = Queue::new();
+            let gone: Vec<Place> = (0..long).map(|number| queue.push_back(number)).collect();
+            assert_eq!(std::iter::from_fn(|| queue.pop_front()).count(), long);
+            assert_eq!(queue.nodes.capacity() > 0, kept, "{long}");
+            let places: Vec<Place> = (0..long).map(|number| queue.push_back(number)).collect();
+            assert!(gone.into_iter().all(|id| queue.remove(id).is_none()), "a ticket that left stays gone");
+            assert_eq!(places.into_iter().filter_map(|id| queue.remove(id)).sum::<usize>(), long * (long - 1) / 2);
         }
     }
 }
