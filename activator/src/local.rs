@@ -191,6 +191,8 @@ pub struct Local<S: Socket> {
 #[derive(Debug)]
 struct View<S: Socket> {
     version: u64,
+    /// A copy of the worker's own: every request counts a reference to it, and one count for all workers would go to and fro
+    /// between their cores.
     limits: Arc<Limits>,
     /// By seat index.
     seats: Vec<Option<Arc<EndpointLocal<S>>>>,
@@ -225,7 +227,7 @@ impl<S: Socket> Local<S> {
         let chooser = Chooser::new(*limits.load_balancing, seed);
         let view = View {
             version: u64::MAX,
-            limits,
+            limits: Arc::new(Limits::clone(&limits)),
             seats: Vec::new(),
             neighbours: Vec::new(),
             departed: Vec::new(),
@@ -307,7 +309,7 @@ impl<S: Socket> Local<S> {
                 .collect();
             view.departed.extend(old.into_iter().flatten().filter(is_busy));
             view.chooser.set_policy(*limits.load_balancing);
-            view.limits = limits;
+            view.limits = Arc::new(Limits::clone(&limits));
             view.version = version;
         }
         view

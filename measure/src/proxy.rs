@@ -17,6 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
@@ -57,12 +58,14 @@ async fn answer(mut stream: DuplexStream) {
     }
 }
 
-/// A worker that knows one revision with three replicas and this limit each.
-fn worker(limit: Option<NonZeroU32>, tasks: &Tasks) -> Arc<Worker<Replicas>> {
+/// What workers share that know one revision with three replicas and this limit each.
+pub(crate) fn shared(limit: Option<NonZeroU32>) -> Shared {
     let clock = Clock::start();
     let revisions = Revisions::new(1, Arc::default());
     let mut revision = platform::fixed::default_revision(RevisionId::new("default", "bench"));
     revision.limits.container_concurrency = domain::Resolved::default_value(limit);
+    // Under a tool that is slow, too, connections stay warm.
+    revision.limits.upstream_idle_timeout = domain::Resolved::default_value(Duration::from_secs(3_600));
     let revision = Arc::new(revision);
     let handle = revisions.apply(Arc::clone(&revision));
     let endpoints = [0, 1, 2].map(|n: u16| Endpoint {
@@ -76,42 +79,61 @@ fn worker(limit: Option<NonZeroU32>, tasks: &Tasks) -> Arc<Worker<Replicas>> {
     revisions.set_synced();
     let (suspects, _) = mpsc::channel(1);
     let settings = Arc::new(Live::from_pointee(Settings::default()));
-    let shared = Shared { revisions, settings, wakes: Arc::new(WakeLog::new()), suspects, clock };
-    Worker::new(Replicas(tasks.clone()), &shared, 1)
+    Shared { revisions, settings, wakes: Arc::new(WakeLog::new()), suspects, clock }
 }
 
-fn on_one_thread(work: impl Future<Output = ()>) {
+fn worker(shared: &Shared, tasks: &Tasks) -> Arc<Worker<Replicas>> {
+    Worker::new(Replicas(tasks.clone()), shared, 1)
+}
+
+pub(crate) fn on_one_thread(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let Ok(runtime) = runtime else { unreachable!("a runtime without a driver asks the system for nothing") };
     runtime.block_on(work);
 }
 
+/// A client on one kept-alive connection to a worker of its own.
+pub(crate) struct Client(DuplexStream);
+
+impl Client {
+    /// One that has sent a few requests.
+    pub(crate) async fn warm(shared: &Shared) -> Self {
+        let tasks = Tasks::new();
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let peer = (SocketAddr::from(([127, 0, 0, 1], 40_000)), Door::Public, None);
+        tasks.spawn("connection", connection::serve(far, peer, worker(shared, &tasks), Arc::new(stack::stack())));
+        let mut client = Self(near);
+        client.get(WARM_UP).await;
+        client
+    }
+
+    /// So many requests, one after the other.
+    pub(crate) async fn get(&mut self, times: u32) {
+        for _ in 0..times {
+            self.exchange().await;
+        }
+    }
+
+    async fn exchange(&mut self) {
+        let sent = self.0.write_all(REQUEST).await;
+        let mut buffer = [0_u8; 4096];
+        let mut filled = 0;
+        while sent.is_ok() && !buffer[..filled].ends_with(b"\r\n\r\nok") {
+            match self.0.read(&mut buffer[filled..]).await {
+                Ok(count @ 1..) => filled += count,
+                Ok(0) | Err(_) => break,
+            }
+        }
+        assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..filled]));
+    }
+}
+
 /// Requests one after the other on one kept-alive connection.
 pub(crate) fn get(limit: Option<NonZeroU32>, times: u32) {
     on_one_thread(async {
-        let tasks = Tasks::new();
-        let worker = worker(limit, &tasks);
-        let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        let peer = (SocketAddr::from(([127, 0, 0, 1], 40_000)), Door::Public, None);
-        tasks.spawn("connection", connection::serve(far, peer, worker, Arc::new(stack::stack())));
-        let mut client = near;
-        for _ in 0..WARM_UP + times {
-            exchange(&mut client).await;
-        }
+        let mut client = Client::warm(&shared(limit)).await;
+        client.get(times).await;
     });
-}
-
-async fn exchange(client: &mut DuplexStream) {
-    let sent = client.write_all(REQUEST).await;
-    let mut buffer = [0_u8; 4096];
-    let mut filled = 0;
-    while sent.is_ok() && !buffer[..filled].ends_with(b"\r\n\r\nok") {
-        match client.read(&mut buffer[filled..]).await {
-            Ok(count @ 1..) => filled += count,
-            Ok(0) | Err(_) => break,
-        }
-    }
-    assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..filled]));
 }
 
 /// A host that the worker has met.
@@ -126,7 +148,7 @@ pub(crate) fn route_miss(times: u32) {
 
 fn route(host: &str, known: bool, times: u32) {
     on_one_thread(async {
-        let worker = worker(None, &Tasks::new());
+        let worker = worker(&shared(None), &Tasks::new());
         let target = Uri::from_static("/v1/models/custom-model");
         for _ in 0..=times {
             assert_eq!(black_box(worker.route(black_box(host.as_bytes()), &target)).is_ok(), known, "{host}");
