@@ -25,9 +25,11 @@ use tokio_util::sync::CancellationToken;
 const DESCRIPTORS_SPARE: u64 = 3000;
 /// How long memory may take to come back: product figure.
 const COME_BACK: Duration = Duration::from_secs(60);
+/// How long it is left alone before the count begins.
+const SETTLE: Duration = Duration::from_secs(20);
 /// How long anything else may take.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Connections that are answered once before anything is measured.
+/// Requests that are held and answered before anything is measured.
 const WARM_UP: usize = 100;
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(20);
@@ -127,16 +129,8 @@ enum Protocol {
     Http2,
 }
 
-/// Requests wait with uploads of 64 MiB behind them, are released and end, and the process is as before.
-async fn held(args: &Args, count: usize, protocol: Protocol, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
-    let replica = nobody()?;
-    let subject = Subject::start(args.activator.as_deref(), 1, replica, None).await?;
-    // What a process has that has worked: its code is in memory.
-    {
-        let _replica = Replica::start(replica)?;
-        Idle::open(subject.address, None, WARM_UP).await?;
-    }
-    let (before, sockets) = (subject.rss()?, subject::socket_memory()?);
+/// So many uploads that wait, or have been refused.
+async fn hold(subject: &Subject, protocol: Protocol, count: usize) -> anyhow::Result<Uploads> {
     let uploads = match protocol {
         Protocol::Http1 => Uploads::over_http1(subject.address, count).await?,
         Protocol::Http2 => Uploads::over_http2(subject.address, count).await?,
@@ -145,6 +139,31 @@ async fn held(args: &Args, count: usize, protocol: Protocol, figures: &mut Vec<F
     if settled.is_none() {
         bail!("only {} of {count} are held", subject.held().await?);
     }
+    Ok(uploads)
+}
+
+/// Requests wait with uploads of 64 MiB behind them, are released and end, and the process is as before.
+async fn held(args: &Args, count: usize, protocol: Protocol, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+    let replica = nobody()?;
+    let subject = Subject::start(args.activator.as_deref(), 1, replica, None).await?;
+    // What a process has that has done the same in small: its code is in memory.
+    {
+        let few = hold(&subject, protocol, WARM_UP).await?;
+        let _replica = Replica::start(replica)?;
+        if until(PATIENCE, async || Ok(few.ended() >= WARM_UP)).await?.is_none() {
+            bail!("only {} of {WARM_UP} were answered", few.ended());
+        }
+        few.leave();
+    }
+    // The least of what it has then: what it still gives back is not what it has.
+    let mut before = u64::MAX;
+    until(SETTLE, async || {
+        before = before.min(subject.rss()?);
+        Ok(false)
+    })
+    .await?;
+    let sockets = subject::socket_memory()?;
+    let uploads = hold(&subject, protocol, count).await?;
     uploads.offered_all_that_fits(LOOK).await;
     // What its metrics say of held ones lacks those that are just being tried again.
     let (refused, with) = (uploads.ended(), subject.rss()?);
