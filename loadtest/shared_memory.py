@@ -12,13 +12,12 @@ however many cores it has and however busy it is.
 Needs valgrind, and target/release/instructions; INSTRUCTIONS names another one. Only the standard library of Python 3.8.
 """
 
-import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from instructions import the_program
+
 # Requests a turn.
 TIMES = 20
 LINE_BYTES = 64
@@ -29,15 +28,6 @@ CASES = [("no limit", [], 0), ("container-concurrency 10", ["--limit", "10"], 12
 
 def fail(message):
     sys.exit(f"shared_memory.py: {message}")
-
-
-def the_program():
-    """INSTRUCTIONS, or the one of the release profile."""
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    program = os.environ.get("INSTRUCTIONS", str(target / "release" / "instructions"))
-    if not Path(program).exists():
-        fail(f"{program} is not there: cargo build --release --bin instructions")
-    return program
 
 
 def traced(program, flags):

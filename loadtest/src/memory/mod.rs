@@ -46,6 +46,9 @@ pub struct Args {
     /// Measures idle connections over TLS, too, with a whole handshake each, and what CPU they take.
     #[arg(long)]
     tls: bool,
+    /// Leaves out what does not hold requests.
+    #[arg(long, conflicts_with = "tls")]
+    held: bool,
     /// Prints the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -80,9 +83,11 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn measure(args: &Args, count: usize) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    idle(args, &mut figures).await.context("idle")?;
-    services(args, count, &mut figures).await.context("idle services")?;
-    connections(args, count, None, &mut figures).await.context("idle connections")?;
+    if !args.held {
+        idle(args, &mut figures).await.context("idle")?;
+        services(args, count, &mut figures).await.context("idle services")?;
+        connections(args, count, None, &mut figures).await.context("idle connections")?;
+    }
     if args.tls {
         connections(args, count, Some(&Tls::new()?), &mut figures).await.context("idle connections over TLS")?;
     }
