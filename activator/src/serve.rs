@@ -28,6 +28,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+/// Connections that a worker accepts before it does something else.
+pub(crate) const ACCEPTS_A_TURN: usize = 16;
 /// How long nothing is accepted after the system could give us no connection.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Such pauses at most between the end of draining's delay and the closing of the listener.
@@ -212,6 +214,10 @@ impl<C: Connect> WorkerRun<C> {
         let mut door = Doorkeeper::new(&worker, &stack, server);
         let mut secure_first = false;
         loop {
+            if door.accepted == ACCEPTS_A_TURN {
+                door.accepted = 0;
+                tokio::task::yield_now().await;
+            }
             let (paused, until) = (door.paused.is_some(), door.paused.unwrap_or_else(Instant::now));
             tokio::select! {
                 biased; // Rare events first: a flood of connections must not hide them.
@@ -288,6 +294,8 @@ struct Doorkeeper<'a, C: Connect> {
     worker: &'a Arc<Worker<C>>,
     stack: &'a Arc<Stack>,
     server: Option<Arc<Server>>,
+    /// In this turn of the worker.
+    accepted: usize,
     /// Nothing is accepted before.
     paused: Option<Instant>,
     news: Rarely,
@@ -310,10 +318,11 @@ impl Rarely {
 
 impl<'a, C: Connect> Doorkeeper<'a, C> {
     const fn new(worker: &'a Arc<Worker<C>>, stack: &'a Arc<Stack>, server: Option<Arc<Server>>) -> Self {
-        Self { worker, stack, server, paused: None, news: Rarely(None) }
+        Self { worker, stack, server, accepted: 0, paused: None, news: Rarely(None) }
     }
 
     fn admit<S: Socket>(&mut self, accepted: io::Result<(S, SocketAddr)>, door: Door) {
+        self.accepted += 1;
         let bounds = &self.worker.base.bounds;
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,

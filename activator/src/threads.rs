@@ -2,7 +2,7 @@
 //!
 //! Invariant: a worker that ends is noticed by whoever started it, whatever ended it.
 
-use crate::serve::{Doors, WorkerRun};
+use crate::serve::{ACCEPTS_A_TURN, Doors, WorkerRun};
 use crate::tls::server::Server;
 use runtime::net::Connect;
 use std::io;
@@ -10,6 +10,12 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// Tasks that a worker polls before it looks for connections and events again.
+const TASKS_A_TURN: u32 = 64;
+/// Events that it takes then. With [`ACCEPTS_A_TURN`] no more than it works off in a turn: tokio's run queue never shrinks,
+/// and one that ten thousand clients at once made long would keep the pages around it for ever.
+const EVENTS_A_TURN: usize = TASKS_A_TURN as usize - ACCEPTS_A_TURN;
 
 /// Running worker threads.
 #[derive(Debug)]
@@ -51,7 +57,11 @@ impl Threads {
         let (secure, server) = secure.unzip();
         let mut secure = secure.unwrap_or_default().into_iter();
         for (index, (run, listener)) in runs.into_iter().zip(listeners).enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .event_interval(TASKS_A_TURN)
+                .max_io_events_per_tick(EVENTS_A_TURN)
+                .enable_all()
+                .build()?;
             let ended = Ended(ended.clone());
             let doors =
                 Doors { public: listener, internal: internal.next(), secure: secure.next().zip(server.clone()) };

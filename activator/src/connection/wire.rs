@@ -21,6 +21,8 @@ use runtime::net::Socket;
 use runtime::watched::{LINGER, LINGER_BYTES_MAX, Watch};
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -230,13 +232,8 @@ impl<S: Socket> Wire<S> {
             if is_over || told.is_err() {
                 return;
             }
-            let mut scratch = vec![std::mem::MaybeUninit::uninit(); DROPPED_BYTES];
-            while dropped < LINGER_BYTES_MAX {
-                let mut buf = ReadBuf::uninit(&mut scratch);
-                match poll_fn(|cx| Pin::new(&mut socket).poll_read(cx, &mut buf)).await {
-                    Ok(()) if !buf.filled().is_empty() => dropped += buf.filled().len(),
-                    Ok(()) | Err(_) => return,
-                }
+            if poll_fn(|cx| drop_rest(&mut socket, cx, &mut dropped)).await.is_break() {
+                return;
             }
             // What it sends beyond fills the socket and stays there; it may still read.
             std::future::pending::<()>().await;
@@ -259,6 +256,21 @@ fn wake_other(place: &mut Option<Waker>, cx: &Context<'_>) {
     if let Some(waker) = place.take_if(|waker| !waker.will_wake(cx.waker())) {
         waker.wake();
     }
+}
+
+/// Reads and drops what comes until [`LINGER_BYTES_MAX`] were `dropped`, or nothing comes any more. Nothing is kept for it
+/// while it waits: thousands of clients whose uploads nobody wanted may linger at a time.
+fn drop_rest(socket: &mut impl Socket, cx: &mut Context<'_>, dropped: &mut usize) -> Poll<ControlFlow<()>> {
+    let mut scratch = [MaybeUninit::uninit(); DROPPED_BYTES];
+    while *dropped < LINGER_BYTES_MAX {
+        let mut buf = ReadBuf::uninit(&mut scratch);
+        let read = ready!(Pin::new(&mut *socket).poll_read(cx, &mut buf));
+        if read.is_err() || buf.filled().is_empty() {
+            return Poll::Ready(ControlFlow::Break(()));
+        }
+        *dropped += buf.filled().len();
+    }
+    Poll::Ready(ControlFlow::Continue(()))
 }
 
 /// Reads and drops what has come. Gives how many bytes.
